@@ -1,0 +1,39 @@
+"""Autoencoders for Keras 3, on TensorFlow, JAX and PyTorch.
+
+Names are imported when they are first used, so that `import keras_ae` is instant
+and the backend can still be chosen after it.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_MODULES = (
+    "autodiff",
+    "base",
+    "callbacks",
+    "datasets",
+    "distributions",
+    "divergences",
+    "layers",
+    "metrics",
+    "models",
+    "networks",
+    "plots",
+    "runs",
+)
+_MODELS = ("AE", "VAE")
+
+__all__ = [*_MODELS, *_MODULES]
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        return importlib.import_module(f"keras_ae.{name}")
+    if name in _MODELS:
+        return getattr(importlib.import_module("keras_ae.models"), name)
+    raise AttributeError(f"module 'keras_ae' has no attribute '{name}'")
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,193 @@
+"""The only file that knows which backend runs.
+
+Everything else in keras-ae is written in `keras.ops`. What differs between
+TensorFlow, JAX and PyTorch is how a gradient is taken, who owns the state during a
+training step, and how a function is compiled: that is here, once.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import keras
+
+BACKEND = keras.backend.backend()
+
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+elif BACKEND == "jax":
+    import jax
+elif BACKEND == "torch":
+    import torch
+else:
+    raise ImportError(
+        "keras-ae trains on the Keras backends 'tensorflow', 'jax' and 'torch'. "
+        f"Received: KERAS_BACKEND='{BACKEND}'"
+    )
+
+
+def require(backend: str, what: str) -> None:
+    """Raises `ValueError` unless the backend in use is `backend`."""
+    if backend != BACKEND:
+        raise ValueError(
+            f"{what} needs the '{backend}' backend. Received: the backend in use is "
+            f"'{BACKEND}'; set KERAS_BACKEND={backend} before keras is imported."
+        )
+
+
+def build_scope(model: keras.Model):
+    """The scope in which `model` must create its variables."""
+    if BACKEND == "tensorflow":
+        return model.distribute_strategy.scope()
+    return nullcontext()
+
+
+def run_step(
+    step: Callable[[Any], Any],
+    arguments: Sequence[Any],
+    variables: Sequence[Sequence[keras.Variable]],
+):
+    """Runs `step(data)` the way that the backend's Keras trainer calls its steps.
+
+    TensorFlow and PyTorch pass the data and let the step assign its variables. JAX
+    passes the values of all variables with the data and expects their new values back.
+
+    Args:
+        step: Function of one batch of data, free to read and assign `variables`.
+        arguments: What the trainer passed: `(data,)`, or `(state, data)` on JAX.
+        variables: The model's variables, grouped as the trainer groups its state.
+
+    Returns:
+        What `step` returned; on JAX `(returned, state)`.
+    """
+    if BACKEND != "jax":
+        (data,) = arguments
+        return step(data)
+    state, data = arguments
+    pairs = [
+        pair
+        for group, values in zip(variables, state, strict=True)
+        for pair in zip(group, values, strict=True)
+    ]
+    with keras.StatelessScope(pairs, collect_losses=True) as scope:
+        returned = step(data)
+    return returned, tuple(
+        [scope.get_current_value(variable) for variable in group] for group in variables
+    )
+
+
+def minimize(
+    model: keras.Model,
+    loss_fn: Callable[[], tuple[Any, Any]],
+    variables: Sequence[keras.Variable],
+    optimizer: keras.optimizers.Optimizer,
+):
+    """Takes one optimizer step on `variables` against the gradient of `loss_fn`.
+
+    Other variables that `loss_fn` assigns (batch statistics, seeds, running scales)
+    keep what it assigned; no other variable gets a gradient.
+
+    Args:
+        model: The model whose state `loss_fn` reads and writes.
+        loss_fn: Function of nothing that returns a scalar loss and anything else.
+        variables: The variables to update, those that `optimizer` was built with.
+        optimizer: The optimizer that updates them.
+
+    Returns:
+        What `loss_fn` returned beside the loss.
+    """
+    if BACKEND == "tensorflow":
+        # tf.distribute sums the gradients of its replicas.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        with tf.GradientTape() as tape:
+            loss, others = loss_fn()
+            loss = optimizer.scale_loss(loss / replicas)
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        optimizer.apply(gradients, variables)
+        return others
+
+    if BACKEND == "torch":
+        loss, others = loss_fn()
+        gradients = torch.autograd.grad(
+            optimizer.scale_loss(loss),
+            [variable.value for variable in variables],
+            allow_unused=True,
+        )
+        with torch.no_grad():
+            optimizer.apply(gradients, variables)
+        return others
+
+    chosen = {id(variable) for variable in variables}
+    state = [
+        variable
+        for variable in (
+            *model.variables,
+            *model.metrics_variables,
+            *optimizer.variables,
+        )
+        if id(variable) not in chosen
+    ]
+    state_values = [variable.value for variable in state]
+
+    def pure_loss_fn(values):
+        pairs = [*zip(variables, values, strict=True)]
+        pairs += zip(state, state_values, strict=True)
+        with keras.StatelessScope(pairs, collect_losses=True) as scope:
+            loss, others = loss_fn()
+            loss = optimizer.scale_loss(loss)
+        updates = [scope.get_current_value(variable) for variable in state]
+        return loss, (others, updates)
+
+    gradients, (others, updates) = jax.grad(pure_loss_fn, has_aux=True)(
+        [variable.value for variable in variables]
+    )
+    for variable, update in zip(state, updates, strict=True):
+        variable.assign(update)
+    results = optimizer.stateless_apply(
+        [variable.value for variable in optimizer.variables],
+        gradients,
+        [variable.value for variable in variables],
+    )
+    for group, updates in zip((variables, optimizer.variables), results, strict=True):
+        for variable, update in zip(group, updates, strict=True):
+            variable.assign(update)
+    return others
+
+
+def compiled(function: Callable, variables: Sequence[keras.Variable]) -> Callable:
+    """Compiles a function of tensors for inference, where the backend compiles.
+
+    Args:
+        function: Function of tensors. It may read `variables`, and assign them (a seed
+            generator's state, say).
+        variables: Every variable that `function` touches.
+
+    Returns:
+        A function of the same tensors, without gradients.
+    """
+    if BACKEND == "tensorflow":
+        return tf.function(function, reduce_retracing=True, autograph=False)
+
+    if BACKEND == "torch":
+        return torch.no_grad()(function)
+
+    assigned: list[keras.Variable] = []
+
+    @jax.jit
+    def pure(values, *tensors):
+        pairs = zip(variables, values, strict=True)
+        with keras.StatelessScope(pairs) as scope:
+            before = [scope.get_current_value(variable) for variable in variables]
+            outputs = function(*tensors)
+        after = [scope.get_current_value(variable) for variable in variables]
+        changed = [i for i, value in enumerate(after) if value is not before[i]]
+        assigned[:] = [variables[i] for i in changed]
+        return outputs, [after[i] for i in changed]
+
+    def run(*tensors):
+        outputs, updates = pure([variable.value for variable in variables], *tensors)
+        for variable, update in zip(assigned, updates, strict=True):
+            variable.assign(update)
+        return outputs
+
+    return run

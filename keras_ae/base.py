@@ -1,0 +1,718 @@
+"""What every autoencoder shares: building, one training step, the verbs, saving."""
+
+import inspect
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ae import autodiff, distributions, networks
+
+
+class Player(NamedTuple):
+    """Who learns what: `variables` descend the sum of `terms` through `optimizer`."""
+
+    terms: Callable[..., dict[str, Any]]
+    variables: Sequence[keras.Variable]
+    optimizer: keras.optimizers.Optimizer
+
+
+class _BuildsFromImageShape(type(keras.Model)):
+    """Builds a model that knows its `image_shape` once its whole constructor has run."""
+
+    def __call__(cls, *args, **kwargs):
+        model = super().__call__(*args, **kwargs)
+        if model.image_shape is not None and not model.built:
+            model.build((None, *model.image_shape))
+        return model
+
+
+class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
+    """Base of all models: an encoder, a decoder, a likelihood and named loss terms.
+
+    A subclass says what its network computes (`call`, a dict of tensors) and what it
+    minimises (`terms`, a dict of losses per example). The loss is the mean over the
+    batch of the sum of the terms, in training and validation alike, and each term is
+    logged under its name: the logged loss is the sum of the logged terms. Terms are in
+    nats, summed over pixels and over latent dimensions.
+
+    Every constructor argument is kept as the attribute of the same name, which is what
+    `get_config` returns.
+
+    Args:
+        latent_dim: Numbers in a code.
+        image_shape: Shape of one example: `(features,)`, `(height, width)` or
+            `(height, width, channels)`. Defaults to the shape of the first batch that
+            `fit` meets.
+        architecture: The networks: `"linear"`, `"dense"`, `"conv"`, `"residual"`, or
+            `"auto"` (convolutions for pictures of at least 16 by 16 pixels).
+        widths: Units of each dense layer, or filters of each stage of stride 2, of the
+            encoder; the decoder mirrors them. See `networks.resolve` for defaults.
+        activation: Activation of the hidden layers.
+        likelihood: Distribution of the data given a code: `"bernoulli"`,
+            `"continuous_bernoulli"`, `"gaussian"`, `"laplace"`,
+            `"discretized_logistic"`, or an instance from `keras_ae.distributions`.
+        encoder: Your own encoder, a Keras model, instead of a named architecture.
+        decoder: Your own decoder, a Keras model from codes `(batch, latent_dim)` to the
+            likelihood's parameters `(batch, *image_shape)`.
+        **kwargs: `name`, `dtype` and `trainable`, as for any Keras model.
+    """
+
+    term_names: tuple[str, ...] = ("reconstruction",)
+    monitor_names: tuple[str, ...] = ("mse",)
+    encoder_heads: tuple[str, ...] = ("z",)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        keras.saving.register_keras_serializable(package="keras_ae")(cls)
+
+    def __init__(
+        self,
+        latent_dim: int = 32,
+        image_shape: Sequence[int] | None = None,
+        architecture: str = "auto",
+        widths: Sequence[int] | None = None,
+        activation: str = "relu",
+        likelihood: Any = "gaussian",
+        encoder: keras.Model | None = None,
+        decoder: keras.Model | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if (
+            not isinstance(latent_dim, int | np.integer)
+            or isinstance(latent_dim, bool)
+            or latent_dim < 1
+        ):
+            raise ValueError(
+                f"`latent_dim` must be an integer >= 1. Received: {latent_dim=}"
+            )
+        self.latent_dim = int(latent_dim)
+        self.image_shape = None if image_shape is None else _image_shape(image_shape)
+        networks.resolve((64, 64), architecture, widths)
+        self.architecture = architecture
+        self.widths = None if widths is None else tuple(widths)
+        self.activation = activation
+        self.likelihood = distributions.get_likelihood(likelihood)
+        self.encoder = encoder
+        self.decoder = decoder
+        self._given = {"encoder": encoder is not None, "decoder": decoder is not None}
+        self._compiled_functions = {}
+        self.compile()
+
+    # Building
+
+    def build(self, input_shape):
+        image_shape = _image_shape(input_shape[1:])
+        if self.image_shape not in (None, image_shape):
+            raise ValueError(
+                f"{type(self).__name__} was made for examples of shape "
+                f"{self.image_shape} (`image_shape`). Received examples of shape "
+                f"{image_shape}; resize them or make another model."
+            )
+        self.built_image_shape = image_shape
+        self.build_networks(image_shape)
+        regularized = bool(self.losses) or any(
+            getattr(layer, "activity_regularizer", None) is not None
+            for layer in self._flatten_layers(include_self=False)
+        )
+        self.trackers = {
+            name: keras.metrics.Mean(name=name)
+            for name in (
+                "loss",
+                *self.term_names,
+                *(("regularization",) if regularized else ()),
+                *self.monitor_names,
+            )
+        }
+        self.built = True
+
+    def build_networks(self, image_shape: tuple[int, ...]) -> None:
+        """Makes the networks; a subclass adds what else has variables."""
+        options = {
+            "image_shape": image_shape,
+            "latent_dim": self.latent_dim,
+            "architecture": self.architecture,
+            "widths": self.widths,
+            "activation": self.activation,
+            "dtype": self.dtype_policy,
+        }
+        if self.encoder is None:
+            self.encoder = networks.encoder(heads=self.encoder_heads, **options)
+        if self.decoder is None:
+            self.decoder = networks.decoder(**options)
+        code_shape = (self.latent_dim,)
+        expected = {name: code_shape for name in self.encoder_heads}
+        if len(expected) == 1:
+            expected = code_shape
+        _check_network("encoder", self.encoder, image_shape, expected)
+        _check_network("decoder", self.decoder, code_shape, image_shape)
+
+    # Training
+
+    def compile(
+        self,
+        optimizer: Any = None,
+        *,
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        jit_compile: bool | str = "auto",
+        **kwargs,
+    ) -> None:
+        """Configures training; the constructor has done it already, with Adam(1e-3).
+
+        Args:
+            optimizer: A Keras optimizer, or its name.
+            loss, loss_weights, metrics, weighted_metrics: Not used: the model names its
+                own terms, and the likelihood is an argument of the constructor.
+            jit_compile: As in `keras.Model.compile`.
+            **kwargs: `run_eagerly`, `steps_per_execution` and `auto_scale_loss`, as in
+                `keras.Model.compile`.
+
+        Raises:
+            ValueError: If a loss or metrics are passed.
+        """
+        unused = {
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+        }
+        for name, value in unused.items():
+            if value is not None:
+                raise ValueError(
+                    f"`{name}` must be None: {type(self).__name__} minimises its own "
+                    f"terms ({', '.join(self.term_names)}); choose what it "
+                    f"reconstructs with `likelihood=`. Received: {name}={value!r}"
+                )
+        super().compile(
+            optimizer=keras.optimizers.Adam(1e-3) if optimizer is None else optimizer,
+            jit_compile=jit_compile,
+            **kwargs,
+        )
+        # The choice is saved, not what it came to: "auto" differs between backends.
+        self._compile_choices = {"jit_compile": jit_compile, **kwargs}
+
+    def get_compile_config(self):
+        optimizer = keras.saving.serialize_keras_object(self.optimizer)
+        return {"optimizer": optimizer, **self._compile_choices}
+
+    def compile_from_config(self, config):
+        config = dict(config)
+        optimizer = keras.saving.deserialize_keras_object(config.pop("optimizer"))
+        self.compile(optimizer, **config)
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def players(self) -> list[Player]:
+        """Who plays, in order, on each batch. One player learns everything."""
+        return [Player(self.terms, self.trainable_variables, self.optimizer)]
+
+    def call(self, x, training=False) -> dict[str, Any]:
+        """Returns what the network computes on a batch, a dict of tensors."""
+        raise NotImplementedError
+
+    def terms(self, x, outputs, training=False) -> dict[str, Any]:
+        """Returns the named losses, each `(batch,)`, in nats."""
+        raise NotImplementedError
+
+    def monitors(self, x, outputs, terms) -> dict[str, Any]:
+        """Returns figures to log that are not part of the loss, each `(batch,)`."""
+        error = ops.square(self.likelihood.mean(outputs["parameters"]) - x)
+        return {"mse": ops.mean(ops.reshape(error, (ops.shape(x)[0], -1)), axis=1)}
+
+    def train_step(self, *arguments):
+        return autodiff.run_step(
+            self._train_on,
+            arguments,
+            (
+                self.trainable_variables,
+                self.non_trainable_variables,
+                self.optimizer.variables,
+                self.metrics_variables,
+            ),
+        )
+
+    def test_step(self, *arguments):
+        return autodiff.run_step(
+            self._test_on,
+            arguments,
+            (
+                self.trainable_variables,
+                self.non_trainable_variables,
+                self.metrics_variables,
+            ),
+        )
+
+    def predict_step(self, *arguments):
+        # JAX's trainer takes two groups of variables here and wants one of them back.
+        result = autodiff.run_step(
+            self._predict_on,
+            arguments,
+            (self.trainable_variables, self.non_trainable_variables),
+        )
+        if len(arguments) == 1:
+            return result
+        outputs, (_, non_trainable_variables) = result
+        return outputs, non_trainable_variables
+
+    def _train_on(self, data):
+        x, weight = self._unpack(data)
+        for terms_fn, variables, optimizer in self.players():
+
+            def loss_fn(terms_fn=terms_fn):
+                losses, figures = self._objective(terms_fn, x, weight, training=True)
+                return ops.mean(losses), figures
+
+            self._track(autodiff.minimize(self, loss_fn, variables, optimizer))
+        return self.get_metrics_result()
+
+    def _test_on(self, data):
+        x, weight = self._unpack(data)
+        for player in self.players():
+            self._track(self._objective(player.terms, x, weight, training=False)[1])
+        return self.get_metrics_result()
+
+    def _predict_on(self, data):
+        return self._reconstruct(self._unpack(data)[0])
+
+    def _unpack(self, data):
+        x, _, weight = keras.utils.unpack_x_y_sample_weight(data)
+        if tuple(x.shape[1:]) != self.built_image_shape:
+            raise ValueError(
+                f"{type(self).__name__} was built for examples of shape "
+                f"{self.built_image_shape}. Received a batch of shape {tuple(x.shape)}"
+            )
+        return self.to_floats(x), weight
+
+    def _objective(self, terms_fn, x, weight, training):
+        """Returns the losses `(batch,)` and every figure to log, by name."""
+        outputs = self(x, training=training)
+        terms = terms_fn(x, outputs, training=training)
+        figures = {**terms, **self.monitors(x, outputs, terms)}
+        losses = sum(terms.values())  # (batch,)
+        if weight is not None:
+            weight = ops.cast(weight, "float32")
+            losses = losses * weight
+            figures = {name: value * weight for name, value in figures.items()}
+        if self.losses:
+            penalty = ops.sum(ops.stack([ops.cast(v, "float32") for v in self.losses]))
+            losses = losses + penalty
+            figures["regularization"] = ops.broadcast_to(penalty, ops.shape(losses))
+        return losses, {"loss": losses, **figures}
+
+    def _track(self, figures):
+        unknown = figures.keys() - self.trackers.keys()
+        if unknown:
+            raise ValueError(
+                f"{type(self).__name__} must list its terms in `term_names` and its "
+                f"figures in `monitor_names`. Received: {sorted(unknown)}, which are in "
+                "neither"
+            )
+        for name, value in figures.items():
+            self.trackers[name].update_state(value)
+
+    @property
+    def metrics(self):
+        return list(self.trackers.values()) if self.built else []
+
+    # Data
+
+    def to_floats(self, x):
+        """Returns pictures as float32: integers are read as 0-255 and divided by 255."""
+        dtype = keras.backend.standardize_dtype(x.dtype)
+        x = ops.cast(x, "float32")
+        return x / 255.0 if "int" in dtype else x
+
+    def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
+        """Trains the model; see `keras.Model.fit`, whose arguments it takes.
+
+        Args:
+            x: An array or tensor `(n, *image_shape)`, a `tf.data.Dataset`, a
+                `keras.utils.PyDataset`, a PyTorch `DataLoader`, a grain loader, or a
+                generator of batches. Integers are read as 0-255.
+            y: Ignored, as are labels in data sets: autoencoders reconstruct `x`.
+            validation_data: Data as `x`, or a tuple `(x, y)`.
+            *args, **kwargs: As in `keras.Model.fit`.
+
+        Returns:
+            Keras' `History`: the loss, its terms and monitors by epoch.
+
+        Raises:
+            ValueError: If the first batch is not what the model can describe.
+        """
+        x = self._inspect(x, "x")
+        y = _labels_beside_weights(x, y, kwargs.get("sample_weight"))
+        if isinstance(validation_data, tuple | list):
+            val_x, val_y, weight = keras.utils.unpack_x_y_sample_weight(validation_data)
+            val_x = self._inspect(val_x, "validation_data")
+            val_y = _labels_beside_weights(val_x, val_y, weight)
+            validation_data = (val_x, val_y, weight)
+        elif validation_data is not None:
+            validation_data = self._inspect(validation_data, "validation_data")
+        if not self.optimizer.built:
+            with autodiff.build_scope(self):
+                self.optimizer.build(self.trainable_variables)
+        return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """Returns the loss, its terms and monitors; see `keras.Model.evaluate`."""
+        if "_use_cached_eval_dataset" not in kwargs:
+            x = self._inspect(x, "x")
+        y = _labels_beside_weights(x, y, kwargs.get("sample_weight"))
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        """Returns the reconstructions; see `keras.Model.predict`."""
+        return super().predict(self._inspect(x, "x"), *args, **kwargs)
+
+    def _inspect(self, data, name):
+        """Builds from the first batch, or refuses it; returns the data, unconsumed."""
+        if isinstance(data, list | tuple):
+            raise ValueError(
+                f"`{name}` must be one array (examples, ...) or a data set of batches. "
+                f"Received a {type(data).__name__} of {len(data)} items; pictures of "
+                "one size become an array with `numpy.stack`."
+            )
+        if data is None:
+            raise ValueError(f"`{name}` must be given. Received: {name}=None")
+        batch, data = _first_batch(data)
+        if not hasattr(batch, "shape") or len(batch.shape) < 2:
+            raise ValueError(
+                f"`{name}` must hold batches (batch, features), (batch, height, width) "
+                "or (batch, height, width, channels). Received: "
+                f"{getattr(batch, 'shape', type(batch).__name__)}"
+            )
+        if batch.shape[0] == 0:
+            raise ValueError(f"`{name}` must not be empty. Received no examples.")
+        if not self.built:
+            with autodiff.build_scope(self):
+                self.build((None, *batch.shape[1:]))
+        if tuple(batch.shape[1:]) != self.built_image_shape:
+            raise ValueError(
+                f"`{name}` must hold examples of shape {self.built_image_shape}. "
+                f"Received examples of shape {tuple(batch.shape[1:])}"
+            )
+        self._check_values(batch)
+        return data
+
+    def _check_values(self, batch):
+        # Floats in memory are all looked at: one NaN anywhere spoils a training.
+        dtype = keras.backend.standardize_dtype(batch.dtype)
+        if isinstance(batch, np.memmap) or "float" not in dtype:
+            batch = batch[:1024]
+        values = ops.convert_to_numpy(batch)
+        low, high = values.min(), values.max()
+        if "float" in dtype or dtype == "bool":
+            self.likelihood.check_range(float(low), float(high))
+        elif "int" not in dtype:
+            raise ValueError(
+                f"Examples must be integers 0-255 or floats. Received: dtype={dtype}"
+            )
+        elif low < 0 or high > 255 or high == 1:
+            raise ValueError(
+                "Integers are read as 0-255 and divided by 255. Received integers from "
+                f"{low} to {high}; scale them yourself and pass floats."
+            )
+
+    # Verbs
+
+    def encode(self, x, batch_size: int = 256) -> np.ndarray:
+        """Returns the codes of `x`.
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            batch_size: Examples at a time, for arrays.
+
+        Returns:
+            Array `(n, latent_dim)`.
+        """
+        return self._apply("encode", self._encode, self._inspect(x, "x"), batch_size)
+
+    def decode(self, z, batch_size: int = 256) -> np.ndarray:
+        """Returns the likelihood's mean for codes `z`.
+
+        Args:
+            z: Array `(n, latent_dim)`.
+            batch_size: Codes at a time.
+
+        Returns:
+            Array `(n, *image_shape)`, pictures in [0, 1].
+        """
+        self._require_built("decode")
+        z = np.asarray(z, "float32")
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise ValueError(
+                f"`z` must have the shape (n, {self.latent_dim}). Received: {z.shape}"
+            )
+        return self._apply("decode", self._decode, z, batch_size)
+
+    def reconstruct(self, x, batch_size: int = 256) -> np.ndarray:
+        """Returns the decoded codes of `x`.
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            batch_size: Examples at a time, for arrays.
+
+        Returns:
+            Array `(n, *image_shape)`, pictures in [0, 1].
+        """
+        return self._apply(
+            "reconstruct",
+            self._reconstruct,
+            self._inspect(x, "x"),
+            batch_size,
+        )
+
+    def interpolate(
+        self, a, b, steps: int = 9, spherical: bool = False, batch_size: int = 256
+    ) -> np.ndarray:
+        """Returns pictures on the way from `a` to `b`, through the codes between.
+
+        Args:
+            a: One example of shape `image_shape`, or several `(n, *image_shape)`.
+            b: As `a`.
+            steps: Pictures in a row, the reconstructions of `a` and `b` included.
+            spherical: Whether to follow the great circle between the codes instead of
+                the straight line; samples of a Gaussian prior lie near a sphere.
+            batch_size: Codes decoded at a time.
+
+        Returns:
+            Array `(steps, *image_shape)` for one example, `(n, steps, *image_shape)`
+            for several.
+
+        Reference:
+            White, Sampling Generative Networks, 2016 (https://arxiv.org/abs/1609.04468).
+        """
+        self._require_built("interpolate")
+        if steps < 2:
+            raise ValueError(f"`steps` must be >= 2. Received: steps={steps}")
+        a, b = np.asarray(a), np.asarray(b)
+        if a.shape != b.shape:
+            raise ValueError(
+                "`a` and `b` must have the same shape. "
+                f"Received: {a.shape} and {b.shape}"
+            )
+        single = a.ndim == len(self.built_image_shape)
+        if single:
+            a, b = a[None], b[None]
+        z_a, z_b = (self.encode(x)[:, None] for x in (a, b))  # (n, 1, latent_dim)
+        t = np.linspace(0, 1, steps, dtype="float32")[:, None]  # (steps, 1)
+        z = _slerp(z_a, z_b, t) if spherical else (1 - t) * z_a + t * z_b
+        x = self.decode(z.reshape(-1, self.latent_dim), batch_size)
+        x = x.reshape(len(a), steps, *self.built_image_shape)
+        return x[0] if single else x
+
+    def traverse(
+        self,
+        x,
+        dims: Sequence[int] | None = None,
+        steps: int = 9,
+        span: float = 3.0,
+        batch_size: int = 256,
+    ) -> np.ndarray:
+        """Returns what changing one latent dimension at a time does to a picture.
+
+        Args:
+            x: One example of shape `image_shape`.
+            dims: Latent dimensions to change. Defaults to all.
+            steps: Values that each dimension takes.
+            span: They run from `-span` to `span`.
+            batch_size: Codes decoded at a time.
+
+        Returns:
+            Array `(len(dims), steps, *image_shape)`.
+        """
+        self._require_built("traverse")
+        dims = range(self.latent_dim) if dims is None else dims
+        if not len(dims) or any(not 0 <= dim < self.latent_dim for dim in dims):
+            raise ValueError(
+                f"`dims` must be dimensions from 0 to {self.latent_dim - 1}. "
+                f"Received: dims={list(dims)}"
+            )
+        z = np.tile(self.encode(np.asarray(x)[None]), (len(dims), steps, 1))
+        for row, dim in enumerate(dims):
+            z[row, :, dim] = np.linspace(-span, span, steps)
+        x = self.decode(z.reshape(-1, self.latent_dim), batch_size)
+        return x.reshape(len(dims), steps, *self.built_image_shape)
+
+    def _encode(self, x):
+        return self.encoder(self.to_floats(x), training=False)
+
+    def _decode(self, z):
+        return self.likelihood.mean(self.decoder(z, training=False))
+
+    def _reconstruct(self, x):
+        return self._decode(self._encode(x))
+
+    def _apply(self, name, function, data, batch_size):
+        """Applies a compiled function of one tensor to all of `data`, in batches."""
+        function = self._compiled(name, function)
+        outputs = []
+        for batch in batches(data, batch_size):
+            size = batch.shape[0]
+            if size < batch_size and outputs and hasattr(data, "shape"):
+                # A last, shorter batch would be compiled a second time.
+                padding = [(0, batch_size - size)] + [(0, 0)] * (len(batch.shape) - 1)
+                batch = np.pad(batch, padding)
+            output = ops.convert_to_numpy(function(ops.convert_to_tensor(batch)))
+            outputs.append(output[:size])
+        return np.concatenate(outputs)
+
+    def _compiled(self, name, function):
+        if name not in self._compiled_functions:
+            self._compiled_functions[name] = autodiff.compiled(function, self.variables)
+        return self._compiled_functions[name]
+
+    def _require_built(self, verb):
+        if not self.built:
+            raise ValueError(
+                f"{type(self).__name__} must know its `image_shape` before `{verb}`: "
+                "pass it to the constructor or call `fit` first."
+            )
+
+    # Saving
+
+    def get_config(self):
+        config = {"name": self.name, "trainable": self.trainable}
+        config["dtype"] = keras.saving.serialize_keras_object(self.dtype_policy)
+        parameters = itertools.chain.from_iterable(
+            inspect.signature(cls.__init__).parameters.values()
+            for cls in type(self).__mro__
+            if issubclass(cls, Autoencoder)
+        )
+        for parameter in parameters:
+            if parameter.name == "self" or parameter.kind in (
+                parameter.VAR_POSITIONAL,
+                parameter.VAR_KEYWORD,
+            ):
+                continue
+            value = getattr(self, parameter.name)
+            if not self._given.get(parameter.name, True):
+                value = None
+            config[parameter.name] = keras.saving.serialize_keras_object(value)
+        return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(
+            **{
+                name: keras.saving.deserialize_keras_object(
+                    value, custom_objects=custom_objects
+                )
+                for name, value in config.items()
+            }
+        )
+
+
+def _image_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    shape = tuple(shape)
+    if not 1 <= len(shape) <= 3 or any(
+        not isinstance(size, int | np.integer) or size < 1 for size in shape
+    ):
+        raise ValueError(
+            "`image_shape` must be (features,), (height, width) or (height, width, "
+            f"channels), all known and positive. Received: image_shape={shape}"
+        )
+    if len(shape) == 3 and shape[0] in (1, 3) and shape[2] > 4 and shape[1] > 4:
+        raise ValueError(
+            "Pictures must be (height, width, channels), channels last. Received: "
+            f"image_shape={shape}, which looks like channels first; move the axis, "
+            "with `numpy.moveaxis(x, 1, -1)` for a batch."
+        )
+    return tuple(int(size) for size in shape)
+
+
+def _check_network(name, network, input_shape, expected):
+    """Raises `ValueError` unless a network maps `input_shape` to `expected` shapes."""
+    requirement = (
+        f"`{name}` must be a Keras model that maps (batch, {_join(input_shape)}) to "
+        + (
+            " and ".join(f"'{k}' (batch, {_join(v)})" for k, v in expected.items())
+            + ", as a dict"
+            if isinstance(expected, dict)
+            else f"(batch, {_join(expected)})"
+        )
+    )
+    if not isinstance(network, keras.Layer):
+        raise ValueError(f"{requirement}. Received: {network!r}")
+    try:
+        outputs = network(keras.KerasTensor((None, *input_shape)))
+    except ValueError as error:
+        raise ValueError(f"{requirement}. It refused that shape: {error}") from error
+    received = keras.tree.map_structure(
+        lambda tensor: tuple(tensor.shape)[1:], outputs
+    )
+    if received != expected:
+        raise ValueError(f"{requirement}. Received one that gives {received}")
+
+
+def _join(shape):
+    return ", ".join(map(str, shape))
+
+
+def _labels_beside_weights(x, y, weight):
+    """Returns labels to ignore where there are none: Keras drops weights without."""
+    if y is None and weight is not None:
+        return np.zeros(x.shape[0], "float32")
+    return y
+
+
+def _first_batch(data):
+    """Returns the first batch of `x` in `data`, and the data with nothing consumed."""
+    if hasattr(data, "shape"):
+        return data, data
+    if isinstance(data, keras.utils.PyDataset):
+        batch = data[0]
+    elif isinstance(data, Iterator):
+        try:
+            batch = next(data)
+        except StopIteration:
+            raise ValueError("The data set is empty: it gave no batch.") from None
+        # Keras recognises generators by their type, and wants tuples of them.
+        data = (
+            item if isinstance(item, tuple) else (item,)
+            for item in itertools.chain([batch], data)
+        )
+    else:
+        try:
+            batch = next(iter(data))
+        except StopIteration:
+            raise ValueError("The data set is empty: it gave no batch.") from None
+        except TypeError:
+            raise ValueError(
+                "Data must be an array, a tf.data.Dataset, a keras.utils.PyDataset, a "
+                "PyTorch DataLoader, a grain loader or a generator of batches. "
+                f"Received: {type(data).__name__}"
+            ) from None
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    return x, data
+
+
+def batches(data, batch_size):
+    """Yields NumPy batches of `x`."""
+    if hasattr(data, "shape"):
+        for start in range(0, data.shape[0], batch_size):
+            yield ops.convert_to_numpy(data[start : start + batch_size])
+        return
+    is_indexed = isinstance(data, keras.utils.PyDataset)
+    for batch in map(data.__getitem__, range(data.num_batches)) if is_indexed else data:
+        yield ops.convert_to_numpy(keras.utils.unpack_x_y_sample_weight(batch)[0])
+
+
+def _slerp(a, b, t):
+    """Spherical interpolation of codes `(..., latent_dim)` at `t` in [0, 1]."""
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    cosine = np.sum(a * b, axis=-1) / np.maximum(norms, 1e-12)
+    angle = np.arccos(np.clip(cosine, -1, 1))[..., None]
+    # Parallel codes have no plane to turn in; the straight line is the limit.
+    straight = np.sin(angle) < 1e-4
+    sine = np.where(straight, 1.0, np.sin(angle))
+    weight_a = np.where(straight, 1 - t, np.sin((1 - t) * angle) / sine)
+    weight_b = np.where(straight, t, np.sin(t * angle) / sine)
+    return (weight_a * a + weight_b * b).astype("float32")

@@ -1,0 +1,225 @@
+"""Variational autoencoders: a code is a distribution."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ae import autodiff, distributions, divergences
+from keras_ae.base import Autoencoder, batches
+from keras_ae.layers import GaussianSampling
+
+LOG_VAR_RANGE = (-20.0, 20.0)
+
+
+class VAE(Autoencoder):
+    """Variational autoencoder: a Gaussian posterior, held to a prior by the KL.
+
+        ELBO(x) = E_q(z|x) [log p(x | z)] - KL(q(z | x) || p(z)) <= log p(x)
+        loss(x) = reconstruction + kl
+                = -log p(x | z) + β KL(q(z | x) || p(z)),  z ~ q(z | x)
+
+    where q(z | x) = N(mean(x), diag(exp(log_var(x)))). Sums run over pixels and latent
+    dimensions, the mean over the batch; everything is in nats. `elbo` is logged beside
+    the loss, always with β = 1 and without free bits, so that runs can be compared.
+
+    Args:
+        latent_dim: Numbers in a code.
+        image_shape: Shape of one example; see `Autoencoder`, also for `architecture`,
+            `widths` and `activation`. Defaults to the shape of the first batch.
+        likelihood: Distribution of the data given a code. Defaults to a Gaussian whose
+            scale is the optimal one, which balances the two terms by itself.
+        prior: Distribution of codes: a `Normal`, by default N(0, I), whose KL is in
+            closed form; a `NormalMixture`, or on the TensorFlow backend any TensorFlow
+            Probability distribution, whose KL is estimated from the sampled code.
+        beta: Weight of the KL, >= 0. The callback `BetaWarmUp` raises it from 0.
+        free_bits: Nats of KL, per latent dimension and averaged over the batch, that
+            cost nothing, >= 0. Needs a `Normal` prior.
+        encoder: Your own Keras model from x to a dict of `"mean"` and `"log_var"`, each
+            `(batch, latent_dim)`.
+        decoder: Your own Keras model from codes to the likelihood's parameters.
+        **kwargs: `name`, `dtype` and `trainable`.
+
+    Example:
+
+    ```python
+    model = keras_ae.VAE(latent_dim=16, likelihood="bernoulli")
+    model.fit(x_train, validation_data=x_test, epochs=10)
+    pictures = model.sample(64, seed=0)  # (64, height, width, channels)
+    nats = model.log_likelihood(x_test, samples=100)  # (n,)
+    ```
+
+    Reference:
+        Kingma and Welling, Auto-Encoding Variational Bayes, 2014
+        (https://arxiv.org/abs/1312.6114); Higgins et al., β-VAE, 2017; Kingma et al.,
+        Improving Variational Inference with Inverse Autoregressive Flow, 2016
+        (https://arxiv.org/abs/1606.04934), for free bits.
+    """
+
+    term_names = ("reconstruction", "kl")
+    monitor_names = ("elbo", "mse")
+    encoder_heads = ("mean", "log_var")
+
+    def __init__(
+        self,
+        latent_dim: int = 32,
+        *,
+        likelihood: Any = "gaussian",
+        prior: Any = None,
+        beta: float = 1.0,
+        free_bits: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(latent_dim, likelihood=likelihood, **kwargs)
+        self.prior = distributions.get_prior(prior)
+        if self.prior.latent_dim not in (None, latent_dim):
+            raise ValueError(
+                f"`prior` must have latent_dim={latent_dim} dimensions, as the model. "
+                f"Received: a prior of {self.prior.latent_dim} dimensions"
+            )
+        for name, value in (("beta", beta), ("free_bits", free_bits)):
+            if not value >= 0 or math.isinf(value):
+                raise ValueError(f"`{name}` must be >= 0. Received: {name}={value}")
+        if free_bits and not isinstance(self.prior, distributions.Normal):
+            raise ValueError(
+                "`free_bits` needs a `Normal` prior, whose KL is known for each latent "
+                f"dimension. Received: prior={prior}"
+            )
+        self.beta = beta
+        self.free_bits = free_bits
+        self.sampling = GaussianSampling()
+
+    def build_networks(self, image_shape):
+        super().build_networks(image_shape)
+        # A variable, because a Python number would be frozen when the step is traced.
+        self.kl_weight = self.add_weight(
+            name="kl_weight",
+            shape=(),
+            initializer=keras.initializers.Constant(self.beta),
+            trainable=False,
+            dtype="float32",
+        )
+
+    def posterior(self, x, training=False) -> distributions.Normal:
+        """Returns q(z | x), a `Normal` of mean and log-variance `(batch, latent_dim)`."""
+        heads = self.encoder(self.to_floats(x), training=training)
+        log_var = ops.clip(ops.cast(heads["log_var"], "float32"), *LOG_VAR_RANGE)
+        return distributions.Normal.from_log_var(
+            ops.cast(heads["mean"], "float32"), log_var
+        )
+
+    def call(self, x, training=False):
+        posterior = self.posterior(x, training)
+        z = self.sampling(posterior.mean, posterior.log_var)  # (batch, latent_dim)
+        return {
+            "mean": posterior.mean,
+            "log_var": posterior.log_var,
+            "z": z,
+            "parameters": self.decoder(z, training=training),  # (batch, *image_shape)
+        }
+
+    def terms(self, x, outputs, training=False):
+        log_prob = self.likelihood.log_prob(x, outputs["parameters"], training)
+        kl = self.kl(outputs, self.free_bits)
+        return {"reconstruction": -log_prob, "kl": self.kl_weight * kl}
+
+    def monitors(self, x, outputs, terms):
+        elbo = -terms["reconstruction"] - self.kl(outputs)
+        return {"elbo": elbo, **super().monitors(x, outputs, terms)}
+
+    def kl(self, outputs, free_bits: float = 0.0):
+        """Returns KL(q(z | x) || p(z)) of what `call` returned, `(batch,)`, in nats."""
+        posterior = distributions.Normal.from_log_var(
+            outputs["mean"], outputs["log_var"]
+        )
+        if free_bits:
+            kl = divergences.kl_normal(posterior, self.prior)  # (batch, latent_dim)
+            return ops.sum(divergences.free_bits(kl, free_bits), axis=-1)
+        return divergences.kl(posterior, self.prior, outputs["z"])
+
+    def _encode(self, x):
+        return self.posterior(x).mean
+
+    def sample(
+        self, n: int, seed: int | None = None, batch_size: int = 256
+    ) -> np.ndarray:
+        """Returns the likelihood's mean for codes drawn from the prior.
+
+        Args:
+            n: Pictures to draw, >= 1.
+            seed: Integer; the same seed gives the same codes.
+            batch_size: Codes decoded at a time.
+
+        Returns:
+            Array `(n, *image_shape)`, pictures in [0, 1].
+        """
+        self._require_built("sample")
+        if not isinstance(n, int | np.integer) or n < 1:
+            raise ValueError(f"`n` must be an integer >= 1. Received: n={n}")
+        seed = keras.random.SeedGenerator(seed)
+        z = self.prior.sample((int(n), self.latent_dim), seed=seed)
+        return self.decode(ops.convert_to_numpy(z), batch_size)
+
+    def log_likelihood(
+        self, x, samples: int = 100, seed: int | None = None, chunk_size: int = 4096
+    ) -> np.ndarray:
+        """Estimates log p(x) by importance sampling from the posterior.
+
+            log p(x) ≈ log 1/K Σ_k p(x | z_k) p(z_k) / q(z_k | x),  z_k ~ q(z | x)
+
+        a lower bound in expectation, which tightens with K. With a likelihood of a
+        discrete variable (Bernoulli on binary data, discretised logistic) it is a
+        log-probability; otherwise a log-density, which may be positive.
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            samples: K, codes drawn for each example, >= 1. Papers use 5,000.
+            seed: Integer; the same seed gives the same estimate.
+            chunk_size: Codes decoded at a time, which bounds the memory.
+
+        Returns:
+            Array `(n,)`, in nats.
+
+        Reference:
+            Burda et al., Importance Weighted Autoencoders, 2016
+            (https://arxiv.org/abs/1509.00519).
+        """
+        if samples < 1:
+            raise ValueError(f"`samples` must be >= 1. Received: samples={samples}")
+        x = self._inspect(x, "x")
+        pixels = math.prod(self.built_image_shape)
+        rows = min(max(2**22 // pixels, 16), chunk_size)
+        chunks = math.ceil(samples / rows)
+        sizes = [len(part) for part in np.array_split(np.arange(samples), chunks)]
+        batch_size = max(1, rows // sizes[0])
+        log_weights = self._compiled("log_weights", self._log_weights)
+        seed = keras.random.SeedGenerator(seed)
+
+        estimates = []
+        for batch in batches(x, batch_size):
+            batch = ops.convert_to_tensor(batch)
+            total = -np.inf  # (batch,)
+            for size in sizes:
+                noise = keras.random.normal(
+                    (size, batch.shape[0], self.latent_dim), dtype="float32", seed=seed
+                )
+                weights = log_weights(batch, noise)
+                weights = ops.convert_to_numpy(weights).astype("float64")
+                total = np.logaddexp(total, np.logaddexp.reduce(weights, axis=0))
+            estimates.append(total - math.log(samples))
+        return np.concatenate(estimates)
+
+    def _log_weights(self, x, noise):
+        """log p(x, z) - log q(z | x) for z = mean + stddev noise, (samples, batch)."""
+        x = self.to_floats(x)
+        posterior = self.posterior(x)
+        z = posterior.mean + posterior.stddev * noise  # (samples, batch, latent_dim)
+        samples = ops.shape(noise)[0]
+        parameters = self.decoder(ops.reshape(z, (-1, self.latent_dim)), training=False)
+        x = ops.broadcast_to(x, (samples, *ops.shape(x)))
+        x = ops.reshape(x, (-1, *self.built_image_shape))
+        log_likelihood = self.likelihood.log_prob(x, parameters)
+        log_likelihood = ops.reshape(log_likelihood, (samples, -1))
+        return log_likelihood + self.prior.log_prob(z) - posterior.log_prob(z)

@@ -1,0 +1,36 @@
+"""Shared by all tests: seeds, and real data where it lies beside the checkout."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Function of a file name in the folder of real data; skips where it is absent."""
+
+    def path(name):
+        if not (DATA / name).exists():
+            pytest.skip(f"real data not found: {DATA / name}")
+        return DATA / name
+
+    return path
+
+
+@pytest.fixture
+def images():
+    """A small batch of grey pictures, (32, 12, 10, 1) uint8: bright discs."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:12, :10]
+    centers = rng.uniform(3, 7, (32, 2, 1, 1))
+    distance = np.hypot(rows - centers[:, 0], columns - centers[:, 1])
+    return np.uint8(255 * np.clip(3.5 - distance, 0, 1))[..., None]

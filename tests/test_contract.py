@@ -1,0 +1,378 @@
+"""The contract that every registered model passes, on every backend."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ae
+from keras_ae import models
+
+SETTINGS = {"latent_dim": 3, "widths": (24,), "architecture": "dense"}
+
+# Arguments other than the defaults, that `get_config` must return.
+NON_DEFAULT = {
+    "AE": {"activation": "tanh", "likelihood": "laplace"},
+    "VAE": {
+        "activation": "tanh",
+        "likelihood": "laplace",
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
+        "beta": 0.3,
+        "free_bits": 0.05,
+    },
+}
+
+BACKEND = keras.backend.backend()
+
+
+@pytest.fixture(params=models.__all__)
+def Model(request):
+    return getattr(models, request.param)
+
+
+def make(Model, **kwargs):
+    keras.utils.set_random_seed(1)
+    return Model(**{**SETTINGS, **kwargs})
+
+
+def fit(model, images, epochs=2, **kwargs):
+    kwargs = {"batch_size": 16, "shuffle": False, "verbose": 0, **kwargs}
+    return model.fit(images, epochs=epochs, **kwargs).history
+
+
+class FixedNoise(keras.layers.Layer):
+    """Stands in for the sampling layer where backends draw different numbers."""
+
+    def call(self, mean, log_var):
+        noise = keras.ops.convert_to_tensor([1.0, -1.0, 1.0])
+        return mean + keras.ops.exp(0.5 * log_var) * noise
+
+
+def without_noise(model):
+    if hasattr(model, "sampling"):
+        model.sampling = FixedNoise()
+    return model
+
+
+def weights(model):
+    return [np.array(keras.ops.convert_to_numpy(w)) for w in model.weights]
+
+
+def test_builds_from_data_and_from_image_shape(Model, images):
+    from_shape = make(Model, image_shape=images.shape[1:])
+    assert from_shape.built
+    from_data = make(Model)
+    assert not from_data.built
+    fit(from_data, images, epochs=1)
+    shapes = [[w.shape for w in m.trainable_weights] for m in (from_shape, from_data)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "architecture"),
+    [
+        ((7,), "auto"),
+        ((7,), "linear"),
+        ((9, 5), "dense"),
+        ((16, 17), "auto"),
+        ((17, 23, 3), "conv"),
+        ((11, 6, 1), "residual"),
+        ((13, 9, 4), "linear"),
+    ],
+)
+def test_any_shape_and_architecture(Model, image_shape, architecture):
+    model = Model(4, image_shape=image_shape, architecture=architecture)
+    x = np.random.default_rng(0).random((3, *image_shape), dtype="float32")
+    z = model.encode(x)
+    assert z.shape == (3, 4)
+    assert model.decode(z).shape == x.shape
+    assert model.reconstruct(x).shape == x.shape
+    assert model.predict(x, verbose=0).shape == x.shape
+    assert math.isfinite(model.evaluate(x, verbose=0, return_dict=True)["loss"])
+
+
+def test_terms_are_per_example_and_finite(Model, images):
+    model = make(Model, image_shape=images.shape[1:])
+    x = model.to_floats(keras.ops.convert_to_tensor(images[:5]))
+    for training in (True, False):
+        outputs = model(x, training=training)
+        terms = model.terms(x, outputs, training=training)
+        assert tuple(terms) == model.term_names
+        figures = {**terms, **model.monitors(x, outputs, terms)}
+        assert set(figures) == {*model.term_names, *model.monitor_names}
+        for value in figures.values():
+            assert tuple(value.shape) == (5,)
+            assert np.isfinite(keras.ops.convert_to_numpy(value)).all()
+
+
+def test_logged_loss_is_the_sum_of_logged_terms(Model, images):
+    model = make(Model)
+    history = fit(model, images, validation_data=images[:8])
+    for prefix in ("", "val_"):
+        total = sum(np.array(history[prefix + name]) for name in model.term_names)
+        np.testing.assert_allclose(history[prefix + "loss"], total, rtol=1e-5)
+
+
+def test_validation_has_the_objective_of_training(Model, images):
+    model = make(Model, image_shape=images.shape[1:])
+    model.compile(keras.optimizers.SGD(0.0))
+    history = fit(model, images, epochs=3, validation_data=images)
+    for name in ("loss", *model.term_names):
+        np.testing.assert_allclose(
+            history[name][-1], history[f"val_{name}"][-1], rtol=0.05
+        )
+
+
+def test_regularizers_are_a_logged_term(Model, images):
+    model = make(
+        Model,
+        decoder=keras.Sequential(
+            [
+                keras.layers.Dense(120, kernel_regularizer=keras.regularizers.L2(1.0)),
+                keras.layers.Reshape(images.shape[1:]),
+            ]
+        ),
+    )
+    history = fit(model, images, validation_data=images)
+    for prefix in ("", "val_"):
+        assert min(history[prefix + "regularization"]) > 0
+        names = (*model.term_names, "regularization")
+        total = sum(np.array(history[prefix + name]) for name in names)
+        np.testing.assert_allclose(history[prefix + "loss"], total, rtol=1e-5)
+
+
+def test_loss_falls(Model, images):
+    model = make(Model)
+    model.compile(keras.optimizers.Adam(1e-2))
+    losses = fit(model, images, epochs=25)["loss"]
+    assert losses[-1] < losses[0] - 5
+
+
+def test_config_returns_what_was_passed(Model):
+    passed = {**SETTINGS, **NON_DEFAULT[Model.__name__], "image_shape": (5, 4)}
+    model = Model(**passed, name="mine")
+    again = Model.from_config(json.loads(json.dumps(model.get_config())))
+    assert again.name == "mine"
+    for name, value in passed.items():
+        for received in (getattr(model, name), getattr(again, name)):
+            if isinstance(value, str) and name == "likelihood":
+                assert type(received).__name__.lower() == value
+            elif hasattr(value, "get_config"):
+                assert received.get_config() == value.get_config()
+            else:
+                assert received == value
+
+
+def test_saving_keeps_outputs_and_optimizer_and_goes_on(Model, images, tmp_path):
+    model = make(Model, **NON_DEFAULT[Model.__name__])
+    model.compile(keras.optimizers.Adam(3e-3, clipnorm=5.0))
+    fit(model, images)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(again) is Model
+    np.testing.assert_array_equal(again.encode(images), model.encode(images))
+    np.testing.assert_array_equal(again.reconstruct(images), model.reconstruct(images))
+    assert again.optimizer.clipnorm == 5.0
+    for mine, theirs in zip(
+        model.optimizer.variables, again.optimizer.variables, strict=True
+    ):
+        np.testing.assert_array_equal(
+            keras.ops.convert_to_numpy(mine), keras.ops.convert_to_numpy(theirs)
+        )
+    np.testing.assert_allclose(
+        fit(model, images)["loss"], fit(again, images)["loss"], rtol=1e-5
+    )
+
+
+def test_seeded_runs_repeat(Model, images):
+    losses = [fit(make(Model), images, shuffle=True)["loss"] for _ in range(2)]
+    assert losses[0] == losses[1]
+
+
+def test_jit_and_eager_agree(Model, images):
+    histories = []
+    for options in ({"jit_compile": True}, {"run_eagerly": True}):
+        if BACKEND == "torch" and options.get("jit_compile"):
+            options = {"jit_compile": "auto"}
+        model = without_noise(make(Model))
+        model.compile(keras.optimizers.Adam(1e-3), **options)
+        histories.append(fit(model, images)["loss"])
+    np.testing.assert_allclose(*histories, rtol=1e-4)
+
+
+def test_many_steps_an_execution(Model, images):
+    if BACKEND == "torch":
+        model = make(Model)
+        model.compile(steps_per_execution=2)
+        with pytest.raises(ValueError, match="steps_per_execution"):
+            fit(model, images)
+        return
+    losses = []
+    for steps in (1, 3):
+        model = make(Model)
+        model.compile(keras.optimizers.Adam(1e-3), steps_per_execution=steps)
+        losses.append(fit(model, images, batch_size=5)["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"clipnorm": 1e-3},
+        {"gradient_accumulation_steps": 2},
+        {"use_ema": True, "ema_momentum": 0.5},
+        {"weight_decay": 0.1},
+    ],
+)
+def test_optimizer_options(Model, images, options):
+    model = make(Model, image_shape=images.shape[1:])
+    model.compile(keras.optimizers.Adam(1e-2, **options))
+    before = weights(model)
+    losses = fit(model, images, epochs=4)["loss"]
+    assert np.isfinite(losses).all()
+    assert any((a != b).any() for a, b in zip(before, weights(model), strict=True))
+
+
+@pytest.mark.parametrize("architecture", ["dense", "conv", "residual"])
+def test_mixed_bfloat16_trains(Model, images, architecture):
+    model = Model(3, architecture=architecture, widths=(8,), dtype="mixed_bfloat16")
+    model.compile(keras.optimizers.Adam(1e-2))
+    losses = fit(model, images, epochs=20)["loss"]
+    assert losses[-1] < losses[0]
+    assert model.encode(images).dtype == "float32"
+
+
+def test_mixed_float16_scales_the_loss(Model, images):
+    model = make(Model, dtype="mixed_float16")
+    losses = fit(model, images, epochs=3)["loss"]
+    assert np.isfinite(losses).all()
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_early_stopping_restores_the_best_weights(Model, images):
+    model = make(Model)
+    stopping = keras.callbacks.EarlyStopping(
+        "val_loss", patience=1, restore_best_weights=True, start_from_epoch=1
+    )
+    history = fit(
+        model, images, epochs=60, validation_data=images[:8], callbacks=[stopping]
+    )
+    assert len(history["loss"]) <= 60
+    assert stopping.best == min(history["val_loss"][1:])
+
+
+def test_sample_weight_weighs_examples(Model, images):
+    model = make(Model, image_shape=images.shape[1:])
+    model.compile(keras.optimizers.SGD(0.0))
+    doubled = model.evaluate(
+        images, sample_weight=np.full(32, 2.0), verbose=0, return_dict=True
+    )
+    plain = model.evaluate(images, verbose=0, return_dict=True)
+    np.testing.assert_allclose(doubled["loss"], 2 * plain["loss"], rtol=0.05)
+
+
+def test_own_networks_are_saved(Model, images, tmp_path):
+    inputs = keras.Input(images.shape[1:])
+    x = keras.layers.Flatten()(inputs)
+    heads = {name: keras.layers.Dense(3)(x) for name in Model.encoder_heads}
+    encoder = keras.Model(inputs, heads if len(heads) > 1 else heads["z"])
+    decoder = keras.Sequential(
+        [keras.layers.Dense(120), keras.layers.Reshape(images.shape[1:])]
+    )
+    model = make(Model, encoder=encoder, decoder=decoder)
+    fit(model, images)
+    assert model.encoder is encoder and model.decoder is decoder
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again.reconstruct(images), model.reconstruct(images))
+
+
+def test_encoder_and_decoder_are_models_of_their_own(Model, images, tmp_path):
+    model = make(Model, image_shape=images.shape[1:])
+    for network, x in ((model.encoder, images / 255), (model.decoder, np.ones((2, 3)))):
+        network.save(tmp_path / "network.keras")
+        again = keras.saving.load_model(tmp_path / "network.keras")
+        for mine, theirs in zip(
+            keras.tree.flatten(network.predict(x, verbose=0)),
+            keras.tree.flatten(again.predict(x, verbose=0)),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_subclasses_keep_their_arguments(Model, images, tmp_path):
+    class Scaled(Model):
+        def __init__(self, factor: float = 1.0, **kwargs):
+            super().__init__(**kwargs)
+            self.factor = factor
+
+        def terms(self, x, outputs, training=False):
+            terms = super().terms(x, outputs, training)
+            return {name: self.factor * value for name, value in terms.items()}
+
+    model = make(Scaled, factor=2.0)
+    fit(model, images)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(again) is Scaled
+    assert again.factor == 2.0 and again.latent_dim == 3
+
+
+def test_weights_of_one_backend_load_in_another(Model, images, tmp_path):
+    model = make(Model, architecture="conv", widths=(4, 8))
+    fit(model, images)
+    model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "x.npz", x=images, y=model.reconstruct(images))
+    script = f"""
+        import keras, numpy as np
+        import keras_ae.models
+        model = keras.saving.load_model(r"{tmp_path / "model.keras"}")
+        data = np.load(r"{tmp_path / "x.npz"}")
+        np.testing.assert_allclose(model.reconstruct(data["x"]), data["y"], atol=1e-5)
+        print("same", keras.backend.backend(), model.jit_compile)
+        model.fit(data["x"], verbose=0)
+    """
+    other = {"tensorflow": "jax", "jax": "torch", "torch": "tensorflow"}[BACKEND]
+    pytest.importorskip(other)
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env={**os.environ, "KERAS_BACKEND": other},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert f"same {other} {other == 'jax'}" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"latent_dim": True}, "`latent_dim` must be"),
+        ({"latent_dim": 0}, "`latent_dim` must be an integer >= 1. Received: .*0"),
+        ({"latent_dim": 1.5}, "`latent_dim` must be"),
+        ({"architecture": "transformer"}, "`architecture` must be one of .*'conv'"),
+        ({"widths": (0,)}, "`widths` must be"),
+        ({"image_shape": (3, 64, 64)}, "channels last"),
+        ({"image_shape": (None, 64)}, "`image_shape` must be"),
+        ({"image_shape": (7,), "architecture": "conv"}, "needs pictures"),
+        ({"encoder": 3, "image_shape": (7,)}, "`encoder` must be a Keras model"),
+        ({"likelihood": "cauchy"}, "likelihood"),
+    ],
+)
+def test_bad_arguments(Model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make(Model, **arguments)
+
+
+def test_networks_of_wrong_shapes_are_refused(Model):
+    encoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(5)])
+    with pytest.raises(ValueError, match=r"`encoder` must be .*3\).*Received"):
+        make(Model, encoder=encoder, image_shape=(4, 4))
+    with pytest.raises(ValueError, match=r"`decoder` must be .*4, 4\).*Received"):
+        make(Model, decoder=keras.layers.Dense(5), image_shape=(4, 4))

@@ -1,0 +1,211 @@
+"""What `fit` takes, and what it refuses on the first batch."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ae
+
+
+def make(**kwargs):
+    return keras_ae.VAE(2, architecture="dense", widths=(8,), **kwargs)
+
+
+class Sequence(keras.utils.PyDataset):
+    def __init__(self, images):
+        super().__init__()
+        self.images = images
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return self.images[8 * index : 8 * index + 8], np.arange(8)
+
+
+def test_numpy_with_and_without_labels(images):
+    model = make()
+    labels = np.arange(len(images))
+    model.fit(images, labels, validation_data=(images, labels), verbose=0)
+    model.fit(images, validation_split=0.25, verbose=0)
+    assert model.evaluate(images, labels, verbose=0, return_dict=True)["loss"] > 0
+
+
+def test_pydataset(images):
+    model = make()
+    model.fit(Sequence(images), validation_data=Sequence(images), verbose=0)
+    np.testing.assert_allclose(
+        model.encode(Sequence(images)), model.encode(images), atol=1e-5
+    )
+
+
+def test_generator_is_not_consumed_by_looking_at_it(images):
+    seen = []
+
+    def generator():
+        for start in range(0, 32, 8):
+            seen.append(start)
+            yield images[start : start + 8]
+
+    class Count(keras.callbacks.Callback):
+        steps = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.steps += 1
+
+    count = Count()
+    make().fit(generator(), callbacks=[count], verbose=0)
+    assert seen == [0, 8, 16, 24]
+    assert count.steps == 4
+
+
+def test_tf_data(images):
+    tf = pytest.importorskip("tensorflow")
+    dataset = tf.data.Dataset.from_tensor_slices((images, np.arange(32))).batch(8)
+    model = make()
+    model.fit(dataset, validation_data=dataset, verbose=0)
+    np.testing.assert_allclose(model.encode(dataset), model.encode(images), atol=1e-5)
+
+
+def test_torch_data_loader(images):
+    torch = pytest.importorskip("torch")
+    data = torch.utils.data.TensorDataset(torch.from_numpy(images), torch.arange(32))
+    loader = torch.utils.data.DataLoader(data, batch_size=8)
+    model = make()
+    model.fit(loader, validation_data=loader, verbose=0)
+    np.testing.assert_allclose(model.encode(loader), model.encode(images), atol=1e-5)
+
+
+def test_grain(images):
+    grain = pytest.importorskip("grain")
+    loader = grain.MapDataset.source(list(images)).batch(8)
+    model = make()
+    model.fit(loader, validation_data=loader, verbose=0)
+    np.testing.assert_allclose(
+        model.encode(loader), model.encode(images), atol=1e-5
+    )
+
+
+def test_backend_tensors(images):
+    model = make()
+    model.fit(keras.ops.convert_to_tensor(images), verbose=0)
+    assert model.encode(keras.ops.convert_to_tensor(images)).shape == (32, 2)
+
+
+def test_integers_are_read_as_0_to_255(images):
+    model = make(image_shape=images.shape[1:])
+    floats = images.astype("float32") / 255
+    z = model.encode(floats)
+    np.testing.assert_allclose(model.encode(images), z, atol=1e-5)
+    np.testing.assert_allclose(model.encode(images.astype(int)), z, atol=1e-5)
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0), model.reconstruct(floats), atol=1e-6
+    )
+
+
+def test_booleans_and_float64(images):
+    for x in (images > 127, images / 255):
+        model = make(likelihood="bernoulli")
+        model.fit(x, verbose=0)
+        assert model.encode(x).dtype == "float32"
+
+
+def test_batches_of_any_size(images):
+    model = make(image_shape=images.shape[1:])
+    for verb in (model.encode, model.reconstruct):
+        whole = verb(images, batch_size=256)
+        np.testing.assert_allclose(verb(images, batch_size=5), whole, atol=1e-5)
+
+
+with_nan = np.full((4, 5), np.nan, "float32")
+constant = np.full((4, 12, 10, 1), 128.0, "float32")
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "x", "message"),
+    [
+        ("gaussian", constant, r"Received: values from 128 to 128.*divide them by 255"),
+        ("bernoulli", constant, r"\[0, 1\].*divide them by 255"),
+        ("bernoulli", with_nan, "NaN"),
+        ("gaussian", with_nan, "NaN"),
+        ("bernoulli", np.full((4, 5), -0.5, "float32"), "Received: values from -0.5"),
+        ("gaussian", np.full((4, 5), 300), "Integers are read as 0-255.*300"),
+        ("bernoulli", np.eye(4, dtype="uint8"), "Integers are read as 0-255"),
+        ("gaussian", np.zeros((0, 5), "float32"), "must not be empty"),
+        ("gaussian", np.zeros(5, "float32"), "must hold batches"),
+        ("gaussian", np.zeros((4, 5), "complex64"), "integers 0-255 or floats"),
+        ("gaussian", [np.zeros((4, 5)), np.zeros((4, 6))], "must be one array"),
+        ("gaussian", None, "must be given"),
+        ("gaussian", 3, "Data must be an array"),
+        ("gaussian", iter([]), "empty"),
+    ],
+)
+def test_bad_data_is_refused_before_training(likelihood, x, message):
+    model = make(likelihood=likelihood)
+    with pytest.raises(ValueError, match=message):
+        model.fit(x, verbose=0)
+    assert int(model.optimizer.iterations) == 0
+
+
+def test_one_nan_among_many_is_found(images):
+    x = np.tile(images / 255.0, (100, 1, 1, 1))
+    x[-1, 3, 3] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        make().fit(x, verbose=0)
+    with pytest.raises(ValueError, match="NaN"):
+        make().fit(images, validation_data=x, verbose=0)
+
+
+def test_data_of_another_size_is_refused(images):
+    model = make()
+    model.fit(images, verbose=0)
+    for verb in (model.fit, model.evaluate, model.predict, model.encode):
+        with pytest.raises(ValueError, match=r"\(12, 10, 1\).*Received.*\(9, 10, 1\)"):
+            verb(images[:, :9])
+    with pytest.raises(ValueError, match="`z` must have the shape"):
+        model.decode(np.zeros((3, 5)))
+
+
+def test_other_losses_and_metrics_are_refused():
+    for options in ({"loss": "mse"}, {"metrics": ["mae"]}):
+        with pytest.raises(ValueError, match="must be None.*likelihood="):
+            make().compile("adam", **options)
+
+
+def test_interpolation_and_traversal(images):
+    model = make()
+    model.fit(images, verbose=0)
+    path = model.interpolate(images[:3], images[3:6], steps=5)
+    assert path.shape == (3, 5, 12, 10, 1)
+    np.testing.assert_allclose(path[:, 0], model.reconstruct(images[:3]), atol=1e-5)
+    np.testing.assert_allclose(path[:, -1], model.reconstruct(images[3:6]), atol=1e-5)
+    z = model.encode(images[:6])
+    np.testing.assert_allclose(
+        path[0, 2], model.decode((z[:1] + z[3:4]) / 2)[0], atol=1e-5
+    )
+    single = model.interpolate(images[0], images[3], steps=3, spherical=True)
+    assert single.shape == (3, 12, 10, 1)
+    np.testing.assert_allclose(single[0], model.reconstruct(images[:1])[0], atol=1e-5)
+    same = model.interpolate(images[0], images[0], steps=3, spherical=True)
+    np.testing.assert_allclose(same[1], same[0], atol=1e-5)
+    grid = model.traverse(images[0], dims=[1], steps=3, span=2.0)
+    assert grid.shape == (1, 3, 12, 10, 1)
+    moved = np.stack([[z[0, 0], value] for value in (-2, 0, 2)])
+    np.testing.assert_allclose(grid[0], model.decode(moved), atol=1e-5)
+    for call in (
+        lambda: model.interpolate(images[0], images[0], steps=1),
+        lambda: model.interpolate(images[0], images[:2]),
+        lambda: model.traverse(images[0], dims=[2]),
+    ):
+        with pytest.raises(ValueError, match="must"):
+            call()
+
+
+def test_spherical_interpolation_keeps_the_norm():
+    from keras_ae.base import _slerp
+
+    a, b = np.array([[[3.0, 0.0]]]), np.array([[[0.0, 3.0]]])
+    t = np.linspace(0, 1, 5)[:, None]
+    path = _slerp(a, b, t)
+    np.testing.assert_allclose(np.linalg.norm(path, axis=-1), 3.0, rtol=1e-6)
+    np.testing.assert_allclose(path[0, 2], [3 / np.sqrt(2)] * 2, rtol=1e-6)

@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+from keras import ops
+from scipy import integrate, stats
+
+from keras_ae import autodiff
+from keras_ae.distributions import Normal, NormalMixture
+from keras_ae.divergences import free_bits, kl, kl_monte_carlo, kl_normal
+
+
+def to_numpy(tensor):
+    return np.asarray(ops.convert_to_numpy(tensor), "float64")
+
+
+def posterior(batch=3, latent_dim=2):
+    rng = np.random.default_rng(0)
+    mean, log_var = rng.normal(size=(2, batch, latent_dim))
+    return Normal.from_log_var(
+        ops.convert_to_tensor(mean, "float32"),
+        ops.convert_to_tensor(log_var, "float32"),
+    )
+
+
+@pytest.mark.parametrize("mean, stddev", [(0.0, 1.0), (0.0, 0.01), (-2.0, 30.0)])
+def test_kl_normal_equals_numerical_integration(mean, stddev):
+    q = posterior()
+    values = to_numpy(kl_normal(q, Normal(mean, stddev)))
+    assert values.shape == (3, 2)
+    for value, q_mean, q_stddev in zip(
+        values.ravel(),
+        to_numpy(q.mean).ravel(),
+        to_numpy(q.stddev).ravel(),
+        strict=True,
+    ):
+        z = np.linspace(q_mean - 12 * q_stddev, q_mean + 12 * q_stddev, 4001)
+        log_q = stats.norm.logpdf(z, q_mean, q_stddev)
+        log_p = stats.norm.logpdf(z, mean, stddev)
+        expected = integrate.simpson(np.exp(log_q) * (log_q - log_p), x=z)
+        assert value == pytest.approx(expected, rel=1e-4)
+
+
+def test_kl_normal_takes_a_prior_per_dimension_and_per_example():
+    q = posterior()
+    per_dimension = Normal([0.0, 1.0], [0.5, 2.0])
+    per_example = Normal(
+        ops.tile(per_dimension.mean[None], (3, 1)),
+        ops.tile(per_dimension.stddev[None], (3, 1)),
+    )
+    first = to_numpy(kl_normal(q, Normal(0.0, 0.5)))[:, 0]
+    values = to_numpy(kl_normal(q, per_dimension))
+    np.testing.assert_allclose(values[:, 0], first, rtol=1e-5)
+    np.testing.assert_allclose(to_numpy(kl_normal(q, per_example)), values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("stddev", [1.0, 0.01])
+def test_kl_normal_keeps_its_digits_near_zero(stddev):
+    log_ratio = 1e-3
+    log_var = 2 * np.log(stddev) + log_ratio
+    q = Normal.from_log_var(np.zeros((1, 1)), np.full((1, 1), log_var))
+    # float32 keeps seven digits of the log-variance itself.
+    ratio = float(np.float32(log_var)) - 2 * np.log(stddev)
+    value = to_numpy(kl_normal(q, Normal(0.0, stddev)))[0, 0]
+    assert value == pytest.approx(0.5 * (np.expm1(ratio) - ratio), rel=2e-3)
+    same = Normal(0.3, stddev)
+    np.testing.assert_allclose(to_numpy(kl_normal(same, same)), 0.0, atol=1e-7)
+
+
+def test_kl_normal_equals_tensorflow_probability():
+    pytest.importorskip("tensorflow")
+    tfp = pytest.importorskip("tensorflow_probability")
+    tfd = tfp.distributions
+    q = posterior()
+    oracle = tfd.kl_divergence(
+        tfd.MultivariateNormalDiag(to_numpy(q.mean), to_numpy(q.stddev)),
+        tfd.MultivariateNormalDiag(np.float64([0.0, 1.0]), np.float64([0.01, 2.0])),
+    )
+    value = kl(q, Normal([0.0, 1.0], [0.01, 2.0]), z=None)
+    np.testing.assert_allclose(to_numpy(value), np.asarray(oracle), rtol=1e-5)
+
+
+@pytest.mark.parametrize("prior", [Normal(0.5, 2.0), Normal(0.0, 0.5)])
+def test_kl_monte_carlo_averages_to_the_closed_form(prior):
+    q = Normal.from_log_var(np.full((20000, 2), 0.7), np.full((20000, 2), -1.0))
+    estimate = to_numpy(kl_monte_carlo(q, prior, q.sample(seed=0)))
+    exact = to_numpy(kl(q, prior, z=None))
+    assert estimate.shape == exact.shape == (20000,)
+    assert estimate.mean() == pytest.approx(exact[0], rel=0.02)
+
+
+def test_kl_to_a_mixture_is_the_monte_carlo_estimate():
+    q = posterior()
+    z = q.sample(seed=1)
+    single = NormalMixture([[0.0, 1.0], [0.0, 1.0]], [[0.5, 2.0]])
+    expected = to_numpy(q.log_prob(z)) - stats.norm.logpdf(
+        to_numpy(z), [0.0, 1.0], [0.5, 2.0]
+    ).sum(-1)
+    np.testing.assert_allclose(to_numpy(kl(q, single, z)), expected, rtol=1e-4)
+
+
+def test_kl_to_a_mixture_equals_tensorflow_probability():
+    pytest.importorskip("tensorflow")
+    tfp = pytest.importorskip("tensorflow_probability")
+    tfd = tfp.distributions
+    means, weights = np.float64([[-1.0, 0.0], [2.0, 1.0]]), np.float64([0.2, 0.8])
+    oracle = tfd.MixtureSameFamily(
+        tfd.Categorical(probs=weights),
+        tfd.MultivariateNormalDiag(means, np.full((2, 2), 0.5)),
+    )
+    q = posterior()
+    z = q.sample(seed=1)
+    expected = to_numpy(q.log_prob(z)) - np.asarray(oracle.log_prob(to_numpy(z)))
+    value = kl(q, NormalMixture(means, 0.5, weights), z)
+    np.testing.assert_allclose(to_numpy(value), expected, rtol=1e-4)
+
+
+def test_free_bits_raise_the_batch_mean_of_each_dimension():
+    values = np.random.default_rng(0).uniform(size=(16, 4)) * [0.1, 0.4, 1.0, 5.0]
+    values = values.astype("float32")
+    limited = to_numpy(free_bits(ops.convert_to_tensor(values), 0.3))
+    assert limited.shape == values.shape
+    np.testing.assert_allclose(
+        limited.mean(0), np.maximum(values.mean(0), 0.3), rtol=1e-5
+    )
+    np.testing.assert_allclose(limited[:, 2:], values[:, 2:])
+    np.testing.assert_array_equal(to_numpy(free_bits(values, 0.0)), values)
+
+
+def test_free_bits_stop_the_gradient_of_dimensions_below():
+    values = np.float32([[0.1, 1.0], [0.2, 0.1]])
+
+    def total(x):
+        return ops.sum(free_bits(x, 0.5))
+
+    x = ops.convert_to_tensor(values)
+    if autodiff.BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = total(x)
+        slope = tape.gradient(loss, x)
+    elif autodiff.BACKEND == "jax":
+        import jax
+
+        slope = jax.grad(total)(x)
+    else:
+        x.requires_grad_(True)
+        total(x).backward()
+        slope = x.grad
+    np.testing.assert_array_equal(to_numpy(slope), [[0.0, 1.0], [0.0, 1.0]])
