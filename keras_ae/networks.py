@@ -115,7 +115,7 @@ def encoder(
         for width in widths:
             if architecture == "conv":
                 x = _convolution(width, 4, 2, dtype)(x)
-                x = layers.BatchNormalization(dtype=dtype)(x)
+                x = layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
                 x = layers.Activation(activation, dtype=dtype)(x)
             else:
                 x = _convolution(width, 3, 2, dtype, use_bias=True)(x)
@@ -169,7 +169,7 @@ def decoder(
             x = _double(x, filters, dtype)
             x = _crop(x, size, dtype)
             if architecture == "conv":
-                x = layers.BatchNormalization(dtype=dtype)(x)
+                x = layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
                 x = layers.Activation(activation, dtype=dtype)(x)
         if architecture == "residual":
             x = ResidualBlock(x.shape[-1], activation, dtype=dtype)(x)

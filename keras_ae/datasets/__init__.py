@@ -1,0 +1,176 @@
+"""From the name of a data set, or a folder of pictures, to an array of images."""
+
+import importlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from keras_ae.datasets import celeba, folders, mnist, moon, splits
+from keras_ae.datasets.folders import read_pictures
+
+__all__ = ["Batches", "find", "load", "moon", "names", "read_pictures"]
+
+_DESCRIPTIONS = {
+    "moon-phases": "12,000 rendered moons of known phase; nothing to download",
+    "mnist": "70,000 handwritten digits, grey, 28 x 28",
+    "fashion-mnist": "70,000 pieces of clothing, grey, 28 x 28",
+    "celeba": "202,599 aligned faces, colour, 178 x 218, with 40 attributes",
+}
+
+
+def __getattr__(name):
+    if name == "Batches":  # a Keras class, and Keras takes seconds to import
+        return importlib.import_module("keras_ae.datasets.batches").Batches
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def names() -> dict[str, str]:
+    """Returns the named data sets, each with one line on what it is."""
+    return dict(_DESCRIPTIONS)
+
+
+def find(name: str, data_dir: str | os.PathLike | None = None) -> Path | None:
+    """Looks where a named data set is on this machine.
+
+    Args:
+        name: One of `names()`.
+        data_dir: Folder (or zip) to look in. Defaults to the environment variable
+            `KERAS_AE_DATA`.
+
+    Returns:
+        Path of its file or folder; None where there is none, and for `moon-phases`,
+        which needs none.
+    """
+    name = _known(name)
+    if name is None:
+        raise ValueError(f"`name` must be one of {_listed()}. Received: name={name!r}")
+    data_dir = _data_dir(data_dir)
+    if name == "moon-phases":
+        return None
+    return celeba.find(data_dir) if name == "celeba" else mnist.find(name, data_dir)
+
+
+def load(
+    name_or_folder: str | os.PathLike,
+    split: str = "train",
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    limit: int | None = None,
+    data_dir: str | os.PathLike | None = None,
+    seed: int = 0,
+    labels: bool = False,
+) -> np.ndarray | tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Loads the images of a data set, or of a folder or zip of your own pictures.
+
+    Pictures are decoded once and kept in a cache (in `KERAS_AE_CACHE`, or where the
+    system keeps caches), from which later calls map them into memory. They are cropped
+    at the centre to the shape asked for and resized, antialiased. A folder whose
+    pictures are all grey gives one channel, any other three; transparent pictures are
+    laid on white. Pictures that can't be read are skipped and named in a warning.
+
+    Args:
+        name_or_folder: `"moon-phases"`, `"mnist"`, `"fashion-mnist"`, `"celeba"`, or
+            the path of a folder or zip of pictures. (A folder of the same name as a
+            data set is `"./mnist"`.)
+        split: `"train"`, `"validation"`, `"test"`, a sum such as
+            `"train+validation"`, or `"all"`. MNIST and Fashion-MNIST validate on the
+            last 5,000 of the 60,000 training images. CelebA has its official split.
+            Your own pictures are split by sub-folders `train`, `validation` and `test`
+            where there are such, else 80/10/10 at random.
+        image_size: Integer, or a pair (height, width). Defaults to 32 for moon
+            phases, 28 for MNIST and Fashion-MNIST and 64 for CelebA and your own
+            pictures.
+        limit: Number of images to take from the beginning of the split. Only these
+            are decoded.
+        data_dir: Folder of downloaded data sets. Defaults to the environment variable
+            `KERAS_AE_DATA`. CelebA may also be the path of its zip.
+        seed: Seed of what is drawn: moon phases, and a split that isn't given.
+        labels: Whether to return labels, too.
+
+    Returns:
+        uint8 array of shape `(n, height, width, channels)`, read-only and
+        memory-mapped where it comes from picture files. With `labels=True`, a pair
+        `(images, labels)`, where `labels` is a dict of arrays of shape `(n,)`:
+        `phase`, `tilt`, `size`, `x` and `y` for moon phases (see `moon.render`),
+        `label` for MNIST and Fashion-MNIST, 40 attributes for CelebA (none where
+        `list_attr_celeba` is missing) and `folder`, the name of the sub-folder, for
+        your own pictures.
+
+    Raises:
+        FileNotFoundError: If there is no such data; says where to get it.
+        ValueError: If an argument is out of range, or no picture can be read.
+        OSError: If the cache can't be written.
+
+    Example:
+
+    ```python
+    images = keras_ae.datasets.load("moon-phases", image_size=64)
+    faces, attributes = keras_ae.datasets.load("celeba", "test", labels=True)
+    mine = keras_ae.datasets.load("holiday_photos/", "all", image_size=(48, 64))
+    ```
+    """
+    splits.parse(split)
+    splits.check_integer("seed", seed, 0)
+    if limit is not None:
+        splits.check_integer("limit", limit, 1)
+    if image_size is not None:
+        splits.height_and_width(image_size)
+    name = _known(name_or_folder)
+    options = (split, image_size, limit)
+    if name == "moon-phases":
+        images, factors = moon.load(*options, seed)
+    elif name == "celeba":
+        data_dir = _data_dir(data_dir)
+        location = celeba.find(data_dir)
+        if location is None:
+            where = "not on this machine" if data_dir is None else f"not in {data_dir}"
+            raise FileNotFoundError(f"celeba is {where}. {celeba.WHERE}")
+        images, factors = celeba.load(location, *options, seed, labels)
+    elif name is not None:
+        images, factors = mnist.load(name, *options, _data_dir(data_dir))
+    else:
+        location = _location(name_or_folder)
+        if celeba.is_celeba(location):
+            images, factors = celeba.load(location, *options, seed, labels)
+        else:
+            images, factors = folders.load(location, *options, seed)
+    return (images, factors) if labels else images
+
+
+def _known(name):
+    """Returns the name of a data set as it is listed, or None."""
+    name = str(name).lower().replace("_", "-")
+    return name if name in _DESCRIPTIONS else None
+
+
+def _listed():
+    return ", ".join(repr(name) for name in _DESCRIPTIONS)
+
+
+def _data_dir(data_dir):
+    source = "`data_dir`"
+    if data_dir is None:
+        data_dir = os.environ.get("KERAS_AE_DATA") or None
+        source = "The environment variable KERAS_AE_DATA"
+    if data_dir is None:
+        return None
+    path = Path(data_dir).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{source} must name an existing folder. Received: {data_dir}"
+        )
+    return path
+
+
+def _location(name_or_folder):
+    """Returns the path of the user's own folder or zip."""
+    path = Path(name_or_folder).expanduser()
+    if path.exists():
+        return path
+    if isinstance(name_or_folder, str) and len(path.parts) == 1 and not path.suffix:
+        raise ValueError(
+            f"`name_or_folder` must be one of {_listed()}, or the path of a folder or "
+            f"zip of pictures. Received: {name_or_folder!r}"
+        )
+    raise FileNotFoundError(f"There is no folder or zip at {path}.")

@@ -1,0 +1,257 @@
+"""A folder or zip of pictures: which there are, their splits and their labels."""
+
+import os
+import posixpath
+import sys
+import threading
+import warnings
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from keras_ae.datasets import cache, splits
+from keras_ae.datasets.pictures import decode, name_broken, reason
+
+SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
+    *(".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+)
+SPLIT_FOLDERS = {
+    "train": 0,
+    "training": 0,
+    "validation": 1,
+    "val": 1,
+    "valid": 1,
+    "test": 2,
+    "testing": 2,
+}
+
+_said = set()
+
+
+def say_once(message):
+    """Tells the user something once in the life of the process, on stderr."""
+    if message not in _said:
+        _said.add(message)
+        print(message, file=sys.stderr)
+
+
+class Pictures:
+    """The picture files of a folder or zip, to any depth, sorted by name.
+
+    Hidden files are left out. Nothing is read but the listing.
+
+    Args:
+        location: Path of a folder or zip.
+        within: Name of the sub-folder to which the pictures belong. None takes
+            them all.
+
+    Attributes:
+        names: Paths of the pictures inside the folder or zip.
+        stamps: For each picture, what changes when its content does: size and
+            time in a folder, size and checksum in a zip.
+    """
+
+    def __init__(self, location, within=None):
+        self.location = Path(location).expanduser()
+        if self.location.is_dir():
+            self._zip = None
+            found = self._scan_folder("" if within is None else f"{within}/")
+        elif not self.location.exists():
+            raise FileNotFoundError(
+                f"There is no picture, folder or zip at {self.location}."
+            )
+        else:
+            try:
+                self._zip = zipfile.ZipFile(self.location)
+            except zipfile.BadZipFile as error:
+                raise ValueError(
+                    "Expected a folder or a zip of pictures. Received a file that is "
+                    f"neither, or a damaged zip: {self.location}"
+                ) from error
+            # Members can be read from several threads, but not at the same time.
+            self._lock = threading.Lock()
+            found = self._scan_zip(within)
+        found = sorted(found)
+        self.names = [name for name, _ in found]
+        self.stamps = [stamp for _, stamp in found]
+
+    def _scan_folder(self, prefix):
+        with os.scandir(self.location / prefix) as entries:
+            for entry in entries:
+                name = f"{prefix}{entry.name}"
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self._scan_folder(f"{name}/")
+                elif _is_picture(name) and entry.is_file():
+                    status = entry.stat()
+                    yield name, (status.st_size, status.st_mtime_ns)
+
+    def _scan_zip(self, within):
+        for member in self._zip.infolist():
+            folders = member.filename.split("/")[:-1]
+            hidden = "/." in f"/{member.filename}" or "__MACOSX" in folders
+            if hidden or not _is_picture(member.filename):
+                continue
+            if within is None or within in folders:
+                yield member.filename, (member.file_size, member.CRC)
+
+    def __len__(self):
+        return len(self.names)
+
+    def read(self, index):
+        """Returns the bytes of a picture."""
+        if self._zip is None:
+            return (self.location / self.names[index]).read_bytes()
+        with self._lock:
+            return self._zip.read(self.names[index])
+
+    def read_text(self, file_name):
+        """Returns the text of a file in the zip, or None."""
+        for member in self._zip.namelist() if self._zip else ():
+            if posixpath.basename(member) == file_name:
+                return self._zip.read(member).decode("utf-8")
+        return None
+
+
+def _is_picture(name):
+    return posixpath.splitext(name)[1].lower() in SUFFIXES
+
+
+def _list(location):
+    pictures = Pictures(location)
+    if not pictures.names:
+        raise FileNotFoundError(
+            f"There are no pictures in {location}: no file ends in "
+            f"{', '.join(SUFFIXES)}."
+        )
+    return pictures
+
+
+def load(location, split, image_size, limit, seed):
+    """Loads pictures of a folder or zip; see `keras_ae.datasets.load`."""
+    pictures = _list(location)
+    split_of, labels = _splits_and_labels(pictures, seed)
+    chosen = splits.select(split_of, split)
+    if not len(chosen):
+        raise ValueError(
+            f"{location} has no pictures in split {split!r}: there are only "
+            f"{len(pictures)} in all. Add pictures or load another split."
+        )
+    size = splits.height_and_width(64 if image_size is None else image_size)
+    images, kept = cache.load(pictures, chosen, size, limit=limit)
+    return images, {"folder": labels[kept]}
+
+
+def _splits_and_labels(pictures, seed):
+    """Returns the number of the split of each picture, and its sub-folder's name.
+
+    Folders named after splits decide; a validation or test folder that isn't
+    there is replaced by a tenth of the training pictures. Without a `train`
+    folder and one of the others, the split is drawn.
+    """
+    parents = [posixpath.dirname(name).split("/") for name in pictures.names]
+    labels = np.array([folders[-1] for folders in parents])
+    depth = 0  # of the split folders: a zip often wraps all in one folder
+    while len({tuple(folders[: depth + 1]) for folders in parents}) == 1 and all(
+        len(folders) > depth + 1 for folders in parents
+    ):
+        depth += 1
+    found = [
+        SPLIT_FOLDERS.get(folders[depth].lower(), -1) if len(folders) > depth else -1
+        for folders in parents
+    ]
+    split_of = np.array(found, "int8")
+    if 0 not in found or not {1, 2} & set(found):
+        return splits.seeded(len(pictures), seed), labels
+    training = np.flatnonzero(split_of == 0)
+    drawn = splits.seeded(len(training), seed)
+    for number in (1, 2):
+        if number not in found:
+            split_of[training[drawn == number]] = number
+            say_once(
+                f"{pictures.location} has no {splits.NAMES[number]} folder: a tenth of "
+                f"its training pictures, drawn with seed {seed}, takes its place."
+            )
+    left_out = np.count_nonzero(split_of == -1)
+    if left_out:
+        say_once(
+            f"{left_out} pictures in {pictures.location} are in none of the train, "
+            "validation and test folders and are left out."
+        )
+    in_split_folder = [len(folders) == depth + 1 for folders in parents]
+    return split_of, np.where(in_split_folder, "", labels)
+
+
+def read_pictures(
+    paths: str | os.PathLike | Iterable[str | os.PathLike],
+    image_shape: tuple[int, ...],
+    *,
+    names: bool = False,
+) -> np.ndarray | tuple[np.ndarray, list[str]]:
+    """Reads picture files as a model with the given `image_shape` expects them.
+
+    Pictures are cropped at the centre and resized as in `datasets.load`. Those
+    that can't be read are left out, named in one warning.
+
+    Args:
+        paths: Files, folders and zips of pictures, or a single one of these.
+            Folders are searched to any depth, in the order of names.
+        image_shape: `(height, width)` or `(height, width, 1)` for grey and
+            `(height, width, 3)` for colour.
+        names: If True, return also the names of the pictures that were read.
+
+    Returns:
+        uint8 array of shape `(n, *image_shape)`, or `(images, names)`.
+
+    Raises:
+        ValueError: If none of the pictures can be read.
+        FileNotFoundError: If a path doesn't exist, or a folder has no pictures.
+
+    Example:
+
+    ```python
+    images = datasets.read_pictures(["a.jpg", "holiday/"], model.image_shape)
+    ```
+    """
+    image_shape = tuple(image_shape)
+    if len(image_shape) not in (2, 3) or image_shape[2:] not in ((), (1,), (3,)):
+        raise ValueError(
+            "Pictures can be read for an `image_shape` of (height, width), (height, "
+            f"width, 1) or (height, width, 3). Received: image_shape={image_shape}"
+        )
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    images, read, broken = [], [], []
+    for path in map(Path, paths):
+        if path.is_file() and path.suffix.lower() != ".zip":
+            found = [(str(path), path.read_bytes)]
+        else:
+            source = _list(path)
+            found = [
+                (str(path / name), lambda source=source, i=i: source.read(i))
+                for i, name in enumerate(source.names)
+            ]
+        for name, read_bytes in found:
+            try:
+                image = decode(read_bytes(), image_shape[:2], (*image_shape, 1)[2])
+            except Exception as error:
+                broken.append((name, reason(error)))
+            else:
+                images.append(image.reshape(image_shape))
+                read.append(name)
+    if not images:
+        raise ValueError(
+            "None of the pictures could be read: "
+            f"{name_broken(broken) or 'no paths were given'}."
+        )
+    if broken:
+        warnings.warn(
+            f"{len(broken)} of {len(broken) + len(images)} pictures could not be read "
+            f"and were skipped: {name_broken(broken)}.",
+            stacklevel=2,
+        )
+    return (np.stack(images), read) if names else np.stack(images)
