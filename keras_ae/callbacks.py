@@ -1,0 +1,420 @@
+"""Callbacks for `fit`: schedules, and pictures as training goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+
+from keras_ae import plots
+
+NOTE = "keras_ae_run.json"
+
+
+class BetaWarmUp(keras.callbacks.Callback):
+    """Raises the weight of the KL term linearly from 0 to the model's `beta`.
+
+    While the weight rises the loss of one epoch can't be compared with another's:
+    begin early stopping after the warm-up (`start_from_epoch`).
+
+    Args:
+        epochs: Number of epochs that the rise takes. The first epoch trains at
+            weight 0, epoch `epochs + 1` and all later ones at `beta`.
+
+    Raises:
+        ValueError: If `epochs` is below 1, or the model has no KL weight.
+
+    Example:
+
+    ```python
+    model.fit(x, epochs=50, callbacks=[keras_ae.callbacks.BetaWarmUp(epochs=10)])
+    ```
+
+    Reference:
+        Bowman et al. 2016, "Generating Sentences from a Continuous Space".
+    """
+
+    def __init__(self, epochs: int):
+        super().__init__()
+        if epochs < 1:
+            raise ValueError(f"`epochs` must be >= 1. Received: epochs={epochs}")
+        self.epochs = epochs
+
+    def on_train_begin(self, logs=None):
+        if not hasattr(self.model, "kl_weight"):
+            raise ValueError(
+                "`BetaWarmUp` needs a model with a KL term, such as `VAE`. Received: "
+                f"a {type(self.model).__name__}"
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        share = min(1.0, epoch / self.epochs)
+        self.model.kl_weight.assign(share * self.model.beta)
+
+
+class SampleSheet(keras.callbacks.Callback):
+    """Saves one sheet of pictures per chosen epoch, to see a model learn.
+
+    A generative model (one with `sample`) is drawn from with the same seed each
+    time, so that the sheets can be compared. Another reconstructs `images`.
+
+    Args:
+        directory: Folder for `epoch-0001.png`, ...; created if absent.
+        every: Number of epochs between sheets. The first epoch always has one.
+        images: Pictures to reconstruct, `(pictures, height, width, channels)`;
+            needed for models that can't be sampled.
+        number: Number of pictures on a sheet.
+        seed: Seed of the samples.
+
+    Raises:
+        ValueError: If `every` or `number` is below 1, or a model that can't be
+            sampled comes without `images`.
+
+    Example:
+
+    ```python
+    model.fit(x, callbacks=[keras_ae.callbacks.SampleSheet("sheets", every=5)])
+    ```
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        every: int = 1,
+        images: np.ndarray | None = None,
+        number: int = 64,
+        seed: int = 0,
+    ):
+        super().__init__()
+        for name, value in (("every", every), ("number", number)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be >= 1. Received: {name}={value}")
+        self.directory = pathlib.Path(directory)
+        self.every = every
+        self.images = None if images is None else images[:number]
+        self.number = number
+        self.seed = seed
+
+    def on_train_begin(self, logs=None):
+        if not hasattr(self.model, "sample") and self.images is None:
+            raise ValueError(
+                f"`SampleSheet` can't sample a {type(self.model).__name__}: pass "
+                "`images=` to reconstruct instead."
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch and (epoch + 1) % self.every:
+            return
+        if hasattr(self.model, "sample"):
+            pictures = self.model.sample(self.number, seed=self.seed)
+        else:
+            pictures = self.model.reconstruct(self.images)
+        path = self.directory / f"epoch-{epoch + 1:04d}.png"
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                plots.sheet(pictures).save(temporary)
+        except OSError as error:
+            warn(f"The sample sheet {path} could not be written ({reason(error)}).")
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Keeps the last model, for going on, and the best one, on disk.
+
+    Each file is written beside its final place and then moved there, so that a crash
+    or a full disk leaves the previous one whole. A full disk is a warning, and
+    training goes on. The files are ordinary `.keras` files with optimizer state, and
+    carry one more member: the history up to their epoch, which is what makes the
+    checkpoint and its history one.
+
+    Args:
+        last: Path of the checkpoint of the last complete epoch.
+        best: Path of the model with the best value of `monitor`.
+        monitor: Name of the logged value to compare.
+        mode: `"min"` or `"max"`.
+        start_from_epoch: Epochs before this one (from 0) are no candidates for best.
+        history: The list of rows, one dict an epoch, that travels with the files.
+            The caller owns and extends it.
+
+    Raises:
+        ValueError: If `mode` is unknown, or `monitor` is not logged.
+    """
+
+    def __init__(
+        self,
+        last: str | os.PathLike,
+        best: str | os.PathLike,
+        monitor: str = "val_loss",
+        mode: str = "min",
+        start_from_epoch: int = 0,
+        history: list[dict] | None = None,
+    ):
+        super().__init__()
+        if mode not in ("min", "max"):
+            raise ValueError(f"`mode` must be 'min' or 'max'. Received: mode={mode!r}")
+        self.last = pathlib.Path(last)
+        self.best = pathlib.Path(best)
+        self.monitor = monitor
+        self.mode = mode
+        self.start_from_epoch = start_from_epoch
+        self.history = [] if history is None else history
+        self.best_value = None
+
+    def on_train_begin(self, logs=None):
+        # What counts is the best model that is on disk: when one could not be
+        # written, the next that beats the file takes its place.
+        if self.best.exists():
+            rows = read_note(self.best)
+            self.best_value = rows[-1].get(self.monitor) if rows else None
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.monitor not in (logs or {}):
+            raise ValueError(
+                f"`monitor` must be one of the logged values: {', '.join(logs or {})}. "
+                f"Received: monitor={self.monitor!r}"
+            )
+        value = float(logs[self.monitor])
+        if not np.isfinite(value):
+            warn(f"Epoch {epoch + 1}: {self.monitor} is {value}: training diverged.")
+        saved = self._save(
+            self.last, lambda temporary: save(self.model, temporary, self.history)
+        )
+        if epoch < self.start_from_epoch or not self._improves(value):
+            return
+        if saved:
+            written = self._save(
+                self.best, lambda temporary: shutil.copyfile(self.last, temporary)
+            )
+        else:
+            written = self._save(
+                self.best, lambda temporary: save(self.model, temporary, self.history)
+            )
+        if written:
+            self.best_value = value
+
+    def _improves(self, value):
+        if not np.isfinite(value):
+            return False
+        if self.best_value is None or not np.isfinite(self.best_value):
+            return True
+        if self.mode == "min":
+            return value < self.best_value
+        return value > self.best_value
+
+    def _save(self, path, write):
+        try:
+            with replacing(path) as temporary:
+                write(temporary)
+        except OSError as error:
+            rest = "the previous one is kept" if path.exists() else "there is none yet"
+            warn(
+                f"The checkpoint {path} could not be written ({reason(error)}); "
+                f"{rest} and training goes on."
+            )
+            return False
+        return True
+
+
+class ResumedEarlyStopping(keras.callbacks.EarlyStopping):
+    """Early stopping that counts the epochs of an earlier start.
+
+    Args:
+        history: Rows of the epochs trained before, each with its number from 0 as
+            `"epoch"`.
+        **arguments: As for `keras.callbacks.EarlyStopping`.
+    """
+
+    def __init__(self, history: Sequence[dict], **arguments):
+        super().__init__(**arguments)
+        self._history = history
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        for row in self._history:
+            self.on_epoch_end(row["epoch"], row)
+
+
+class EpochSeeds(keras.callbacks.Callback):
+    """Seeds each epoch by its number: a resumed run draws what it would have drawn.
+
+    Args:
+        seed: Seed of the run.
+    """
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self._seed = seed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        states = [
+            variable
+            for variable in self.model.non_trainable_variables
+            if variable.name == "seed_generator_state"
+        ]
+        for index, state in enumerate(states):
+            seeds = np.random.SeedSequence([self._seed, epoch, index])
+            # Within int32, the narrowest type that a backend keeps seeds in.
+            state.assign(seeds.generate_state(2) & 0x3FFFFFFF)
+
+
+class Rows(keras.callbacks.Callback):
+    """Adds one row an epoch to a list: its number from 0, its values, its seconds.
+
+    Args:
+        rows: The list to extend.
+    """
+
+    def __init__(self, rows: list[dict]):
+        super().__init__()
+        self._rows = rows
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._begun = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        values = {name: float(value) for name, value in (logs or {}).items()}
+        seconds = round(time.perf_counter() - self._begun, 3)
+        self._rows.append({"epoch": epoch, **values, "seconds": seconds})
+
+
+class HistoryFile(keras.callbacks.Callback):
+    """Keeps a CSV file of the history up to date; epochs are numbered from 1 there.
+
+    Args:
+        path: Path of the file. A full disk is a warning, and training goes on.
+        rows: The rows, as `Rows` adds them.
+    """
+
+    def __init__(self, path: str | os.PathLike, rows: Sequence[dict]):
+        super().__init__()
+        self._path = pathlib.Path(path)
+        self._rows = rows
+
+    def on_epoch_end(self, epoch, logs=None):
+        names = list(dict.fromkeys(name for row in self._rows for name in row))
+        try:
+            with (
+                replacing(self._path) as temporary,
+                open(temporary, "w", newline="") as file,
+            ):
+                table = csv.DictWriter(file, names)
+                table.writeheader()
+                for row in self._rows:
+                    table.writerow({**row, "epoch": row["epoch"] + 1})
+        except OSError as error:
+            warn(
+                f"{self._path} could not be written ({reason(error)}); its rows are "
+                "kept and written with the next epoch."
+            )
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during training, raised once the step that was running has ended."""
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Lets the step that runs finish on Ctrl-C; a second Ctrl-C ends at once.
+
+    Example:
+
+    ```python
+    interrupt = keras_ae.callbacks.Interrupt()
+    with interrupt.listening():
+        model.fit(x, callbacks=[interrupt])
+    ```
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._asked = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Takes Ctrl-C for the callback as long as the block lasts."""
+        if threading.current_thread() is not threading.main_thread():
+            # Python delivers signals to its main thread only.
+            yield
+            return
+        before = signal.signal(signal.SIGINT, self._ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _ask(self, number, frame):
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+        print(
+            "\nStopping after this step; Ctrl-C again stops at once.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _stop(self):
+        if self._asked:
+            raise Interrupted
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._stop()
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._stop()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._stop()
+
+
+def save(model: keras.Model, path: pathlib.Path, history: list[dict]) -> None:
+    """Writes a `.keras` file that also carries the history of its training."""
+    model.save(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(NOTE, json.dumps(history))
+
+
+def read_note(path: str | os.PathLike) -> list[dict]:
+    """Rows of history that a checkpoint carries; empty where it carries none."""
+    with zipfile.ZipFile(path) as archive:
+        if NOTE not in archive.namelist():
+            return []
+        return json.loads(archive.read(NOTE))
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yields a temporary path beside `path`, moved over it once the block succeeds."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        # A full disk names no file by itself.
+        error.filename = str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def reason(error: OSError) -> str:
+    """The words of an operating system error, without its number and path."""
+    return (error.strerror or str(error)).lower()
+
+
+def warn(sentence: str) -> None:
+    """Prints one line of warning that a progress bar does not swallow."""
+    print(f"\nWarning: {sentence}", file=sys.stderr, flush=True)

@@ -1,0 +1,422 @@
+"""The command `keras-ae`: thin, and instant until there is something to compute.
+
+Only what a command needs is imported, when it runs: `--help` and the listings import
+neither keras nor numpy, and `--backend` still chooses the backend.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import warnings
+
+import click
+
+import keras_ae
+from keras_ae import scripts
+
+_BACKENDS = ("tensorflow", "jax", "torch")
+
+
+class _Commands(click.Group):
+    """Turns what goes wrong into one sentence and an exit status."""
+
+    def main(self, args=None, prog_name="keras-ae", standalone_mode=True, **extra):
+        if not standalone_mode:
+            return super().main(args, prog_name, standalone_mode=False, **extra)
+        sys.exit(self._run(args, prog_name, extra))
+
+    def _run(self, args, prog_name, extra):
+        if os.environ.get("KERAS_AE_DEBUG"):
+            return _status(
+                super().main(args, prog_name, standalone_mode=False, **extra)
+            )
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = _warn
+                return _status(
+                    super().main(args, prog_name, standalone_mode=False, **extra)
+                )
+        except click.UsageError as error:
+            error.show()
+            return error.exit_code
+        except click.ClickException as error:
+            return _fail(error.format_message(), error.exit_code)
+        except (KeyboardInterrupt, click.Abort) as stopped:
+            return _stopped(stopped)
+        except BrokenPipeError:
+            # What reads the output has seen enough.
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            return 0
+        except ModuleNotFoundError as error:
+            return _fail(
+                f"The package {error.name} is not installed; `pip install {error.name}`"
+                " brings it, or `--backend` chooses a backend that is installed."
+            )
+        except MemoryError:
+            return _fail(
+                "There is not enough memory; try a smaller `--batch-size` or `--limit`."
+            )
+        except (ValueError, OSError, ImportError) as error:
+            return _fail(_sentence(error))
+
+
+def _warn(message, category, filename, lineno, file=None, line=None):
+    click.echo(f"Warning: {message}", err=True)
+
+
+def _status(value):
+    return value if isinstance(value, int) else 0
+
+
+def _fail(message, status=1):
+    click.echo(f"Error: {message}", err=True)
+    return status
+
+
+def _stopped(stopped):
+    go_on = getattr(stopped.__cause__ or stopped, "go_on", "")
+    click.echo(f"\nStopped.{' ' + go_on if go_on else ''}", err=True)
+    return 130
+
+
+def _sentence(error):
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"{error.strerror}{where}."
+    # Keras appends what it was called with, on further lines.
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _settle_backend(backend, directory=None):
+    """Chooses the backend before keras is imported, and quiets its start.
+
+    A run that goes on keeps the backend that it began with.
+    """
+    if backend is None and directory is not None:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            settings = (directory / "settings.json").read_text("utf-8")
+            backend = json.loads(settings)["environment"]["backend"]
+    if backend is not None:
+        if "keras" in sys.modules and backend != _current_backend():
+            raise ValueError(
+                f"`--backend {backend}` must be chosen before keras is imported; it "
+                f"runs on {_current_backend()} here."
+            )
+        os.environ["KERAS_BACKEND"] = backend
+    with _quiet():
+        import keras
+
+        from keras_ae import runs
+
+        runs.environment()
+        # Saving and loading make Keras import TensorFlow on any backend, where it is
+        # installed: better now, while it is quiet.
+        keras.saving.serialize_keras_object(keras.layers.Identity())
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Holds back what TensorFlow's C++ logs while it starts, unless that fails.
+
+    It writes to the file descriptor itself, before any log level applies. Whoever sets
+    TF_CPP_MIN_LOG_LEVEL or KERAS_AE_DEBUG sees it.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ or os.environ.get("KERAS_AE_DEBUG"):
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _current_backend():
+    import keras
+
+    return keras.config.backend()
+
+
+def _options(*names):
+    """Click options that several commands share, by name."""
+    shared = {
+        "data-dir": click.option(
+            "--data-dir",
+            metavar="DIR",
+            help="Folder of data sets (default: the variable KERAS_AE_DATA).",
+        ),
+        "run-dir": click.option(
+            "--run-dir",
+            metavar="DIR",
+            help="Directory of the run (default: runs/NAME, numbered if it exists).",
+        ),
+        "epochs": click.option(
+            "--epochs", type=click.IntRange(1), help="Most epochs to train."
+        ),
+        "batch-size": click.option(
+            "--batch-size", type=click.IntRange(1), help="Pictures a step."
+        ),
+        "limit": click.option(
+            "--limit",
+            type=click.IntRange(1),
+            help="Read at most this many pictures (of each split).",
+        ),
+        "image-size": click.option(
+            "--image-size",
+            type=click.IntRange(1),
+            help="Height and width of the pictures.",
+        ),
+        "seed": click.option(
+            "--seed", type=click.IntRange(0), help="Seed of all randomness (default 0)."
+        ),
+        "backend": click.option(
+            "--backend",
+            type=click.Choice(_BACKENDS),
+            help="What computes (default: KERAS_BACKEND, else tensorflow).",
+        ),
+        "resume": click.option(
+            "--resume", is_flag=True, help="Go on with the run in the directory."
+        ),
+        "set": click.option(
+            "--set",
+            "chosen",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="One of the script's or model's own settings; may be repeated.",
+        ),
+    }
+
+    def add(command):
+        for name in reversed(names):
+            command = shared[name](command)
+        return command
+
+    return add
+
+
+_TRAINING = (
+    "data-dir",
+    "run-dir",
+    "epochs",
+    "batch-size",
+    "limit",
+    "image-size",
+    "seed",
+    "backend",
+    "resume",
+    "set",
+)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
+)
+@click.version_option(keras_ae.__version__, prog_name="keras-ae")
+def main():
+    """Autoencoders for Keras 3: train them, look at what they learned, use them.
+
+    Start with `keras-ae recipe moon-vae`: no data needed, done in three minutes.
+    """
+
+
+@main.command()
+@click.argument("name")
+@_options(*_TRAINING)
+@click.option(
+    "--copy", metavar="DIR", help="Copy the recipe's script to DIR and do nothing else."
+)
+def recipe(name, copy, run_dir, backend, resume, chosen, **options):
+    """Run the recipe NAME.
+
+    NAME is one that `keras-ae recipes` lists, or the path of a script of your own: copy
+    one with --copy and change it.
+    """
+    if copy is not None:
+        _copy(scripts.find_recipe(name), pathlib.Path(copy))
+        return
+    # Looked at before keras is imported: a slip is answered at once.
+    script = scripts.find_recipe(name)
+    scripts.choose(scripts.settings(script), chosen)
+    directory = scripts.run_directory(scripts.recipe_name(script), run_dir, resume)
+    _settle_backend(backend, directory)
+    from keras_ae import commands
+
+    commands.recipe(name, directory, resume=resume, chosen=chosen, options=options)
+
+
+def _copy(script, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / script.name
+    if target.exists():
+        raise ValueError(f"{target} exists already; it is not overwritten.")
+    target.write_bytes(script.read_bytes())
+    shown = target if target.is_absolute() else pathlib.Path(".", target)
+    click.echo(f"{target}\nChange it, then run it: keras-ae recipe {shown}")
+
+
+@main.command()
+def recipes():
+    """List the recipes."""
+    _list(scripts.recipes())
+
+
+@main.command("models")
+def list_models():
+    """List the models."""
+    _list(scripts.models())
+
+
+def _list(descriptions):
+    width = max(map(len, descriptions), default=0)
+    for name, text in descriptions.items():
+        click.echo(f"{name:{width}}  {text}")
+
+
+@main.command()
+@_options("data-dir", "backend")
+def info(data_dir, backend):
+    """Show backend, devices, versions and data."""
+    _settle_backend(backend)
+    from keras_ae import datasets, runs
+
+    environment = runs.environment()
+    click.echo(f"backend     {environment['backend']}")
+    click.echo(f"devices     {', '.join(environment['devices'])}")
+    click.echo(f"python      {environment['python']}")
+    click.echo(f"machine     {environment['machine']}")
+    for package, version in environment["versions"].items():
+        click.echo(f"{package:11} {version}")
+    where = data_dir or os.environ.get("KERAS_AE_DATA")
+    click.echo(f"data folder {where or 'none (--data-dir or KERAS_AE_DATA names one)'}")
+    for name in datasets.names():
+        # Moon phases are computed, so that they are never looked for.
+        absent = "rendered when needed" if name == "moon-phases" else "not found"
+        click.echo(f"  {name:14} {datasets.find(name, data_dir) or absent}")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("data", metavar="FOLDER")
+@click.option("--latent-dim", type=click.IntRange(1), help="Numbers in a code.")
+@_options(*_TRAINING)
+def train(model, data, latent_dim, run_dir, backend, resume, chosen, **options):
+    """Train MODEL on the pictures in FOLDER.
+
+    FOLDER is a folder or zip of pictures, or the name of a data set; `keras-ae models`
+    lists the models. For example: keras-ae train vae my_photos --latent-dim 64
+    """
+    name = scripts.run_name(scripts.find_model(model), data)
+    directory = scripts.run_directory(name, run_dir, resume)
+    _settle_backend(backend, directory)
+    from keras_ae import commands
+
+    commands.train(
+        model,
+        data,
+        directory,
+        latent_dim=latent_dim,
+        resume=resume,
+        chosen=chosen,
+        options=options,
+    )
+
+
+@main.command()
+@click.argument("model")
+@click.argument("pictures", nargs=-1, required=True)
+@click.option("--output", required=True, metavar="DIR", help="Folder for the pictures.")
+@_options("limit", "backend")
+def reconstruct(model, pictures, output, limit, backend):
+    """Reconstruct PICTURES, files or folders.
+
+    Each goes into a PNG file of its name.
+    """
+    _settle_backend(backend)
+    from keras_ae import commands
+
+    commands.reconstruct(model, pictures, output, limit=limit)
+
+
+@main.command()
+@click.argument("model")
+@click.option("-n", "number", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--output", required=True, metavar="FILE.png")
+@_options("seed", "backend")
+def sample(model, number, output, seed, backend):
+    """Draw pictures from a generative MODEL, on one sheet."""
+    _settle_backend(backend)
+    from keras_ae import commands
+
+    commands.sample(model, number, output, seed=seed)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("a")
+@click.argument("b")
+@click.option("--output", required=True, metavar="FILE.png")
+@click.option("--steps", type=click.IntRange(2), default=9, show_default=True)
+@_options("backend")
+def interpolate(model, a, b, output, steps, backend):
+    """Turn picture A into picture B, step by step.
+
+    The steps are equal between the codes of the two.
+    """
+    _settle_backend(backend)
+    from keras_ae import commands
+
+    commands.interpolate(model, a, b, output, steps=steps)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("data", metavar="FOLDER")
+@click.option("--output", required=True, metavar="FILE.npz|.csv")
+@_options("data-dir", "limit", "backend")
+def embed(model, data, output, data_dir, limit, backend):
+    """Write the codes of the pictures in FOLDER.
+
+    FOLDER is a folder or zip of pictures, or the name of a data set.
+    """
+    _settle_backend(backend)
+    from keras_ae import commands
+
+    commands.embed(model, data, output, data_dir=data_dir, limit=limit)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("data")
+@_options("data-dir", "limit", "backend")
+def evaluate(model, data, data_dir, limit, backend):
+    """Score MODEL on DATA.
+
+    DATA is a folder or zip of pictures, or the name of a data set, whose test split is
+    meant.
+    """
+    _settle_backend(backend)
+    from keras_ae import commands
+
+    for name, value in commands.evaluate(
+        model, data, data_dir=data_dir, limit=limit
+    ).items():
+        click.echo(f"{name.replace('_', ' '):16} {value:.6g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,470 @@
+"""What the command line does once keras is imported."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import csv
+import datetime
+import inspect
+import json
+import pathlib
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ae import callbacks, datasets, metrics, models, plots, scripts
+from keras_ae.runs import Run, environment, load_model
+
+# What may change when a run goes on: how long it trains, and where its data lie.
+_MAY_CHANGE = ("epochs", "data_dir", "patience")
+# Pictures in memory at a time, where there may be any number of them.
+_CHUNK = 1024
+
+
+def recipe(
+    name: str,
+    directory: pathlib.Path,
+    *,
+    resume: bool = False,
+    chosen: Iterable[str] = (),
+    options: Mapping[str, Any],
+) -> None:
+    """Runs a recipe from beginning to end.
+
+    Args:
+        name: Name of a recipe, or path of a script.
+        directory: Directory of the run.
+        resume: Whether to go on with the run in that directory, which then brings its
+            own script and settings.
+        chosen: Settings of the recipe as `name=value`.
+        options: `seed`, `epochs`, `batch_size`, `limit`, `image_size`, `data_dir`;
+            `None` where the user said nothing.
+
+    Raises:
+        ValueError: If a setting is unknown or does not fit, or a resumed run is given
+            other settings than it began with.
+        FileNotFoundError: If the recipe or the data are missing.
+    """
+    script = scripts.find_recipe(name)
+    title = scripts.recipe_name(script)
+    own = directory / script.name
+    if resume and own.is_file():
+        script = own
+    defaults = scripts.settings(script)
+    run, settings = _start(
+        title,
+        directory,
+        resume=resume,
+        command=["keras-ae", "recipe", name],
+        what={"recipe": title},
+        options=options,
+        settings=scripts.choose(defaults, chosen),
+        defaults=defaults,
+        description=scripts.description(script),
+        script=script,
+    )
+    with _tells_how_to_go_on(run):
+        scripts.load(script)(run, **settings)
+        run.finish()
+
+
+def train(
+    model_name: str,
+    data: str,
+    directory: pathlib.Path,
+    *,
+    latent_dim: int | None = None,
+    resume: bool = False,
+    chosen: Iterable[str] = (),
+    options: Mapping[str, Any],
+) -> None:
+    """Trains a model on pictures of one's own.
+
+    Args:
+        model_name: Class name of the model, case ignored.
+        data: Path of a folder or zip of pictures, or name of a data set.
+        directory: Directory of the run.
+        latent_dim: Numbers in a code.
+        resume: Whether to go on with the run in that directory.
+        chosen: `learning_rate`, `patience` and arguments of the model's constructor, as
+            `name=value`.
+        options: As for `recipe`.
+
+    Raises:
+        ValueError: As for `recipe`.
+        FileNotFoundError: If the pictures are not found.
+    """
+    model_name = scripts.find_model(model_name)
+    constructor = getattr(models, model_name)
+    defaults = {"learning_rate": 1e-3, "patience": 20, **_arguments(constructor)}
+    settings = scripts.choose(defaults, chosen)
+    if latent_dim is not None:
+        settings["latent_dim"] = latent_dim
+    run, settings = _start(
+        scripts.run_name(model_name, data),
+        directory,
+        resume=resume,
+        command=["keras-ae", "train", model_name.lower(), data],
+        what={"model": model_name, "data": str(pathlib.Path(data))},
+        options=options,
+        settings=settings,
+        defaults=defaults,
+        description=f"{scripts.models()[model_name]} Trained on {data}.",
+    )
+    patience = settings.pop("patience")
+    learning_rate = settings.pop("learning_rate")
+
+    def build():
+        given = {name: value for name, value in settings.items() if value}
+        model = constructor(**given)
+        model.compile(optimizer=keras.optimizers.Adam(learning_rate))
+        return model
+
+    with _tells_how_to_go_on(run):
+        pictures, validation, test = run.load(data)
+        model = run.model(build)
+        run.fit(
+            model, pictures, validation, epochs=200, batch_size=64, patience=patience
+        )
+        run.evaluate(model, test)
+        run.pictures(model, test, *_classes(run.labels["test"]))
+        run.finish()
+
+
+def _classes(labels):
+    """The first of a data set's labels that tells pictures apart, and its name."""
+    for name, values in labels.items():
+        if len(np.unique(values)) > 1:
+            return values, name
+    return None, None
+
+
+def _arguments(constructor):
+    """The constructor's arguments that can be given as text, with their defaults."""
+    found = {}
+    for cls in reversed(constructor.__mro__):
+        if not issubclass(cls, keras.Model) or cls.__module__.startswith("keras.src"):
+            continue
+        for parameter in inspect.signature(cls.__init__).parameters.values():
+            default = parameter.default
+            if parameter.name == "widths":
+                found["widths"] = ()
+            elif parameter.name == "likelihood" or isinstance(
+                default, (bool, int, float, str)
+            ):
+                found[parameter.name] = default
+    return found
+
+
+@contextlib.contextmanager
+def _tells_how_to_go_on(run):
+    """Gives Ctrl-C the sentence that says what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        if (run.directory / "settings.json").exists():
+            count = len(run.history)
+            stopped.go_on = (
+                f"{count} complete epoch{'' if count == 1 else 's'} "
+                f"{'is' if count == 1 else 'are'} kept in {run.directory}. "
+                f"Go on with:\n  {run.again}"
+            )
+        raise
+
+
+def _start(
+    name,
+    directory,
+    *,
+    resume,
+    command,
+    what,
+    options,
+    settings,
+    defaults,
+    description,
+    script=None,
+):
+    """Settles the run's settings; returns the `Run` and what its script is given."""
+    record = {
+        **what,
+        "command": shlex.join(["keras-ae", *sys.argv[1:]]),
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    if resume:
+        saved = json.loads((directory / "settings.json").read_text(encoding="utf-8"))
+        for key, value in what.items():
+            if saved.get(key) != value:
+                raise ValueError(
+                    f"The run in {directory} is another one ({key}: {saved.get(key)}). "
+                    f"Received: {value}"
+                )
+        options = _kept("--{}", saved["options"], options)
+        settings = _kept("--set {}", saved["settings"], settings)
+        record["first_command"] = saved.get("first_command", saved["command"])
+        record["first_started"] = saved.get("first_started", saved["started"])
+    else:
+        options = {**options, "seed": options.get("seed") or 0}
+        settings = {**defaults, **settings}
+    if options.get("data_dir"):
+        options["data_dir"] = str(pathlib.Path(options["data_dir"]).resolve())
+    record |= {"options": options, "settings": settings, "environment": environment()}
+    print(f"Run directory: {directory}", flush=True)
+    run = Run(
+        directory,
+        name,
+        description=description,
+        resume=resume,
+        again=shlex.join([*command, "--run-dir", str(directory), "--resume"]),
+        settings=record,
+        script=script,
+        **options,
+    )
+    return run, dict(settings)
+
+
+def _kept(form, saved, given):
+    """Saved values, with those given in place of the ones that may change."""
+    kept = dict(saved)
+    for name, value in given.items():
+        if value is None or value == saved.get(name):
+            continue
+        if name not in _MAY_CHANGE:
+            raise ValueError(
+                "A resumed run keeps its settings: leave out "
+                f"`{form.format(name.replace('_', '-'))}`. Received: {value}; the run "
+                f"began with {saved.get(name)}"
+            )
+        kept[name] = value
+    return kept
+
+
+def reconstruct(
+    path: str, pictures: Sequence[str], output: str, limit: int | None = None
+) -> None:
+    """Reconstructs pictures, each into a PNG file of the same name.
+
+    Args:
+        path: A `.keras` file or a run directory.
+        pictures: Paths of pictures, and of folders of them.
+        output: Folder for the reconstructions; created if absent.
+        limit: At most this many pictures.
+
+    Raises:
+        ValueError: If two results would have one name, or one would overwrite its
+            original.
+        FileNotFoundError: If a path does not exist.
+    """
+    model = load_model(path)
+    files = _files(pictures)[:limit]
+    folder = pathlib.Path(output)
+    targets = [folder / f"{file.stem}.png" for file in files]
+    for target, count in collections.Counter(targets).items():
+        if count > 1:
+            raise ValueError(
+                f"{count} pictures would be written to {target}; rename them or "
+                "reconstruct them into folders of their own."
+            )
+    for file, target in zip(files, targets, strict=True):
+        if target.exists() and file.exists() and target.samefile(file):
+            raise ValueError(f"{file} would be overwritten; choose another `--output`.")
+    count = 0
+    for found, images in _read(model, files):
+        folder.mkdir(parents=True, exist_ok=True)
+        restored = _shown(model, model.reconstruct(images))
+        for file, picture in zip(found, restored, strict=True):
+            with callbacks.replacing(folder / f"{file.stem}.png") as temporary:
+                plots.picture(picture).save(temporary)
+        count += len(found)
+    print(f"{count} picture{'' if count == 1 else 's'} reconstructed in {folder}")
+
+
+def sample(path: str, number: int, output: str, seed: int | None = None) -> None:
+    """Draws pictures from a generative model, on one sheet.
+
+    Args:
+        path: A `.keras` file or a run directory.
+        number: Number of pictures.
+        output: Path of the sheet.
+        seed: Seed of the draw.
+
+    Raises:
+        ValueError: If the model is not generative.
+    """
+    model = load_model(path)
+    if not hasattr(model, "sample"):
+        raise ValueError(
+            f"A {type(model).__name__} can't be sampled: it has no prior over codes. "
+            "`keras-ae reconstruct` and `interpolate` work on every model."
+        )
+    _save(plots.sheet(_shown(model, model.sample(number, seed=seed))), output)
+
+
+def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:
+    """Turns one picture into another, in equal steps between their codes.
+
+    Args:
+        path: A `.keras` file or a run directory.
+        a: Path of the first picture.
+        b: Path of the last picture.
+        output: Path of the sheet.
+        steps: Number of pictures in the row.
+    """
+    model = load_model(path)
+    ends = []
+    for name in (a, b):
+        for _, images in _read(model, _files([name])[:1]):
+            ends.append(images[:1])
+    row = model.interpolate(*ends, steps=steps)[0]
+    _save(plots.sheet(_shown(model, row), columns=steps), output)
+
+
+def embed(
+    path: str,
+    data: str,
+    output: str,
+    data_dir: str | None = None,
+    limit: int | None = None,
+) -> None:
+    """Writes the codes of all pictures of a folder, or of a data set.
+
+    Args:
+        path: A `.keras` file or a run directory.
+        data: Path of a folder or zip of pictures, or name of a data set.
+        output: Path of the result: `.npz` (arrays `codes`, and `files` or the labels of
+            the data set) or `.csv` (the same as columns, codes as `z0`, `z1`, ...).
+        data_dir: Folder of data sets.
+        limit: At most this many pictures.
+
+    Raises:
+        ValueError: If `output` ends otherwise.
+    """
+    target = pathlib.Path(output)
+    if target.suffix not in (".npz", ".csv"):
+        raise ValueError(f"`--output` must end in .npz or .csv. Received: {output}")
+    model = load_model(path)
+    codes, columns = [], {}
+    if pathlib.Path(data).is_dir():
+        names = []
+        for found, images in _read(model, _files([data])[:limit]):
+            codes.append(model.encode(images))
+            names += [str(file) for file in found]
+        columns["files"] = np.array(names)
+    else:
+        images, columns = _load(model, data, "all", data_dir, limit)
+        for start in range(0, len(images), _CHUNK):
+            codes.append(model.encode(images[start : start + _CHUNK]))
+    codes = np.concatenate(codes)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with callbacks.replacing(target) as temporary:
+        if target.suffix == ".npz":
+            np.savez(temporary, codes=codes, **columns)
+        else:
+            with open(temporary, "w", newline="") as file:
+                table = csv.writer(file)
+                table.writerow([*columns, *(f"z{i}" for i in range(codes.shape[1]))])
+                table.writerows(zip(*columns.values(), *codes.T, strict=True))
+    print(f"{len(codes)} codes of {codes.shape[1]} numbers written to {target}")
+
+
+def evaluate(
+    path: str, data: str, data_dir: str | None = None, limit: int | None = None
+) -> dict[str, float]:
+    """Scores a model on a folder of pictures, or on the test split of a data set.
+
+    Args:
+        path: A `.keras` file or a run directory.
+        data: Path of a folder or zip of pictures, or name of a data set.
+        data_dir: Folder of data sets.
+        limit: At most this many pictures.
+
+    Returns:
+        Scores by name, with the number of pictures.
+    """
+    model = load_model(path)
+    split = "test" if data in datasets.names() else "all"
+    images, _ = _load(model, data, split, data_dir, limit)
+    batches = datasets.Batches(images, min(256, len(images)), shuffle=False)
+    scores = model.evaluate(batches, return_dict=True, verbose=0)
+    few = images[:_CHUNK]
+    psnr = metrics.psnr(few, model.reconstruct(few))
+    return {"pictures": len(images), **scores, "psnr": psnr}
+
+
+def _shape(model):
+    """Height, width and channels of the model's pictures."""
+    shape = model.built_image_shape
+    if len(shape) not in (2, 3):
+        raise ValueError(
+            f"The model describes vectors of shape {shape}, not pictures; use it from "
+            "Python."
+        )
+    return (*shape, 1)[:3]
+
+
+def _shown(model, images):
+    return images.reshape(-1, *_shape(model))
+
+
+def _load(model, data, split, data_dir, limit):
+    """Pictures and labels of a data set, folder or zip, at the model's size."""
+    height, width, channels = _shape(model)
+    images, labels = datasets.load(
+        data,
+        split=split,
+        image_size=(height, width),
+        limit=limit,
+        data_dir=data_dir,
+        labels=True,
+    )
+    if not len(images):
+        raise ValueError(f"There are no pictures in {data}.")
+    if images.shape[-1] != channels:
+        raise ValueError(
+            f"The model describes pictures of {channels} channels. Received: "
+            f"{data}, of {images.shape[-1]}"
+        )
+    return images.reshape(-1, *model.built_image_shape), labels
+
+
+def _files(paths):
+    """Paths of pictures, folders replaced by the pictures in them."""
+    files = []
+    for path in paths:
+        if pathlib.Path(path).is_dir():
+            found = datasets.folders.Pictures(path).names
+            if not found:
+                raise FileNotFoundError(f"There are no pictures in {path}.")
+            files += [pathlib.Path(path, name) for name in found]
+        else:
+            files.append(pathlib.Path(path))
+    return files
+
+
+def _read(model, files) -> Iterator[tuple[list[pathlib.Path], np.ndarray]]:
+    """Yields chunks of paths and their pictures at the model's size."""
+    _shape(model)
+    for start in range(0, len(files), _CHUNK):
+        chunk = files[start : start + _CHUNK]
+        images, names = datasets.read_pictures(
+            chunk, model.built_image_shape, names=True
+        )
+        yield [pathlib.Path(name) for name in names], images
+
+
+def _save(image, output):
+    target = pathlib.Path(output)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with callbacks.replacing(target) as temporary:
+            image.save(temporary)
+    except ValueError as error:
+        raise ValueError(
+            f"`--output` must end in .png. Received: {output} ({error})"
+        ) from error
+    print(f"Written to {target}")

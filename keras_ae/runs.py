@@ -1,0 +1,586 @@
+"""What one run is: directory, settings, checkpoints, history, scores, resume."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image
+
+from keras_ae import (
+    autodiff,
+    callbacks,
+    datasets,
+    metrics,
+    models,
+    plots,
+    report,
+)
+
+_OPTIONS = ("seed", "epochs", "batch_size", "limit", "image_size", "data_dir")
+_CODES = 2000
+
+
+class Run:
+    """One training in one directory; what a recipe's `main` is handed.
+
+    The directory holds `model.keras` (the best weights), `last.keras` (for going on),
+    `settings.json`, `history.csv`, `scores.json`, `pictures/`, `report.html` and the
+    recipe's script. What the command line sets (`epochs`, `batch_size`, `image_size`)
+    takes the place of what the recipe asks for.
+
+    Args:
+        directory: Folder of the run; created if absent.
+        name: What the run is called, in its report.
+        description: One sentence for the report.
+        seed: Seed of the weights, of the order of the data and of all sampling.
+        epochs: Number of epochs, instead of the recipe's.
+        batch_size: Pictures per step, instead of the recipe's.
+        limit: At most this many pictures of each split.
+        image_size: Height and width of the pictures, instead of the recipe's.
+        data_dir: Folder of data sets; by default `KERAS_AE_DATA`.
+        resume: Whether to go on from `last.keras`, where there is one.
+        again: Command that goes on with this run, printed for the user.
+        settings: What else `settings.json` is to record.
+        script: Script to keep a copy of in the directory.
+
+    Example:
+
+    ```python
+    run = keras_ae.runs.Run("runs/faces", "faces")
+    train, validation, test = run.load("my_photos", image_size=64)
+    model = run.model(lambda: keras_ae.VAE(latent_dim=128))
+    run.fit(model, train, validation, epochs=100, batch_size=64)
+    run.evaluate(model, test)
+    run.pictures(model, test)
+    run.finish()
+    ```
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        name: str = "run",
+        *,
+        description: str = "",
+        seed: int = 0,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        limit: int | None = None,
+        image_size: int | None = None,
+        data_dir: str | None = None,
+        resume: bool = False,
+        again: str = "",
+        settings: Mapping[str, Any] | None = None,
+        script: pathlib.Path | None = None,
+    ):
+        self.directory = pathlib.Path(directory)
+        self.name = name
+        self.description = description
+        self.seed = seed
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.limit = limit
+        self.image_size = image_size
+        self.data_dir = data_dir
+        self.resume = resume
+        self.again = again
+        self.history: list[dict] = []
+        self.captions: dict[str, str] = {}
+        self._scores: dict[str, float] = {}
+        self.labels: dict[str, dict[str, np.ndarray]] = {}
+        self._evaluation_batch = 256
+        self._model: keras.Model | None = None
+        self._settings = dict(settings or {})
+        self._script = script
+
+    @property
+    def best_path(self) -> pathlib.Path:
+        """Path of the model with the best weights."""
+        return self.directory / "model.keras"
+
+    @property
+    def last_path(self) -> pathlib.Path:
+        """Path of the checkpoint of the last complete epoch."""
+        return self.directory / "last.keras"
+
+    def child(self, name: str) -> Run:
+        """A second run in a folder of this one, for a model to compare with."""
+        options = {option: getattr(self, option) for option in _OPTIONS}
+        return Run(
+            self.directory / name,
+            f"{self.name}: {name}",
+            resume=self.resume,
+            again=self.again,
+            **options,
+        )
+
+    # Data
+
+    def load(
+        self,
+        data: str,
+        image_size: int | None = None,
+        splits: Sequence[str] = ("train", "validation", "test"),
+    ) -> tuple[np.ndarray, ...]:
+        """Loads the splits of a data set, or of a folder of pictures.
+
+        Args:
+            data: Name of a data set, or path of a folder or zip of pictures.
+            image_size: Height and width; `--image-size` takes its place.
+            splits: Names of the splits to load.
+
+        Returns:
+            One uint8 array `(pictures, height, width, channels)` a split. What is known
+            of each picture is in `run.labels[split]`, a dict of arrays by name.
+
+        Raises:
+            ValueError: If a split is empty.
+            FileNotFoundError: If the data are not found.
+        """
+        loaded = []
+        for split in splits:
+            images, labels = datasets.load(
+                data,
+                split=split,
+                image_size=self.image_size or image_size,
+                limit=self.limit,
+                data_dir=self.data_dir,
+                labels=True,
+            )
+            if not len(images):
+                raise ValueError(
+                    f"The {split} split of {data} holds no pictures: training needs "
+                    "some to learn from and some held back. Add more pictures."
+                )
+            loaded.append(images)
+            self.labels[split] = labels
+        shape = " x ".join(str(side) for side in loaded[0].shape[1:])
+        counts = [f"{len(x):,} {s}" for x, s in zip(loaded, splits, strict=True)]
+        print(f"Data: {data}, {shape}: {', '.join(counts)}.", flush=True)
+        return tuple(loaded)
+
+    # Training
+
+    def model(self, build: Callable[[], keras.Model]) -> keras.Model:
+        """The run's model: a new one from `build`, or on resuming the last checkpoint.
+
+        Args:
+            build: Function of nothing that returns a compiled model.
+
+        Returns:
+            The model, with optimizer state when the run goes on.
+
+        Raises:
+            ValueError: If the checkpoint can't be read.
+        """
+        keras.utils.set_random_seed(self.seed)
+        if not (self.resume and self.last_path.exists()):
+            return build()
+        model = load_model(self.last_path)
+        # The checkpoint carries the history that it is the end of.
+        self.history = callbacks.read_note(self.last_path)
+        return model
+
+    def fit(
+        self,
+        model: keras.Model,
+        train: np.ndarray,
+        validation: np.ndarray,
+        *,
+        epochs: int,
+        batch_size: int,
+        patience: int = 10,
+        monitor: str = "val_loss",
+        mode: str = "min",
+        binarize: bool = False,
+        extra_callbacks: Iterable[keras.callbacks.Callback] = (),
+    ) -> None:
+        """Trains with early stopping and checkpoints, and restores the best weights.
+
+        Args:
+            model: The model, from `run.model`.
+            train: Pictures to learn from.
+            validation: Pictures to measure each epoch on.
+            epochs: Most epochs to train; `--epochs` takes its place.
+            batch_size: Pictures a step; `--batch-size` takes its place.
+            patience: Epochs without a better `monitor` before training ends.
+            monitor: The logged value that decides which weights are best.
+            mode: Whether `"min"` or `"max"` of it is best.
+            binarize: Whether grey values are read as the chance of a white pixel, and
+                drawn anew each epoch.
+            extra_callbacks: More Keras callbacks, such as
+                `keras_ae.callbacks.BetaWarmUp`; early stopping then begins after it.
+
+        Raises:
+            ValueError: If training diverged from the start.
+            Interrupted: If Ctrl-C was pressed, at the end of the step.
+        """
+        epochs = self.epochs or epochs
+        batch_size = min(self.batch_size or batch_size, len(train))
+        self._evaluation_batch = max(batch_size, min(256, len(validation)))
+        extra_callbacks = list(extra_callbacks)
+        warm_up = max(
+            [c.epochs for c in extra_callbacks if isinstance(c, callbacks.BetaWarmUp)],
+            default=0,
+        )
+        self._model = model
+        self._settings["training"] = {
+            "model": type(model).__name__,
+            "pictures": len(train),
+            "image_shape": list(train.shape[1:]),
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "patience": patience,
+            "monitor": monitor,
+        }
+        self._begin()
+        stopping = callbacks.ResumedEarlyStopping(
+            self.history,
+            monitor=monitor,
+            mode=mode,
+            patience=patience,
+            start_from_epoch=warm_up,
+        )
+        stopping.set_model(model)
+        model.stop_training = False
+        stopping.on_train_begin()
+        done = len(self.history)
+        if self.resume and done:
+            self._say_resumed(done, epochs, model.stop_training)
+        if done < epochs and not model.stop_training:
+            interrupt = callbacks.Interrupt()
+            with interrupt.listening():
+                model.fit(
+                    datasets.Batches(
+                        train,
+                        batch_size,
+                        shuffle=True,
+                        seed=self.seed,
+                        binarize=binarize,
+                        epoch=done,
+                    ),
+                    validation_data=self._held_back(validation, binarize),
+                    shuffle=False,
+                    epochs=epochs,
+                    initial_epoch=done,
+                    verbose=1 if sys.stdout.isatty() else 2,
+                    callbacks=[
+                        callbacks.EpochSeeds(self.seed),
+                        callbacks.Rows(self.history),
+                        *extra_callbacks,
+                        callbacks.Checkpoint(
+                            self.last_path,
+                            self.best_path,
+                            monitor=monitor,
+                            mode=mode,
+                            start_from_epoch=min(warm_up, epochs - 1),
+                            history=self.history,
+                        ),
+                        callbacks.HistoryFile(
+                            self.directory / "history.csv", self.history
+                        ),
+                        stopping,
+                        callbacks.SampleSheet(
+                            self.directory / "pictures",
+                            every=max(1, epochs // 10),
+                            images=validation[:64],
+                            seed=self.seed,
+                        ),
+                        interrupt,
+                    ],
+                )
+        if self.best_path.exists():
+            model.load_weights(self.best_path)
+        elif not any(np.isfinite(row.get(monitor, np.nan)) for row in self.history):
+            raise ValueError(
+                f"Training diverged: `{monitor}` was never finite. Lower the learning "
+                "rate, or look for pictures that are not what the likelihood describes."
+            )
+        self.picture(
+            "loss",
+            plots.loss_curves(_columns(self.history)),
+            "Loss and its terms by epoch: training dashed, validation solid.",
+        )
+
+    def _begin(self):
+        """Makes the directory, now that data and model are known to be good."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        write_json(self.directory / "settings.json", self._settings)
+        if self._script is not None:
+            own = self.directory / self._script.name
+            if not (own.exists() and own.samefile(self._script)):
+                shutil.copyfile(self._script, own)
+
+    def _say_resumed(self, done, epochs, stopped):
+        if stopped:
+            print(
+                f"Training had ended by early stopping after epoch {done}; a larger "
+                "patience (`--set patience=...`) trains on.",
+                flush=True,
+            )
+        elif done >= epochs:
+            print(
+                f"All {done} epochs are trained; a larger `--epochs` trains on.",
+                flush=True,
+            )
+        else:
+            print(f"Going on after epoch {done}.", flush=True)
+
+    def _held_back(self, pictures, binarize=False):
+        """Batches in order; binarised pictures are the same ones at each epoch."""
+        if binarize:
+            pictures = binarized(pictures, seed=self.seed)
+        return datasets.Batches(pictures, self._evaluation_batch, shuffle=False)
+
+    # Results
+
+    def evaluate(
+        self, model: keras.Model, test: np.ndarray, binarize: bool = False
+    ) -> dict[str, float]:
+        """Scores the model on held-back pictures: its terms, and the PSNR.
+
+        For a model with a posterior also the number of active units.
+
+        Args:
+            model: The trained model.
+            test: Pictures that neither training nor early stopping has seen.
+            binarize: Whether to score on pictures drawn once from the grey values.
+
+        Returns:
+            Scores by name, which are also written to `scores.json`.
+        """
+        batches = self._held_back(test, binarize)
+        found = model.evaluate(batches, return_dict=True, verbose=0)
+        scores = {name: float(value) for name, value in found.items()}
+        if not binarize:
+            few = test[:_CODES]
+            scores["psnr"] = metrics.psnr(few, model.reconstruct(few))
+        if hasattr(model, "log_likelihood") and len(test) > 1:
+            scores["active_units"] = metrics.active_units(model.encode(test[:_CODES]))
+        self.scores(**scores)
+        return scores
+
+    def scores(self, **values: float) -> None:
+        """Records scores, by name, in `scores.json`."""
+        self._scores.update(values)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        write_json(self.directory / "scores.json", self._scores)
+
+    def picture(self, name: str, image: Image.Image | Any, caption: str = "") -> None:
+        """Saves a PIL image or a matplotlib figure in `pictures/` and the report."""
+        folder = self.directory / "pictures"
+        folder.mkdir(parents=True, exist_ok=True)
+        with callbacks.replacing(folder / f"{name}.png") as temporary:
+            if isinstance(image, Image.Image):
+                image.save(temporary)
+            else:
+                image.savefig(temporary)
+        self.captions[name] = caption
+
+    def pictures(
+        self,
+        model: keras.Model,
+        test: np.ndarray,
+        labels: np.ndarray | None = None,
+        label_name: str | None = None,
+    ) -> None:
+        """Draws the pictures that every run has, from held-back pictures.
+
+        Reconstructions beside originals, samples, interpolations, traversals and the
+        latent map.
+
+        Args:
+            model: The trained model.
+            test: Pictures to draw from, as `run.load` returned them.
+            labels: One value a picture, which colours the latent map.
+            label_name: What the labels are.
+        """
+        chosen = test[np.linspace(0, len(test) - 1, min(16, len(test))).astype(int)]
+        self.picture(
+            "reconstructions",
+            plots.reconstructions(chosen, model.reconstruct(chosen)),
+            "Held-back pictures, and below each row their reconstructions.",
+        )
+        if hasattr(model, "sample"):
+            self.picture(
+                "samples",
+                plots.sheet(model.sample(64, seed=self.seed)),
+                "Samples: codes drawn from the prior, decoded.",
+            )
+        half = max(1, min(6, len(chosen) // 2))
+        steps = model.interpolate(chosen[:half], chosen[-half:], steps=9)
+        self.picture(
+            "interpolation",
+            plots.interpolation(steps),
+            "From one held-back picture to another, in equal steps between their "
+            "codes.",
+        )
+        codes = model.encode(test[:_CODES])
+        # The dimensions that matter most; the others change little or nothing.
+        dims = np.argsort(-codes.var(axis=0))[:8]
+        span = float(min(3.0, 2.5 * codes.std(axis=0).max())) or 1.0
+        if not hasattr(model, "log_likelihood"):
+            span = float(2.0 * codes.std(axis=0)[dims].mean()) or 1.0
+        self.picture(
+            "traversal",
+            plots.traversal(model.traverse(chosen[0], dims=dims, span=span)),
+            f"One latent dimension a row, from -{span:.1f} to {span:.1f}; the others "
+            "stay. The dimensions that vary most come first.",
+        )
+        self.picture(
+            "latent_map",
+            plots.latent_map(
+                codes, None if labels is None else labels[: len(codes)], label_name
+            ),
+            "Codes of held-back pictures"
+            + ("." if labels is None else f", coloured by {label_name or 'label'}."),
+        )
+
+    def finish(self) -> None:
+        """Writes `report.html` and prints a summary of a few lines.
+
+        Raises:
+            ValueError: If nothing was trained.
+        """
+        if self._model is None:
+            raise ValueError(
+                f"The run {self.name} has trained no model: its script must call "
+                "`run.fit(model, ...)`."
+            )
+        row = self._best_row()
+        html = report.write(
+            self.directory / "report.html",
+            name=self.name,
+            description=self.description,
+            directory=self.directory,
+            model=self._model,
+            best_row=row,
+            history=self.history,
+            scores=self._scores,
+            captions=self.captions,
+            settings=self._settings,
+            again=self.again,
+        )
+        if row:
+            seconds = sum(entry.get("seconds", 0) for entry in self.history)
+            monitor = self._settings["training"]["monitor"]
+            print(
+                f"\nBest epoch {row['epoch'] + 1} of {len(self.history)} "
+                f"({monitor} {row[monitor]:.5g}), {report.duration(seconds)} of "
+                "training."
+            )
+        for name, value in self._scores.items():
+            print(f"  {name.replace('_', ' '):28} {value:.6g}")
+        print(f"Model   {self.best_path}\nReport  {html}")
+        print("Next    " + report.next_command(self.directory, self._model), flush=True)
+
+    def _best_row(self):
+        if not self.history:
+            return None
+        rows = callbacks.read_note(self.best_path) if self.best_path.exists() else []
+        return rows[-1] if rows else self.history[-1]
+
+
+def binarized(pictures: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Black and white pictures, drawn once with the grey values as probabilities.
+
+    Args:
+        pictures: uint8 array of any shape.
+        seed: Seed of the draw.
+
+    Returns:
+        uint8 array of the same shape, of 0 and 255.
+    """
+    random = np.random.default_rng(seed)
+    white = np.empty(pictures.shape, "uint8")
+    for start in range(0, len(pictures), 1000):
+        chunk = pictures[start : start + 1000]
+        draws = random.random(chunk.shape, dtype="float32") * 255.0
+        white[start : start + 1000] = np.where(draws < chunk, 255, 0)
+    return white
+
+
+def load_model(path: str | os.PathLike) -> keras.Model:
+    """Loads a model of this package.
+
+    Args:
+        path: A `.keras` file, or a run directory (whose best model is meant).
+
+    Returns:
+        The model, compiled, with optimizer state.
+
+    Raises:
+        FileNotFoundError: If there is no such file or directory, or no model in it.
+        ValueError: If the file can't be read, or holds a model of another kind.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        if not (path / "model.keras").is_file():
+            raise FileNotFoundError(f"There is no model.keras in {path}.")
+        path = path / "model.keras"
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model file or run directory {path}.")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not a .keras file, or it is damaged.")
+    try:
+        model = keras.saving.load_model(path)
+    except Exception as error:
+        # Keras raises many kinds, with the whole configuration in the message.
+        sentence = str(error).strip().partition("\n")[0][:200]
+        raise ValueError(
+            f"{path} could not be loaded as a model: {sentence}"
+        ) from error
+    if not any(isinstance(model, getattr(models, name)) for name in models.__all__):
+        raise ValueError(
+            f"{path} holds a {type(model).__name__}. Expected a model of keras-ae: "
+            f"{', '.join(models.__all__)}."
+        )
+    return model
+
+
+def environment() -> dict[str, Any]:
+    """Backend, devices and versions."""
+    packages = ("keras-ae", "keras", "tensorflow", "jax", "torch", "numpy")
+    versions = {}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    try:
+        devices = keras.distribution.list_devices()
+    except (AttributeError, NotImplementedError, RuntimeError):
+        devices = [str(keras.ops.zeros(1).device)]
+    return {
+        "backend": autodiff.BACKEND,
+        "devices": list(devices),
+        "versions": versions,
+        "python": platform.python_version(),
+        "machine": f"{platform.platform()}, {os.cpu_count()} CPU cores",
+    }
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    """Writes JSON so that the file is whole or as it was."""
+    with callbacks.replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _columns(history):
+    """Lists of values by name, without the bookkeeping."""
+    names = dict.fromkeys(name for row in history for name in row)
+    return {
+        name: [row.get(name, float("nan")) for row in history]
+        for name in names
+        if name not in ("epoch", "seconds")
+    }

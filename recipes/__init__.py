@@ -1,0 +1,1 @@
+"""Recipes: one short script each, to run (`keras-ae recipe NAME`), copy and change."""

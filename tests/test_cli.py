@@ -1,0 +1,275 @@
+"""The command line: instant listings, one-sentence errors, verbs on a saved model."""
+
+import csv
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import keras_ae
+from keras_ae import cli, scripts
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """Function that runs `keras-ae ...` in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KERAS_AE_DATA", raising=False)
+    monkeypatch.setenv("KERAS_AE_CACHE", str(tmp_path / "cache"))
+
+    def invoke(*arguments):
+        return CliRunner().invoke(cli.main, [str(part) for part in arguments])
+
+    return invoke
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """Path of a VAE of 16 x 12 colour pictures, untrained."""
+    path = tmp_path_factory.mktemp("models") / "vae.keras"
+    model = keras_ae.VAE(
+        3,
+        image_shape=(16, 12, 3),
+        architecture="dense",
+        widths=(8,),
+        likelihood=keras_ae.distributions.Gaussian(1.0, activation="sigmoid"),
+    )
+    model.save(path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Folder of twelve pictures of different sizes."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        size = (20 + index, 24, 3)
+        pixels = rng.integers(0, 256, size).astype("uint8")
+        Image.fromarray(pixels).save(folder / f"photo-{index:02d}.png")
+    return folder
+
+
+def assert_one_sentence(result, *words, status=1):
+    assert result.exit_code == status, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize("command", [["--help"], ["recipes"], ["models"]])
+def test_help_and_listings_import_no_keras(command):
+    code = (
+        "import sys\nfrom keras_ae import cli\n"
+        f"status = cli.main.main({command}, standalone_mode=False)\n"
+        "heavy = {'keras', 'tensorflow', 'jax', 'torch', 'numpy', 'matplotlib'}\n"
+        "sys.exit(str(heavy & sys.modules.keys()) if heavy & sys.modules.keys() else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_recipes_lists_the_folder(invoke):
+    result = invoke("recipes")
+    assert result.exit_code == 0
+    names = [line.split()[0] for line in result.stdout.splitlines()]
+    assert {"celeba-ae", "celeba-vae", "mnist-ae", "mnist-vae", "moon-vae"} <= {*names}
+    assert all(len(line.split()) > 3 for line in result.stdout.splitlines())
+
+
+def test_models_lists_the_registry(invoke):
+    lines = invoke("models").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == keras_ae.models.__all__
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_info_names_backend_versions_and_data(invoke, tmp_path):
+    np.savez(tmp_path / "mnist.npz", x_train=np.zeros(1))
+    result = invoke("info", "--data-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert f"backend     {keras.config.backend()}" in result.stdout
+    assert keras.__version__ in result.stdout
+    assert str(tmp_path / "mnist.npz") in result.stdout
+
+
+@pytest.mark.parametrize("name", scripts.recipes())
+def test_every_recipe_has_settings_that_can_be_read(name):
+    path = scripts.find_recipe(name)
+    settings = scripts.settings(path)
+    assert {"latent_dim", "learning_rate", "patience"} <= settings.keys()
+    again = [f"{key}={value}" for key, value in settings.items()]
+    assert scripts.choose(settings, again) == settings
+    assert callable(scripts.load(path))
+
+
+def test_settings_are_read_as_the_type_of_their_default():
+    defaults = {"rate": 0.1, "widths": (5,), "on": True, "name": "a", "any": None}
+    given = ["rate=1", "widths=7,8", "on=no", "name=1", "any=2.5"]
+    chosen = scripts.choose(defaults, given)
+    assert chosen == {
+        "rate": 1.0,
+        "widths": [7, 8],
+        "on": False,
+        "name": "1",
+        "any": 2.5,
+    }
+
+
+def test_copy_gives_a_script_to_change(invoke, tmp_path):
+    result = invoke("recipe", "moon-vae", "--copy", "mine")
+    assert result.exit_code == 0, result.output
+    copied = tmp_path / "mine" / "moon_vae.py"
+    assert copied.read_text() == scripts.find_recipe("moon-vae").read_text()
+    assert f"keras-ae recipe {os.path.join('mine', 'moon_vae.py')}" in result.stdout
+    assert_one_sentence(invoke("recipe", "moon-vae", "--copy", "mine"), "overwritten")
+
+
+def test_an_unknown_name_or_value_lists_what_there_is(invoke):
+    assert_one_sentence(invoke("recipe", "sun-vae"), "sun-vae", "moon-vae", "celeba-ae")
+    assert_one_sentence(invoke("recipe", "none.py"), "none.py")
+    unknown = invoke("recipe", "moon-vae", "--set", "latents=3")
+    assert_one_sentence(unknown, "Unknown setting: latents", "latent_dim=8")
+    wrong = invoke("recipe", "moon-vae", "--set", "latent_dim=many")
+    assert_one_sentence(wrong, "`latent_dim` must be a whole number", "latent_dim=8")
+    assert_one_sentence(invoke("recipe", "moon-vae", "--set", "nothing"), "name=value")
+    assert_one_sentence(invoke("train", "gan", "photos"), "gan", "AE, VAE")
+    assert invoke("recipe", "moon-vae", "--epochs", 0).exit_code == 2
+    assert invoke("recipe", "moon-vae", "--backend", "mxnet").exit_code == 2
+
+
+def test_a_script_without_main_is_refused(invoke, tmp_path):
+    (tmp_path / "empty.py").write_text('"""Nothing."""\n')
+    assert_one_sentence(invoke("recipe", "empty.py"), "no `main(run, ...)`")
+    (tmp_path / "broken.py").write_text("def main(run:\n")
+    assert_one_sentence(invoke("recipe", "broken.py"), "not a Python script")
+
+
+def test_another_backend_after_keras_is_refused(invoke):
+    other = "torch" if keras.config.backend() == "jax" else "jax"
+    assert_one_sentence(invoke("info", "--backend", other), "before keras is imported")
+
+
+def test_data_that_are_missing_or_no_pictures_are_named(invoke, tmp_path):
+    missing = tmp_path / "nowhere"
+    assert_one_sentence(invoke("train", "vae", missing), str(missing))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert_one_sentence(invoke("train", "vae", empty), str(empty))
+    (empty / "notes.jpg").write_text("not a picture")
+    assert_one_sentence(invoke("train", "vae", empty), "notes.jpg")
+    assert_one_sentence(invoke("recipe", "celeba-vae"), "CelebA")
+    result = invoke("recipe", "celeba-vae", "--data-dir", missing)
+    assert_one_sentence(result, str(missing))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_bad_arguments_of_a_model_are_named(invoke, photos):
+    result = invoke("train", "vae", photos, "--set", "architecture=cubist")
+    assert_one_sentence(result, "`architecture` must be one of", "cubist")
+    result = invoke("train", "vae", photos, "--set", "beta=-1")
+    assert_one_sentence(result, "`beta` must be >= 0")
+    assert invoke("train", "vae", photos, "--latent-dim", 0).exit_code == 2
+
+
+def test_train_on_own_pictures_leaves_a_run_to_use_and_resume(invoke, photos, tmp_path):
+    (photos / "truncated.png").write_bytes((photos / "photo-00.png").read_bytes()[:100])
+    train = ("train", "Vae", "photos", "--image-size", 16)
+    options = ("--set", "architecture=dense", "--set", "widths=8", "--latent-dim", 2)
+    result = invoke(*train, *options, "--epochs", 1)
+    assert result.exit_code == 0, result.output
+    assert "truncated.png" in result.stderr
+    run = tmp_path / "runs" / "vae-photos"
+    assert (run / "report.html").exists()
+    assert "keras-ae sample" in result.stdout
+
+    result = invoke("train", "vae", "photos", "--resume", "--epochs", 2)
+    assert result.exit_code == 0, result.output
+    with open(run / "history.csv", newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+    assert invoke("evaluate", run, "photos").exit_code == 0
+
+
+def test_reconstruct_writes_one_picture_for_each(invoke, saved, photos, tmp_path):
+    result = invoke("reconstruct", saved, photos, "--output", "out", "--limit", 5)
+    assert result.exit_code == 0, result.output
+    made = sorted((tmp_path / "out").iterdir())
+    assert [path.name for path in made] == [f"photo-{i:02d}.png" for i in range(5)]
+    with Image.open(made[0]) as image:
+        assert (image.size, image.mode) == ((12, 16), "RGB")
+        seen = np.asarray(image)
+    model = keras.saving.load_model(saved)
+    x = keras_ae.datasets.read_pictures([photos / made[0].name], (16, 12, 3))
+    expected = np.rint(np.clip(model.reconstruct(x)[0], 0, 1) * 255)
+    np.testing.assert_allclose(seen, expected, atol=1)
+
+    own = invoke("reconstruct", saved, photos, "--output", photos)
+    assert_one_sentence(own, "would be overwritten")
+    twice = invoke("reconstruct", saved, photos, photos, "--output", "out")
+    assert_one_sentence(twice, "2 pictures would be written to")
+
+
+def test_sample_repeats_with_its_seed(invoke, saved, tmp_path):
+    sheets = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        output = f"{name}.png"
+        result = invoke("sample", saved, "-n", 4, "--output", output, "--seed", seed)
+        assert result.exit_code == 0, result.output
+        with Image.open(output) as image:
+            sheets.append(np.asarray(image))
+    assert (sheets[0] == sheets[1]).all() and (sheets[0] != sheets[2]).any()
+
+
+def test_interpolate_makes_a_row(invoke, saved, photos):
+    ends = [photos / "photo-00.png", photos / "photo-01.png"]
+    result = invoke("interpolate", saved, *ends, "--steps", 5, "--output", "row.png")
+    assert result.exit_code == 0, result.output
+    with Image.open("row.png") as image:
+        assert image.width > 4 * image.height / 16 * 12
+
+
+def test_embed_writes_codes_with_their_names(invoke, saved, photos, tmp_path):
+    for output in ("codes.npz", "codes.csv"):
+        assert invoke("embed", saved, photos, "--output", output).exit_code == 0
+    with np.load("codes.npz") as file:
+        codes, files = file["codes"], file["files"]
+    assert codes.shape == (12, 3)
+    assert files[1].endswith("photo-01.png")
+    with open("codes.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert table[1]["files"] == files[1]
+    np.testing.assert_allclose(float(table[1]["z2"]), codes[1, 2], rtol=1e-4)
+    wrong = invoke("embed", saved, photos, "--output", "codes.txt")
+    assert_one_sentence(wrong, ".npz or .csv", "codes.txt")
+
+
+def test_evaluate_prints_scores(invoke, saved, photos):
+    result = invoke("evaluate", saved, photos, "--limit", 4)
+    assert result.exit_code == 0, result.output
+    scores = dict(line.rsplit(None, 1) for line in result.stdout.splitlines())
+    assert scores["pictures"] == "4"
+    assert {"loss", "elbo", "mse", "psnr"} <= {*scores}
+    grey = invoke("evaluate", saved, "moon-phases", "--limit", 4)
+    assert_one_sentence(grey, "3 channels", "moon-phases")
+
+
+def test_what_is_no_model_of_ours_is_refused(invoke, tmp_path):
+    sample = ("--output", "a.png")
+    assert_one_sentence(invoke("sample", "none.keras", *sample), "none.keras")
+    assert_one_sentence(invoke("sample", tmp_path, *sample), "no model.keras")
+    (tmp_path / "text.keras").write_text("hello")
+    assert_one_sentence(invoke("sample", "text.keras", *sample), "not a .keras file")
+    other = keras.Sequential([keras.layers.Dense(2)])
+    other.build((None, 3))
+    other.save(tmp_path / "other.keras")
+    result = invoke("sample", "other.keras", *sample)
+    assert_one_sentence(result, "other.keras holds a Sequential", "AE, VAE")
+    keras_ae.AE(2, image_shape=(4, 4, 1), widths=(4,)).save(tmp_path / "ae.keras")
+    assert_one_sentence(invoke("sample", "ae.keras", *sample), "can't be sampled")

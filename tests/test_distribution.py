@@ -1,0 +1,100 @@
+"""Several devices, and export to other runtimes."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ae
+
+BACKEND = keras.backend.backend()
+
+MIRRORED = """
+    import keras, numpy as np, tensorflow as tf
+    import keras_ae
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    two = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, two)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    def train(scope):
+        with scope:
+            keras.utils.set_random_seed(0)
+            model = keras_ae.AE(2, architecture="dense", widths=(8,))
+            model.compile(keras.optimizers.SGD(1e-3))
+            return model.fit(x, batch_size=16, epochs=3, shuffle=False, verbose=0)
+    x = np.random.default_rng(0).random((32, 6), dtype="float32")
+    import contextlib
+    alone = train(contextlib.nullcontext()).history["loss"]
+    together = train(strategy.scope()).history["loss"]
+    np.testing.assert_allclose(alone, together, rtol=1e-4)
+"""
+
+DATA_PARALLEL = """
+    import os
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+    import keras, numpy as np
+    import keras_ae
+    x = np.random.default_rng(0).random((32, 6), dtype="float32")
+    def train():
+        keras.utils.set_random_seed(0)
+        model = keras_ae.VAE(2, architecture="dense", widths=(8,))
+        return model.fit(x, batch_size=16, epochs=3, shuffle=False, verbose=0)
+    alone = train().history["loss"]
+    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    assert len(keras.distribution.list_devices()) == 2
+    together = train().history["loss"]
+    np.testing.assert_allclose(alone, together, rtol=1e-3)
+"""
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="one process, one device with PyTorch")
+def test_two_devices_train_as_one():
+    script = {"tensorflow": MIRRORED, "jax": DATA_PARALLEL}[BACKEND]
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="SavedModel is TensorFlow's format")
+def test_encoder_and_decoder_export_to_savedmodel(images, tmp_path):
+    import tensorflow as tf
+
+    model = keras_ae.VAE(2, image_shape=images.shape[1:])
+    model.encoder.export(str(tmp_path / "encoder"), verbose=False)
+    model.decoder.export(str(tmp_path / "decoder"), verbose=False)
+    x = images.astype("float32") / 255
+    encoder = tf.saved_model.load(str(tmp_path / "encoder"))
+    z = encoder.serve(x)["mean"]
+    np.testing.assert_allclose(z, model.encode(images), atol=1e-5)
+    decoder = tf.saved_model.load(str(tmp_path / "decoder"))
+    np.testing.assert_allclose(
+        decoder.serve(z), model.decode(np.array(z)), atol=1e-5
+    )
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="Keras exports from JAX with jax2onnx")
+def test_encoder_and_decoder_export_to_onnx(images, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx" if BACKEND == "tensorflow" else "onnxscript")
+    model = keras_ae.VAE(2, image_shape=images.shape[1:])
+    x = images.astype("float32") / 255
+
+    def run(network, array):
+        path = str(tmp_path / f"{network.name}.onnx")
+        network.export(path, format="onnx", verbose=False)
+        session = onnxruntime.InferenceSession(path)
+        return session.run(None, {session.get_inputs()[0].name: array})
+
+    # Keras orders the outputs of a dict by name: log_var, mean.
+    _, z = run(model.encoder, x)
+    np.testing.assert_allclose(z, model.encode(images), atol=1e-5)
+    (parameters,) = run(model.decoder, z)
+    np.testing.assert_allclose(parameters, model.decode(z), atol=1e-5)

@@ -1,0 +1,129 @@
+"""The house keeps its order: one direction of imports, one file for the backend."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keras_ae
+
+PACKAGE = Path(keras_ae.__file__).parent
+
+# What each room may import of ours. A room imports nothing of ours by default.
+MAY_IMPORT = {
+    "distributions": {"autodiff"},
+    "divergences": {"distributions"},
+    "networks": {"layers"},
+    "base": {"autodiff", "distributions", "divergences", "layers", "networks"},
+    "models": {
+        "autodiff",
+        "base",
+        "distributions",
+        "divergences",
+        "layers",
+        "networks",
+    },
+    "callbacks": {"datasets", "plots"},
+    "report": {"callbacks", "metrics", "plots"},
+    "runs": {
+        "autodiff",
+        "callbacks",
+        "datasets",
+        "metrics",
+        "models",
+        "plots",
+        "report",
+        "scripts",
+    },
+    "commands": {
+        "callbacks",
+        "datasets",
+        "metrics",
+        "models",
+        "plots",
+        "runs",
+        "scripts",
+    },
+    "cli": {"commands", "datasets", "runs", "scripts"},
+}
+
+ROOMS = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def room_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_modules(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} has a relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", ROOMS, ids=lambda path: path.stem)
+def test_imports_run_in_one_direction(path):
+    room = room_of(path)
+    if room == "recipes":
+        pytest.skip("recipes stand above the package")
+    rooms = {p.stem if p.parent == PACKAGE else p.parent.name for p in ROOMS}
+    imported = {
+        name.split(".")[1]
+        for name in imported_modules(path)
+        if name.startswith("keras_ae.")
+    }
+    assert (imported & rooms) - {room} <= MAY_IMPORT.get(room, set())
+
+
+@pytest.mark.parametrize("path", ROOMS, ids=lambda path: path.stem)
+def test_only_autodiff_knows_the_backend(path):
+    if path.stem == "autodiff":
+        return
+    backends = {"tensorflow", "jax", "torch"}
+    assert not backends & {name.split(".")[0] for name in imported_modules(path)}
+    text = path.read_text()
+    assert "backend.backend()" not in text
+    assert "config.backend()" not in text or path.stem == "cli"
+
+
+def loaded_after(code, **environment):
+    import os
+
+    script = f"import sys; {code}; print(*sorted(m for m in sys.modules if '.' not in m))"
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+    return set(run.stdout.split())
+
+
+def test_importing_the_package_imports_no_keras():
+    assert "keras" not in loaded_after("import keras_ae")
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends_need_no_tensorflow(backend):
+    pytest.importorskip(backend)
+    loaded = loaded_after(
+        "import keras_ae; keras_ae.VAE(2, image_shape=(4,)); import keras_ae.cli",
+        KERAS_BACKEND=backend,
+    )
+    assert "keras" in loaded
+    assert not {"tensorflow", "tensorflow_probability"} & loaded
+
+
+def test_public_names_are_there():
+    for name in keras_ae.__all__:
+        assert getattr(keras_ae, name) is not None
+    assert set(keras_ae.__all__) <= set(dir(keras_ae))
+    assert set(keras_ae.models.__all__) <= set(keras_ae.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'VEA'"):
+        keras_ae.VEA  # noqa: B018

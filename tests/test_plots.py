@@ -1,0 +1,148 @@
+"""Pictures: what is where, and in which colour."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from keras_ae import plots
+
+RNG = np.random.default_rng(0)
+
+
+def pixels(image):
+    return np.asarray(image)
+
+
+def test_sheet_lays_out_row_by_row_and_leaves_gaps_transparent():
+    values = np.array([0, 50, 100, 150, 200], "uint8")
+    images = np.broadcast_to(values[:, None, None, None], (5, 300, 300, 1))
+    grid = pixels(plots.sheet(images, columns=2, gap=4))
+    assert grid.shape == (3 * 300 + 8, 2 * 300 + 4, 4)
+    for index, value in enumerate(values):
+        top, left = index // 2 * 304, index % 2 * 304
+        cell = grid[top : top + 300, left : left + 300]
+        assert (cell == [value, value, value, 255]).all()
+    assert (grid[300:304, :, 3] == 0).all()  # between rows
+    assert (grid[608:, 304:, 3] == 0).all()  # the cell that is left over
+
+
+def test_sheet_clips_floats_and_shows_nan_as_black():
+    images = np.array([-1.0, 0.5, 2.0, np.nan]).reshape(4, 1, 1, 1)
+    grid = pixels(plots.sheet(images, columns=4, gap=0))
+    assert [grid[0, x, 0] for x in range(0, grid.shape[1], grid.shape[0])] == [
+        0,
+        128,
+        255,
+        0,
+    ]
+
+
+def test_sheet_enlarges_small_pictures_by_whole_pixels():
+    images = RNG.integers(0, 256, (1, 10, 12, 3)).astype("uint8")
+    grid = pixels(plots.sheet(images))
+    assert grid.shape == (80, 96, 4)
+    assert (grid[::8, ::8, :3] == images[0]).all()
+    assert (grid[7::8, 7::8, :3] == images[0]).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_sheet_takes_any_number_of_channels(channels):
+    images = RNG.random((3, 5, 6, channels))
+    assert plots.sheet(images).mode == "RGBA"
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4, 1), (4,), (2, 2, 2, 2, 2)])
+def test_sheet_refuses_what_is_no_batch_of_pictures(shape):
+    with pytest.raises(ValueError, match="at least one picture"):
+        plots.sheet(np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "shape, mode", [((4, 6), "L"), ((4, 6, 1), "L"), ((4, 6, 3), "RGB")]
+)
+def test_picture_is_one_picture_of_its_own_size(shape, mode):
+    image = plots.picture(np.full(shape, 0.2))
+    assert (image.size, image.mode) == ((6, 4), mode)
+    assert np.unique(pixels(image)).tolist() == [51]
+
+
+def test_reconstructions_lie_below_their_originals():
+    originals = np.full((3, 300, 300, 1), 200, "uint8")
+    grid = pixels(plots.reconstructions(originals, originals // 2, columns=2))
+    middles = grid[150::302, 150::302, 0]
+    assert middles.tolist() == [[200, 200], [100, 100], [200, 0], [100, 0]]
+    with pytest.raises(ValueError, match="one shape"):
+        plots.reconstructions(originals, originals[:2])
+
+
+def test_interpolation_and_traversal_have_a_row_for_each_pair_and_dimension():
+    steps = RNG.random((3, 5, 200, 200, 3))
+    for image in (plots.interpolation(steps), plots.traversal(steps)):
+        assert image.size == (5 * 200 + 4 * 2, 3 * 200 + 2 * 2)
+    assert plots.interpolation(steps[0]).size == (5 * 200 + 4 * 2, 200)
+
+
+def scattered(figure):
+    return np.concatenate(
+        [np.asarray(c.get_offsets()) for c in figure.axes[0].collections]
+    )
+
+
+def test_latent_map_shows_two_dimensions_as_they_are():
+    codes = RNG.normal(0, 1, (30, 2))
+    np.testing.assert_allclose(scattered(plots.latent_map(codes)), codes)
+
+
+def test_latent_map_projects_more_dimensions_on_their_principal_axes():
+    codes = RNG.normal(0, [0.1, 3.0, 0.2, 1.0], (500, 4))
+    shown = scattered(plots.latent_map(codes))
+    expected = codes[:, [1, 3]] - codes[:, [1, 3]].mean(axis=0)
+    for axis in (0, 1):
+        correlation = np.corrcoef(shown[:, axis], expected[:, axis])[0, 1]
+        assert abs(correlation) > 0.99
+
+
+def test_latent_map_colours_by_class_or_by_scale():
+    codes = RNG.normal(0, 1, (60, 1))
+    classes = plots.latent_map(codes, np.arange(60) % 3, "digit")
+    texts = [text.get_text() for text in classes.axes[0].get_legend().get_texts()]
+    assert texts == ["0", "1", "2"]
+    scale = plots.latent_map(codes, np.linspace(0, 1, 60), "phase")
+    assert scale.axes[1].get_ylabel() == "phase"
+    with pytest.raises(ValueError, match="one value a picture"):
+        plots.latent_map(codes, np.arange(5))
+    with pytest.raises(ValueError, match="pictures, latent_dim"):
+        plots.latent_map(codes[:, 0])
+
+
+def test_loss_curves_have_a_panel_for_each_term():
+    history = {
+        "loss": [3.0, 2.0, 1.5],
+        "kl": [0.5, 0.6, 0.7],
+        "val_loss": [3.5, 2.5, float("nan")],
+    }
+    figure = plots.loss_curves(history)
+    loss, kl = (panel for panel in figure.axes if panel.get_visible())
+    assert (loss.get_title(), kl.get_title()) == ("loss", "kl")
+    assert [len(line.get_ydata()) for line in loss.lines] == [3, 3]
+    assert len(kl.lines) == 1
+    with pytest.raises(ValueError, match="at least one epoch"):
+        plots.loss_curves({})
+
+
+def test_figures_leave_the_ground_transparent(tmp_path):
+    from PIL import Image
+
+    plots.loss_curves({"loss": [1.0]}).savefig(tmp_path / "loss.png")
+    with Image.open(tmp_path / "loss.png") as image:
+        assert pixels(image)[0, 0, 3] == 0
+
+
+def test_figures_touch_no_global_state_of_matplotlib():
+    code = (
+        "import sys, numpy as np; from keras_ae import plots;"
+        "plots.latent_map(np.eye(3)); sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

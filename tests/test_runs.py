@@ -1,0 +1,310 @@
+"""Runs: what they leave, and that they go on as if they had never stopped."""
+
+import csv
+import errno
+import json
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from keras_ae import callbacks, cli, runs
+
+# A recipe that trains in a second; `stop` presses Ctrl-C in that epoch.
+SCRIPT = '''"""A tiny VAE on tiny moons."""
+import os
+import signal
+
+import keras
+
+import keras_ae
+
+
+class CtrlC(keras.callbacks.Callback):
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch + 1 == self.epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.now and batch == 1 and not os.path.exists("pressed"):
+            open("pressed", "w").close()
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def main(run, latent_dim=2, rate=1e-3, patience=9, stop=0, draw=False):
+    train, validation, test = run.load("moon-phases", image_size=8)
+    model = run.model(
+        lambda: compiled(
+            keras_ae.VAE(latent_dim, architecture="dense", widths=(16,)), rate
+        )
+    )
+    run.fit(
+        model,
+        train,
+        validation,
+        epochs=4,
+        batch_size=16,
+        patience=patience,
+        extra_callbacks=[CtrlC(stop)],
+    )
+    run.evaluate(model, test)
+    if draw:
+        run.pictures(model, test, run.labels["test"]["phase"], "phase")
+
+
+def compiled(model, rate):
+    rate = keras.optimizers.schedules.ExponentialDecay(rate, 4, 0.5)
+    model.compile(optimizer=keras.optimizers.Adam(rate))
+    return model
+'''
+
+
+def run_cli(*arguments):
+    return CliRunner().invoke(cli.main, [str(part) for part in arguments])
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """Function that runs `keras-ae ...` in an empty folder with `tiny.py` in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.py").write_text(SCRIPT)
+    return run_cli
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        found = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    for row in found:
+        del row["seconds"]
+    return found
+
+
+def assert_same_training(one, other):
+    first, second = rows(one / "history.csv"), rows(other / "history.csv")
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert a.keys() == b.keys()
+        np.testing.assert_allclose([*a.values()], [*b.values()], rtol=1e-4)
+    for name in ("model.keras", "last.keras"):
+        weights = [runs.load_model(run / name).get_weights() for run in (one, other)]
+        for a, b in zip(*weights, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The directory of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "tiny.py").write_text(SCRIPT)
+    options = ("--limit", 48, "--run-dir", folder / "run", "--set", "draw=yes")
+    result = run_cli("recipe", folder / "tiny.py", *options)
+    assert result.exit_code == 0, result.output
+    return folder / "run"
+
+
+def test_a_run_leaves_everything_that_tells_of_it(whole):
+    settings = json.loads((whole / "settings.json").read_text())
+    assert settings["recipe"] == "tiny"
+    assert settings["options"]["limit"] == 48 and settings["options"]["seed"] == 0
+    assert settings["settings"]["latent_dim"] == 2
+    assert settings["training"]["epochs"] == 4
+    assert settings["environment"]["versions"]["keras"] == keras.__version__
+    assert settings["environment"]["backend"] == keras.config.backend()
+    assert (whole / "tiny.py").read_text() == SCRIPT
+
+    history = rows(whole / "history.csv")
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert {"loss", "kl", "val_loss", "val_elbo"} <= history[0].keys()
+    scores = json.loads((whole / "scores.json").read_text())
+    assert {"loss", "elbo", "mse", "psnr", "active_units"} <= scores.keys()
+
+    pictures = {path.stem for path in (whole / "pictures").glob("*.png")}
+    expected = "reconstructions samples interpolation traversal latent_map loss"
+    assert pictures == {*expected.split(), *(f"epoch-000{i}" for i in (1, 2, 3, 4))}
+    html = (whole / "report.html").read_text()
+    assert html.count("data:image/png;base64,") == len(pictures)
+    assert "http" not in html and "src=" in html
+    assert "keras.saving.load_model(" in html
+
+    best = min(history, key=lambda row: row["val_loss"])["epoch"]
+    model = runs.load_model(whole)
+    assert int(model.optimizer.iterations) == best * 3  # 48 pictures in batches of 16
+    assert [*whole.glob(".*")] == []  # no temporary file
+
+
+def test_a_run_never_overwrites_another(invoke, tmp_path):
+    first = ("recipe", "tiny.py", "--limit", 16, "--epochs", 1)
+    assert invoke(*first).exit_code == 0
+    assert invoke(*first).exit_code == 0
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"tiny", "tiny-2"}
+    result = invoke(*first, "--run-dir", "runs/tiny")
+    assert result.exit_code == 1
+    assert "not empty" in result.stderr and "--resume" in result.stderr
+
+
+def test_a_resumed_run_is_the_run_that_did_not_stop(invoke, whole, tmp_path):
+    begin = ("recipe", "tiny.py", "--run-dir", "parts")
+    assert invoke(*begin, "--limit", 48, "--epochs", 2).exit_code == 0
+    result = invoke(*begin, "--resume", "--epochs", 4)
+    assert result.exit_code == 0, result.output
+    assert "Going on after epoch 2" in result.stdout
+    assert_same_training(whole, tmp_path / "parts")
+
+
+def test_ctrl_c_keeps_complete_epochs_and_says_how_to_go_on(invoke, whole, tmp_path):
+    begin = ("recipe", "tiny.py", "--run-dir", "parts")
+    result = invoke(*begin, "--limit", 48, "--set", "stop=3")
+    assert result.exit_code == 130
+    assert "2 complete epochs are kept in parts" in result.stderr
+    command = "keras-ae recipe tiny.py --run-dir parts --resume"
+    assert command in result.stderr
+    assert len(rows(tmp_path / "parts" / "history.csv")) == 2
+    assert runs.load_model(tmp_path / "parts").latent_dim == 2
+    result = invoke(*command.split()[1:])
+    assert result.exit_code == 0, result.output
+    assert_same_training(whole, tmp_path / "parts")
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint_whole(
+    invoke, tmp_path, monkeypatch
+):
+    save = callbacks.save
+    run = tmp_path / "full"
+    kept = []
+
+    def full(model, path, history):
+        if len(history) in (2, 3):
+            kept.append((run / "last.keras").read_bytes())
+            path.write_bytes(b"half a file")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(model, path, history)
+
+    monkeypatch.setattr(callbacks, "save", full)
+    begin = ("recipe", "tiny.py", "--run-dir", run)
+    result = invoke(*begin, "--limit", 48, "--epochs", 3)
+    assert result.exit_code == 0, result.output
+    warnings = [line for line in result.stderr.splitlines() if "last.keras" in line]
+    assert len(warnings) == 2
+    assert "no space left on device" in warnings[0]
+    assert "the previous one is kept and training goes on" in warnings[0]
+    assert kept[0] == (run / "last.keras").read_bytes()
+    assert len(rows(run / "history.csv")) == 3
+    assert [*run.glob(".*")] == []
+
+    # The file is of epoch 1, and the run goes on from there.
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    result = invoke(*begin, "--resume", "--epochs", 4)
+    assert "Going on after epoch 1" in result.stdout
+    assert len(rows(run / "history.csv")) == 4
+
+
+def test_history_on_a_full_disk_is_written_with_the_next_epoch(
+    tmp_path, monkeypatch, capsys
+):
+    table = [{"epoch": 0, "loss": 2.0}]
+    path = tmp_path / "history.csv"
+    callback = callbacks.HistoryFile(path, table)
+    callback.on_epoch_end(0)
+    before = path.read_text()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    table.append({"epoch": 1, "loss": 1.5})
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.os, "fsync", full)
+        callback.on_epoch_end(1)
+    assert path.read_text() == before
+    assert "no space left" in capsys.readouterr().err
+    table.append({"epoch": 2, "loss": 1.0})
+    callback.on_epoch_end(2)
+    assert path.read_text().split() == ["epoch,loss", "1,2.0", "2,1.5", "3,1.0"]
+
+
+def test_early_stopping_remembers_the_epochs_before(invoke, tmp_path):
+    # At rate 0 only the first epoch improves on anything.
+    begin = ("recipe", "tiny.py", "--run-dir", "still")
+    settings = ("--set", "rate=0", "--set", "patience=2")
+    result = invoke(*begin, "--limit", 16, "--epochs", 9, *settings)
+    assert result.exit_code == 0, result.output
+    trained = len(rows(tmp_path / "still" / "history.csv"))
+    assert trained < 9
+    result = invoke(*begin, "--resume")
+    assert "ended by early stopping" in result.stdout
+    assert len(rows(tmp_path / "still" / "history.csv")) == trained
+    result = invoke(*begin, "--resume", "--set", f"patience={trained + 1}")
+    assert result.exit_code == 0, result.output
+    assert len(rows(tmp_path / "still" / "history.csv")) > trained
+
+
+def test_a_resumed_run_keeps_its_settings(invoke):
+    begin = ("recipe", "tiny.py", "--run-dir", "run")
+    assert invoke(*begin, "--limit", 16, "--epochs", 1).exit_code == 0
+    for change in (("--seed", 3), ("--set", "latent_dim=3"), ("--limit", 20)):
+        result = invoke(*begin, "--resume", *change)
+        assert result.exit_code == 1
+        assert "A resumed run keeps its settings" in result.stderr
+    result = invoke("recipe", "tiny.py", "--run-dir", "elsewhere", "--resume")
+    assert result.exit_code == 1
+    assert "no run to resume in elsewhere" in result.stderr
+
+
+def test_what_fails_before_training_leaves_no_directory(invoke, tmp_path):
+    result = invoke("recipe", "tiny.py", "--set", "latent_dim=0")
+    assert result.exit_code == 1
+    assert "`latent_dim` must be" in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_checkpoint_keeps_the_best_that_is_on_disk(tmp_path):
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.build((None, 2))
+    table = []
+    checkpoint = callbacks.Checkpoint(
+        tmp_path / "last.keras", tmp_path / "best.keras", "loss", history=table
+    )
+    checkpoint.set_model(model)
+    checkpoint.on_train_begin()
+    for epoch, loss in enumerate([2.0, 1.0, 3.0, float("nan")]):
+        table.append({"epoch": epoch, "loss": loss})
+        checkpoint.on_epoch_end(epoch, {"loss": loss})
+    assert callbacks.read_note(tmp_path / "best.keras")[-1]["epoch"] == 1
+    assert callbacks.read_note(tmp_path / "last.keras")[-1]["epoch"] == 3
+    with zipfile.ZipFile(tmp_path / "best.keras") as archive:
+        assert archive.testzip() is None
+    with pytest.raises(ValueError, match="one of the logged values: loss"):
+        callbacks.Checkpoint("a", "b", "val_loss").on_epoch_end(0, {"loss": 1.0})
+
+
+def test_beta_warm_up_raises_the_weight_linearly():
+    class Model:
+        kl_weight = keras.Variable(4.0)
+        beta = 4.0
+
+    warm_up = callbacks.BetaWarmUp(epochs=4)
+    warm_up.set_model(Model())
+    weights = []
+    for epoch in range(6):
+        warm_up.on_epoch_begin(epoch)
+        weights.append(float(Model.kl_weight))
+    assert weights == [0.0, 1.0, 2.0, 3.0, 4.0, 4.0]
+    with pytest.raises(ValueError, match="epochs=0"):
+        callbacks.BetaWarmUp(epochs=0)
+    warm_up.set_model(keras.Sequential())
+    with pytest.raises(ValueError, match="KL"):
+        warm_up.on_train_begin()
+
+
+def test_binarized_draws_white_with_the_grey_value_as_probability():
+    grey = np.repeat(np.array([0, 64, 255], "uint8")[:, None], 20_000, axis=1)
+    white = runs.binarized(grey, seed=1)
+    assert set(np.unique(white)) == {0, 255}
+    np.testing.assert_allclose(white.mean(axis=1) / 255, [0, 64 / 255, 1], atol=0.01)
+    assert (white == runs.binarized(grey, seed=1)).all()
+    assert (white != runs.binarized(grey, seed=2)).any()
