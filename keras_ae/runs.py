@@ -260,6 +260,7 @@ class Run:
         if self.resume and done:
             self._say_resumed(done, epochs, model.stop_training)
         if done < epochs and not model.stop_training:
+            print(f"Training {self.name} for at most {epochs} epochs.", flush=True)
             interrupt = callbacks.Interrupt()
             with interrupt.listening():
                 model.fit(
