@@ -21,7 +21,7 @@ class Player(NamedTuple):
 
 
 class _BuildsFromImageShape(type(keras.Model)):
-    """Builds a model that knows its `image_shape` once its whole constructor has run."""
+    """Builds a model that knows its `image_shape` when its constructor has run."""
 
     def __call__(cls, *args, **kwargs):
         model = super().__call__(*args, **kwargs)
@@ -311,8 +311,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         if unknown:
             raise ValueError(
                 f"{type(self).__name__} must list its terms in `term_names` and its "
-                f"figures in `monitor_names`. Received: {sorted(unknown)}, which are in "
-                "neither"
+                f"figures in `monitor_names`. Received: {sorted(unknown)}, in neither"
             )
         for name, value in figures.items():
             self.trackers[name].update_state(value)
@@ -324,7 +323,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
     # Data
 
     def to_floats(self, x):
-        """Returns pictures as float32: integers are read as 0-255 and divided by 255."""
+        """Returns x in float32; integers are read as 0-255 and divided by 255."""
         dtype = keras.backend.standardize_dtype(x.dtype)
         x = ops.cast(x, "float32")
         return x / 255.0 if "int" in dtype else x
@@ -645,9 +644,7 @@ def _check_network(name, network, input_shape, expected):
         outputs = network(keras.KerasTensor((None, *input_shape)))
     except ValueError as error:
         raise ValueError(f"{requirement}. It refused that shape: {error}") from error
-    received = keras.tree.map_structure(
-        lambda tensor: tuple(tensor.shape)[1:], outputs
-    )
+    received = keras.tree.map_structure(lambda tensor: tuple(tensor.shape)[1:], outputs)
     if received != expected:
         raise ValueError(f"{requirement}. Received one that gives {received}")
 

@@ -81,9 +81,7 @@ def test_grain(images):
     loader = grain.MapDataset.source(list(images)).batch(8)
     model = make()
     model.fit(loader, validation_data=loader, verbose=0)
-    np.testing.assert_allclose(
-        model.encode(loader), model.encode(images), atol=1e-5
-    )
+    np.testing.assert_allclose(model.encode(loader), model.encode(images), atol=1e-5)
 
 
 def test_backend_tensors(images):

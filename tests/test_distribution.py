@@ -75,9 +75,7 @@ def test_encoder_and_decoder_export_to_savedmodel(images, tmp_path):
     z = encoder.serve(x)["mean"]
     np.testing.assert_allclose(z, model.encode(images), atol=1e-5)
     decoder = tf.saved_model.load(str(tmp_path / "decoder"))
-    np.testing.assert_allclose(
-        decoder.serve(z), model.decode(np.array(z)), atol=1e-5
-    )
+    np.testing.assert_allclose(decoder.serve(z), model.decode(np.array(z)), atol=1e-5)
 
 
 @pytest.mark.skipif(BACKEND == "jax", reason="Keras exports from JAX with jax2onnx")

@@ -49,7 +49,9 @@ MAY_IMPORT = {
     "cli": {"commands", "datasets", "runs", "scripts"},
 }
 
-ROOMS = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+ROOMS = sorted(
+    path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"
+)
 
 
 def room_of(path):
@@ -94,7 +96,9 @@ def test_only_autodiff_knows_the_backend(path):
 def loaded_after(code, **environment):
     import os
 
-    script = f"import sys; {code}; print(*sorted(m for m in sys.modules if '.' not in m))"
+    script = (
+        f"import sys; {code}; print(*sorted(m for m in sys.modules if '.' not in m))"
+    )
     run = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import autodiff, distributions, divergences
+from keras_ae import distributions, divergences
 from keras_ae.base import Autoencoder, batches
 from keras_ae.layers import GaussianSampling
 
@@ -103,7 +103,7 @@ class VAE(Autoencoder):
         )
 
     def posterior(self, x, training=False) -> distributions.Normal:
-        """Returns q(z | x), a `Normal` of mean and log-variance `(batch, latent_dim)`."""
+        """Returns q(z | x): a `Normal`, `(batch, latent_dim)`."""
         heads = self.encoder(self.to_floats(x), training=training)
         log_var = ops.clip(ops.cast(heads["log_var"], "float32"), *LOG_VAR_RANGE)
         return distributions.Normal.from_log_var(
