@@ -11,12 +11,13 @@ import keras_ae
 
 def main(run, latent_dim=128, learning_rate=1e-3, patience=12):
     train, validation, test = run.load("celeba", image_size=64)
-    epochs = run.epochs or 100
+    epochs = run.epochs or 50
     batch_size = run.batch_size or 64
 
     def build():
         model = keras_ae.AE(
             latent_dim=latent_dim,
+            activation="swish",
             likelihood=keras_ae.distributions.Gaussian(1.0, activation="sigmoid"),
         )
         steps = epochs * -(-len(train) // batch_size)

@@ -11,11 +11,11 @@ import keras_ae
 
 def main(run, latent_dim=128, beta=1.0, learning_rate=1e-3, patience=12):
     train, validation, test = run.load("celeba", image_size=64)
-    epochs = run.epochs or 100
+    epochs = run.epochs or 50
     batch_size = run.batch_size or 64
 
     def build():
-        model = keras_ae.VAE(latent_dim=latent_dim, beta=beta)
+        model = keras_ae.VAE(latent_dim=latent_dim, beta=beta, activation="swish")
         steps = epochs * -(-len(train) // batch_size)
         rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
         model.compile(optimizer=keras.optimizers.Adam(rate))

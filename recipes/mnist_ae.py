@@ -17,7 +17,7 @@ import keras_ae
 def main(run, latent_dim=30, learning_rate=1e-3, patience=30):
     train, validation, test = run.load("mnist")
     digits = run.labels["test"]["label"]
-    epochs = run.epochs or 200
+    epochs = run.epochs or 80
     batch_size = run.batch_size or 128
 
     def build():

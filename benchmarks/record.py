@@ -1,0 +1,115 @@
+"""Records finished runs in `benchmarks/results` and in the README's tables.
+
+    python benchmarks/record.py runs/moon-vae runs/mnist-vae
+
+keeps of each run its scores, settings, versions and machine as one JSON file, named
+after the recipe, and writes the README's table of results anew. Without arguments it
+writes only the table. Nothing in the table is typed by hand but the published figures.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- results: written by benchmarks/record.py -->", "<!-- end -->"
+
+# Recipe, what is measured, published figure, ours as a format of the scores.
+ROWS = (
+    (
+        "moon-vae",
+        "phase measured half the way from new to full moon; half moon is 0.5",
+        "",
+        "VAE {vae_midpoint_phase:.2f}, AE {ae_midpoint_phase:.2f}",
+    ),
+    (
+        "mnist-ae",
+        "summed squared error of a test digit, code of 30",
+        "3.00; PCA 13.87 (Hinton and Salakhutdinov 2006)",
+        "{summed_squared_error:.2f}; PCA {pca_summed_squared_error:.2f}",
+    ),
+    (
+        "mnist-vae",
+        "test NLL in nats, {importance_samples:,} samples; active units",
+        "86.76; 19, after 3,280 epochs (Burda et al. 2016)",
+        "{negative_log_likelihood:.2f}; {active_units}",
+    ),
+    (
+        "celeba-ae",
+        "mean squared error per value on held-back faces, 64 px, code of 128",
+        "",
+        "{mse:.5f}; PCA {pca_mse:.5f}",
+    ),
+    (
+        "celeba-vae",
+        "the same for the VAE; ELBO in nats, a log-density",
+        "",
+        "{mse:.5f}; {elbo:.0f}",
+    ),
+)
+
+
+def record(run: Path) -> Path:
+    """Writes what is worth keeping of a run; returns the path."""
+    settings = json.loads((run / "settings.json").read_text())
+    name = settings["recipe"]
+    settings["options"].pop("data_dir", None)
+    # The directories are those of the machine that ran it.
+    words = settings.pop("command").split()
+    skipped = {"--run-dir", "--data-dir"}
+    command = [
+        word
+        for word, before in zip(words, ["", *words], strict=False)
+        if word not in skipped and before not in skipped
+    ]
+    rows = (run / "history.csv").read_text().splitlines()
+    header = rows[0].split(",")
+    seconds = sum(float(row.split(",")[header.index("seconds")]) for row in rows[1:])
+    kept = {
+        "command": " ".join(command),
+        **settings,
+        "epochs": len(rows) - 1,
+        "training_seconds": round(seconds),
+        "scores": json.loads((run / "scores.json").read_text()),
+    }
+    path = HERE / "results" / f"{name}.json"
+    path.write_text(json.dumps(kept, indent=2) + "\n")
+    return path
+
+
+def table() -> str:
+    """The README's table of results, from the recorded files."""
+    lines = [
+        "| recipe | what is measured | published | ours | protocol |",
+        "|---|---|---|---|---|",
+    ]
+    for recipe, what, published, ours in ROWS:
+        path = HERE / "results" / f"{recipe}.json"
+        if not path.exists():
+            continue
+        result = json.loads(path.read_text())
+        scores = result["scores"]
+        environment = result["environment"]
+        cores = environment["machine"].rsplit(", ", 1)[-1]
+        protocol = (
+            f"`{result['command']}`: {result['epochs']} epochs, seed "
+            f"{result['options']['seed']}, {result['training_seconds'] / 60:.0f} min "
+            f"on {cores}, {environment['backend']}"
+        )
+        cells = (recipe, what.format(**scores), published, ours.format(**scores))
+        lines.append("| " + " | ".join((*cells, protocol)) + " |")
+    return "\n".join(lines)
+
+
+def readme(text: str) -> str:
+    """The README's text with the table written anew."""
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    for run in sys.argv[1:]:
+        print(record(Path(run)))
+    README.write_text(readme(README.read_text()))

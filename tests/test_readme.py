@@ -1,0 +1,39 @@
+"""The README says what the repository holds."""
+
+import ast
+import importlib.util
+import re
+from pathlib import Path
+
+import keras_ae
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_table_of_results_is_that_of_the_recorded_runs():
+    spec = importlib.util.spec_from_file_location(
+        "record", ROOT / "benchmarks" / "record.py"
+    )
+    record = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(record)
+    assert record.readme(README) == README
+    assert list((ROOT / "benchmarks" / "results").glob("*.json"))
+
+
+def test_python_examples_parse_and_name_what_exists():
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert len(blocks) >= 2
+    for block in blocks:
+        ast.parse(block)
+    for path in re.findall(r"keras_ae\.([\w.]+)", README):
+        found = keras_ae
+        for name in path.split("."):
+            found = getattr(found, name)
+
+
+def test_every_model_and_linked_file_is_there():
+    for name in keras_ae.models.__all__:
+        assert f"| `{name}` |" in README
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
