@@ -16,6 +16,7 @@ _MODULES = (
     "distributions",
     "divergences",
     "layers",
+    "likelihoods",
     "metrics",
     "models",
     "networks",

@@ -2,14 +2,14 @@
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import autodiff, distributions, networks
+from keras_ae import autodiff, inputs, likelihoods, networks
 
 
 class Player(NamedTuple):
@@ -54,7 +54,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         activation: Activation of the hidden layers.
         likelihood: Distribution of the data given a code: `"bernoulli"`,
             `"continuous_bernoulli"`, `"gaussian"`, `"laplace"`,
-            `"discretized_logistic"`, or an instance from `keras_ae.distributions`.
+            `"discretized_logistic"`, or an instance from `keras_ae.likelihoods`.
         encoder: Your own encoder, a Keras model, instead of a named architecture.
         decoder: Your own decoder, a Keras model from codes `(batch, latent_dim)` to the
             likelihood's parameters `(batch, *image_shape)`.
@@ -96,7 +96,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         self.architecture = architecture
         self.widths = None if widths is None else tuple(widths)
         self.activation = activation
-        self.likelihood = distributions.get_likelihood(likelihood)
+        self.likelihood = likelihoods.get_likelihood(likelihood)
         self.encoder = encoder
         self.decoder = decoder
         self._given = {"encoder": encoder is not None, "decoder": decoder is not None}
@@ -346,11 +346,11 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
             ValueError: If the first batch is not what the model can describe.
         """
         x = self._inspect(x, "x")
-        y = _labels_beside_weights(x, y, kwargs.get("sample_weight"))
+        y = inputs.labels_beside_weights(x, y, kwargs.get("sample_weight"))
         if isinstance(validation_data, tuple | list):
             val_x, val_y, weight = keras.utils.unpack_x_y_sample_weight(validation_data)
             val_x = self._inspect(val_x, "validation_data")
-            val_y = _labels_beside_weights(val_x, val_y, weight)
+            val_y = inputs.labels_beside_weights(val_x, val_y, weight)
             validation_data = (val_x, val_y, weight)
         elif validation_data is not None:
             validation_data = self._inspect(validation_data, "validation_data")
@@ -363,7 +363,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         """Returns the loss, its terms and monitors; see `keras.Model.evaluate`."""
         if "_use_cached_eval_dataset" not in kwargs:
             x = self._inspect(x, "x")
-        y = _labels_beside_weights(x, y, kwargs.get("sample_weight"))
+        y = inputs.labels_beside_weights(x, y, kwargs.get("sample_weight"))
         return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
@@ -380,7 +380,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
             )
         if data is None:
             raise ValueError(f"`{name}` must be given. Received: {name}=None")
-        batch, data = _first_batch(data)
+        batch, data = inputs.first_batch(data)
         if not hasattr(batch, "shape") or len(batch.shape) < 2:
             raise ValueError(
                 f"`{name}` must hold batches (batch, features), (batch, height, width) "
@@ -397,27 +397,8 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
                 f"`{name}` must hold examples of shape {self.built_image_shape}. "
                 f"Received examples of shape {tuple(batch.shape[1:])}"
             )
-        self._check_values(batch)
+        inputs.check_values(batch, self.likelihood)
         return data
-
-    def _check_values(self, batch):
-        # Floats in memory are all looked at: one NaN anywhere spoils a training.
-        dtype = keras.backend.standardize_dtype(batch.dtype)
-        if isinstance(batch, np.memmap) or "float" not in dtype:
-            batch = batch[:1024]
-        values = ops.convert_to_numpy(batch)
-        low, high = values.min(), values.max()
-        if "float" in dtype or dtype == "bool":
-            self.likelihood.check_range(float(low), float(high))
-        elif "int" not in dtype:
-            raise ValueError(
-                f"Examples must be integers 0-255 or floats. Received: dtype={dtype}"
-            )
-        elif low < 0 or high > 255 or high == 1:
-            raise ValueError(
-                "Integers are read as 0-255 and divided by 255. Received integers from "
-                f"{low} to {high}; scale them yourself and pass floats."
-            )
 
     # Verbs
 
@@ -553,7 +534,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         """Applies a compiled function of one tensor to all of `data`, in batches."""
         function = self._compiled(name, function)
         outputs = []
-        for batch in batches(data, batch_size):
+        for batch in inputs.batches(data, batch_size):
             size = batch.shape[0]
             if size < batch_size and outputs and hasattr(data, "shape"):
                 # A last, shorter batch would be compiled a second time.
@@ -651,55 +632,6 @@ def _check_network(name, network, input_shape, expected):
 
 def _join(shape):
     return ", ".join(map(str, shape))
-
-
-def _labels_beside_weights(x, y, weight):
-    """Returns labels to ignore where there are none: Keras drops weights without."""
-    if y is None and weight is not None:
-        return np.zeros(x.shape[0], "float32")
-    return y
-
-
-def _first_batch(data):
-    """Returns the first batch of `x` in `data`, and the data with nothing consumed."""
-    if hasattr(data, "shape"):
-        return data, data
-    if isinstance(data, keras.utils.PyDataset):
-        batch = data[0]
-    elif isinstance(data, Iterator):
-        try:
-            batch = next(data)
-        except StopIteration:
-            raise ValueError("The data set is empty: it gave no batch.") from None
-        # Keras recognises generators by their type, and wants tuples of them.
-        data = (
-            item if isinstance(item, tuple) else (item,)
-            for item in itertools.chain([batch], data)
-        )
-    else:
-        try:
-            batch = next(iter(data))
-        except StopIteration:
-            raise ValueError("The data set is empty: it gave no batch.") from None
-        except TypeError:
-            raise ValueError(
-                "Data must be an array, a tf.data.Dataset, a keras.utils.PyDataset, a "
-                "PyTorch DataLoader, a grain loader or a generator of batches. "
-                f"Received: {type(data).__name__}"
-            ) from None
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    return x, data
-
-
-def batches(data, batch_size):
-    """Yields NumPy batches of `x`."""
-    if hasattr(data, "shape"):
-        for start in range(0, data.shape[0], batch_size):
-            yield ops.convert_to_numpy(data[start : start + batch_size])
-        return
-    is_indexed = isinstance(data, keras.utils.PyDataset)
-    for batch in map(data.__getitem__, range(data.num_batches)) if is_indexed else data:
-        yield ops.convert_to_numpy(keras.utils.unpack_x_y_sample_weight(batch)[0])
 
 
 def _slerp(a, b, t):

@@ -18,7 +18,7 @@ def main(run, latent_dim=128, learning_rate=1e-3, patience=12):
         model = keras_ae.AE(
             latent_dim=latent_dim,
             activation="swish",
-            likelihood=keras_ae.distributions.Gaussian(1.0, activation="sigmoid"),
+            likelihood=keras_ae.likelihoods.Gaussian(1.0, activation="sigmoid"),
         )
         steps = epochs * -(-len(train) // batch_size)
         rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)

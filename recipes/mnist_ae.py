@@ -26,7 +26,7 @@ def main(run, latent_dim=30, learning_rate=1e-3, patience=30):
             architecture="dense",
             widths=(1000, 500, 250),
             activation="swish",
-            likelihood=keras_ae.distributions.Gaussian(1.0, activation="sigmoid"),
+            likelihood=keras_ae.likelihoods.Gaussian(1.0, activation="sigmoid"),
         )
         steps = epochs * -(-len(train) // batch_size)
         rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)

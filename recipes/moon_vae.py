@@ -30,7 +30,7 @@ def main(run, latent_dim=8, scale=0.5, learning_rate=1e-3, patience=15):
         "architecture": "dense",
         "activation": "swish",
         # The scale weighs reconstruction against the KL: a larger one smooths more.
-        "likelihood": keras_ae.distributions.Gaussian(scale, activation="sigmoid"),
+        "likelihood": keras_ae.likelihoods.Gaussian(scale, activation="sigmoid"),
     }
     training = {"epochs": 60, "batch_size": 100, "patience": patience}
 

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
         }
         # From another folder, so that what was installed is what is tested.
         run = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pytest", *arguments],
+            [sys.executable, "-P", "-m", "pytest", "-n", "2", *arguments],
             cwd=Path(__file__).parent,
             env=environment,
             stdout=subprocess.PIPE,

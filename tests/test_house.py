@@ -15,14 +15,17 @@ PACKAGE = Path(keras_ae.__file__).parent
 MAY_IMPORT = {
     "distributions": {"autodiff"},
     "divergences": {"distributions"},
+    "likelihoods": {"distributions"},
     "networks": {"layers"},
-    "base": {"autodiff", "distributions", "divergences", "layers", "networks"},
+    "base": {"autodiff", "inputs", "layers", "likelihoods", "networks"},
     "models": {
         "autodiff",
         "base",
         "distributions",
         "divergences",
+        "inputs",
         "layers",
+        "likelihoods",
         "networks",
     },
     "callbacks": {"datasets", "plots"},

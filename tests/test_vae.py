@@ -7,7 +7,7 @@ from scipy import stats
 from sklearn.decomposition import PCA
 
 import keras_ae
-from keras_ae import autodiff, distributions
+from keras_ae import autodiff, distributions, likelihoods
 
 
 def linear_gaussian_vae(prior_stddev=1.0, scale=0.5):
@@ -20,7 +20,7 @@ def linear_gaussian_vae(prior_stddev=1.0, scale=0.5):
         2,
         image_shape=(6,),
         architecture="linear",
-        likelihood=distributions.Gaussian(scale=scale),
+        likelihood=likelihoods.Gaussian(scale=scale),
         prior=distributions.Normal(0.0, prior_stddev),
     )
     # Columns are orthogonal, so the posterior covariance is diagonal.
@@ -157,9 +157,9 @@ def test_tensorflow_probability_prior(images, tmp_path):
     [
         "bernoulli",
         "continuous_bernoulli",
-        distributions.Gaussian(0.1),
-        distributions.Gaussian("learned"),
-        distributions.Gaussian("optimal", "sigmoid"),
+        likelihoods.Gaussian(0.1),
+        likelihoods.Gaussian("learned"),
+        likelihoods.Gaussian("optimal", "sigmoid"),
         "laplace",
         "discretized_logistic",
     ],

@@ -3,7 +3,7 @@
 from typing import Any
 
 from keras_ae.base import Autoencoder
-from keras_ae.distributions import Gaussian
+from keras_ae.likelihoods import Gaussian
 
 
 class AE(Autoencoder):

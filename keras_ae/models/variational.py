@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import distributions, divergences
-from keras_ae.base import Autoencoder, batches
+from keras_ae import distributions, divergences, inputs
+from keras_ae.base import Autoencoder
 from keras_ae.layers import GaussianSampling
 
 LOG_VAR_RANGE = (-20.0, 20.0)
@@ -198,7 +198,7 @@ class VAE(Autoencoder):
         seed = keras.random.SeedGenerator(seed)
 
         estimates = []
-        for batch in batches(x, batch_size):
+        for batch in inputs.batches(x, batch_size):
             batch = ops.convert_to_tensor(batch)
             total = -np.inf  # (batch,)
             for size in sizes:

@@ -1,0 +1,78 @@
+"""What `fit` and the verbs are given: a look at the first batch, and NumPy batches."""
+
+import itertools
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def check_values(batch, likelihood) -> None:
+    """Raises `ValueError` for values that are not 0-255 or not the likelihood's."""
+    # Floats in memory are all looked at: one NaN anywhere spoils a training.
+    dtype = keras.backend.standardize_dtype(batch.dtype)
+    if isinstance(batch, np.memmap) or "float" not in dtype:
+        batch = batch[:1024]
+    values = ops.convert_to_numpy(batch)
+    low, high = values.min(), values.max()
+    if "float" in dtype or dtype == "bool":
+        likelihood.check_range(float(low), float(high))
+    elif "int" not in dtype:
+        raise ValueError(
+            f"Examples must be integers 0-255 or floats. Received: dtype={dtype}"
+        )
+    elif low < 0 or high > 255 or high == 1:
+        raise ValueError(
+            "Integers are read as 0-255 and divided by 255. Received integers from "
+            f"{low} to {high}; scale them yourself and pass floats."
+        )
+
+
+def labels_beside_weights(x, y, weight):
+    """Returns labels to ignore where there are none: Keras drops weights without."""
+    if y is None and weight is not None:
+        return np.zeros(x.shape[0], "float32")
+    return y
+
+
+def first_batch(data):
+    """Returns the first batch of `x` in `data`, and the data with nothing consumed."""
+    if hasattr(data, "shape"):
+        return data, data
+    if isinstance(data, keras.utils.PyDataset):
+        batch = data[0]
+    elif isinstance(data, Iterator):
+        try:
+            batch = next(data)
+        except StopIteration:
+            raise ValueError("The data set is empty: it gave no batch.") from None
+        # Keras recognises generators by their type, and wants tuples of them.
+        data = (
+            item if isinstance(item, tuple) else (item,)
+            for item in itertools.chain([batch], data)
+        )
+    else:
+        try:
+            batch = next(iter(data))
+        except StopIteration:
+            raise ValueError("The data set is empty: it gave no batch.") from None
+        except TypeError:
+            raise ValueError(
+                "Data must be an array, a tf.data.Dataset, a keras.utils.PyDataset, a "
+                "PyTorch DataLoader, a grain loader or a generator of batches. "
+                f"Received: {type(data).__name__}"
+            ) from None
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    return x, data
+
+
+def batches(data, batch_size):
+    """Yields NumPy batches of `x`."""
+    if hasattr(data, "shape"):
+        for start in range(0, data.shape[0], batch_size):
+            yield ops.convert_to_numpy(data[start : start + batch_size])
+        return
+    is_indexed = isinstance(data, keras.utils.PyDataset)
+    for batch in map(data.__getitem__, range(data.num_batches)) if is_indexed else data:
+        yield ops.convert_to_numpy(keras.utils.unpack_x_y_sample_weight(batch)[0])
