@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shlex
 import sys
 import tempfile
 import warnings
@@ -63,6 +64,12 @@ class _Commands(click.Group):
             )
         except (ValueError, OSError, ImportError) as error:
             return _fail(_sentence(error))
+        except Exception as error:
+            # No mistake of the user's that is known of: whoever mends it wants more.
+            return _fail(
+                f"{type(error).__name__}: {_sentence(error)} (The variable "
+                "KERAS_AE_DEBUG=1 shows where.)"
+            )
 
 
 def _warn(message, category, filename, lineno, file=None, line=None):
@@ -98,7 +105,7 @@ def _settle_backend(backend, directory=None):
     A run that goes on keeps the backend that it began with.
     """
     if backend is None and directory is not None:
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             settings = (directory / "settings.json").read_text("utf-8")
             backend = json.loads(settings)["environment"]["backend"]
     if backend is not None:
@@ -181,7 +188,9 @@ def _options(*names):
             help="Height and width of the pictures.",
         ),
         "seed": click.option(
-            "--seed", type=click.IntRange(0), help="Seed of all randomness (default 0)."
+            "--seed",
+            type=click.IntRange(0),
+            help="Seed of weights, order of the data and samples.",
         ),
         "backend": click.option(
             "--backend",
@@ -265,8 +274,8 @@ def _copy(script, folder):
     if target.exists():
         raise ValueError(f"{target} exists already; it is not overwritten.")
     target.write_bytes(script.read_bytes())
-    shown = target if target.is_absolute() else pathlib.Path(".", target)
-    click.echo(f"{target}\nChange it, then run it: keras-ae recipe {shown}")
+    command = f"keras-ae recipe {shlex.quote(str(target))}"
+    click.echo(f"{target}\nChange it, then run it: {command}")
 
 
 @main.command()

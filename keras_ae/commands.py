@@ -8,6 +8,7 @@ import csv
 import datetime
 import inspect
 import json
+import math
 import pathlib
 import shlex
 import sys
@@ -17,8 +18,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ae import callbacks, datasets, metrics, models, plots, scripts
-from keras_ae.runs import Run, environment, load_model
+from keras_ae import callbacks, datasets, models, plots, scripts
+from keras_ae.runs import Run, environment, load_model, reconstruction_psnr
 
 # What may change when a run goes on: how long it trains, and where its data lie.
 _MAY_CHANGE = ("epochs", "data_dir", "patience")
@@ -105,6 +106,11 @@ def train(
     settings = scripts.choose(defaults, chosen)
     if latent_dim is not None:
         settings["latent_dim"] = latent_dim
+    if not 0 < settings.get("learning_rate", 1) < math.inf:
+        raise ValueError(
+            "`learning_rate` must be > 0 and finite. "
+            f"Received: learning_rate={settings['learning_rate']}"
+        )
     run, settings = _start(
         scripts.run_name(model_name, data),
         directory,
@@ -118,9 +124,14 @@ def train(
     )
     patience = settings.pop("patience")
     learning_rate = settings.pop("learning_rate")
+    # What the constructor chooses by itself; 0 is a value like any other.
+    given = {
+        name: value
+        for name, value in settings.items()
+        if value is not None and (name != "widths" or value)
+    }
 
     def build():
-        given = {name: value for name, value in settings.items() if value}
         model = constructor(**given)
         model.compile(optimizer=keras.optimizers.Adam(learning_rate))
         return model
@@ -139,7 +150,7 @@ def train(
 def _classes(labels):
     """The first of a data set's labels that tells pictures apart, and its name."""
     for name, values in labels.items():
-        if len(np.unique(values)) > 1:
+        if name != "path" and len(np.unique(values)) > 1:
             return values, name
     return None, None
 
@@ -197,7 +208,7 @@ def _start(
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     if resume:
-        saved = json.loads((directory / "settings.json").read_text(encoding="utf-8"))
+        saved = _saved(directory / "settings.json")
         for key, value in what.items():
             if saved.get(key) != value:
                 raise ValueError(
@@ -228,6 +239,21 @@ def _start(
     return run, dict(settings)
 
 
+def _saved(path):
+    """What a run recorded in its `settings.json`."""
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        saved = None
+    needed = {"options", "settings", "command", "started"}
+    if not isinstance(saved, dict) or not needed <= saved.keys():
+        raise ValueError(
+            f"{path} is damaged, or not that of a run of the command line; the run "
+            "can't go on."
+        )
+    return saved
+
+
 def _kept(form, saved, given):
     """Saved values, with those given in place of the ones that may change."""
     kept = dict(saved)
@@ -256,8 +282,8 @@ def reconstruct(
         limit: At most this many pictures.
 
     Raises:
-        ValueError: If two results would have one name, or one would overwrite its
-            original.
+        ValueError: If two results would have one name, or one would overwrite a file
+            beside the originals.
         FileNotFoundError: If a path does not exist.
     """
     model = load_model(path)
@@ -270,9 +296,12 @@ def reconstruct(
                 f"{count} pictures would be written to {target}; rename them or "
                 "reconstruct them into folders of their own."
             )
-    for file, target in zip(files, targets, strict=True):
-        if target.exists() and file.exists() and target.samefile(file):
-            raise ValueError(f"{file} would be overwritten; choose another `--output`.")
+    # A folder of results may be filled again, a folder of originals is left alone.
+    if folder.resolve() in {file.parent.resolve() for file in files}:
+        for target in filter(pathlib.Path.exists, targets):
+            raise ValueError(
+                f"{target} would be overwritten; choose another `--output`."
+            )
     count = 0
     for found, images in _read(model, files):
         folder.mkdir(parents=True, exist_ok=True)
@@ -290,17 +319,18 @@ def sample(path: str, number: int, output: str, seed: int | None = None) -> None
     Args:
         path: A `.keras` file or a run directory.
         number: Number of pictures.
-        output: Path of the sheet.
-        seed: Seed of the draw.
+        output: Path of the sheet, `.png`.
+        seed: Seed of the draw; without one, each draw is another.
 
     Raises:
-        ValueError: If the model is not generative.
+        ValueError: If the model is not generative, or `output` ends otherwise.
     """
+    _check_png(output)
     model = load_model(path)
     if not hasattr(model, "sample"):
         raise ValueError(
-            f"A {type(model).__name__} can't be sampled: it has no prior over codes. "
-            "`keras-ae reconstruct` and `interpolate` work on every model."
+            f"This {type(model).__name__} can't be sampled: it has no prior over "
+            "codes. `keras-ae reconstruct` and `interpolate` work on every model."
         )
     _save(plots.sheet(_shown(model, model.sample(number, seed=seed))), output)
 
@@ -312,9 +342,16 @@ def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:
         path: A `.keras` file or a run directory.
         a: Path of the first picture.
         b: Path of the last picture.
-        output: Path of the sheet.
+        output: Path of the sheet, `.png`.
         steps: Number of pictures in the row.
+
+    Raises:
+        ValueError: If `output` ends otherwise, or is one of the two pictures.
     """
+    _check_png(output)
+    for name in (a, b):
+        if pathlib.Path(output).resolve() == pathlib.Path(name).resolve():
+            raise ValueError(f"{name} would be overwritten; choose another `--output`.")
     model = load_model(path)
     ends = []
     for name in (a, b):
@@ -336,7 +373,7 @@ def embed(
     Args:
         path: A `.keras` file or a run directory.
         data: Path of a folder or zip of pictures, or name of a data set.
-        output: Path of the result: `.npz` (arrays `codes`, and `files` or the labels of
+        output: Path of the result: `.npz` (arrays `codes`, and `path` or the labels of
             the data set) or `.csv` (the same as columns, codes as `z0`, `z1`, ...).
         data_dir: Folder of data sets.
         limit: At most this many pictures.
@@ -349,12 +386,12 @@ def embed(
         raise ValueError(f"`--output` must end in .npz or .csv. Received: {output}")
     model = load_model(path)
     codes, columns = [], {}
-    if pathlib.Path(data).is_dir():
+    if _is_plain_folder(data):
         names = []
         for found, images in _read(model, _files([data])[:limit]):
             codes.append(model.encode(images))
             names += [str(file) for file in found]
-        columns["files"] = np.array(names)
+        columns["path"] = np.array(names)
     else:
         images, columns = _load(model, data, "all", data_dir, limit)
         for start in range(0, len(images), _CHUNK):
@@ -387,13 +424,24 @@ def evaluate(
         Scores by name, with the number of pictures.
     """
     model = load_model(path)
-    split = "test" if data in datasets.names() else "all"
+    split = "test" if datasets.known_name(data) else "all"
     images, _ = _load(model, data, split, data_dir, limit)
     batches = datasets.Batches(images, min(256, len(images)), shuffle=False)
     scores = model.evaluate(batches, return_dict=True, verbose=0)
-    few = images[:_CHUNK]
-    psnr = metrics.psnr(few, model.reconstruct(few))
-    return {"pictures": len(images), **scores, "psnr": psnr}
+    return {
+        "pictures": len(images),
+        **scores,
+        "psnr": reconstruction_psnr(model, images),
+    }
+
+
+def _is_plain_folder(data):
+    """Whether `data` is a folder of pictures, not a data set with its own crop."""
+    return (
+        datasets.known_name(data) is None
+        and pathlib.Path(data).is_dir()
+        and not datasets.celeba.is_celeba(data)
+    )
 
 
 def _shape(model):
@@ -436,6 +484,10 @@ def _files(paths):
     """Paths of pictures, folders replaced by the pictures in them."""
     files = []
     for path in paths:
+        if pathlib.Path(path).is_file() and str(path).lower().endswith(".zip"):
+            raise ValueError(
+                f"Expected pictures, or folders of them. Received: {path}; unpack it."
+            )
         if pathlib.Path(path).is_dir():
             found = datasets.folders.Pictures(path).names
             if not found:
@@ -457,14 +509,14 @@ def _read(model, files) -> Iterator[tuple[list[pathlib.Path], np.ndarray]]:
         yield [pathlib.Path(name) for name in names], images
 
 
+def _check_png(output):
+    if pathlib.Path(output).suffix.lower() != ".png":
+        raise ValueError(f"`--output` must end in .png. Received: {output}")
+
+
 def _save(image, output):
     target = pathlib.Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with callbacks.replacing(target) as temporary:
-            image.save(temporary)
-    except ValueError as error:
-        raise ValueError(
-            f"`--output` must end in .png. Received: {output} ({error})"
-        ) from error
+    with callbacks.replacing(target) as temporary:
+        image.save(temporary)
     print(f"Written to {target}")

@@ -12,7 +12,7 @@ def mse(x: np.ndarray, y: np.ndarray) -> float:
     """Mean squared error per value.
 
     Args:
-        x: Array of pictures, uint8 (read as 0-255) or floats in [0, 1].
+        x: Array of pictures, integers (read as 0-255) or floats in [0, 1].
         y: Array of the same shape.
 
     Returns:
@@ -38,7 +38,8 @@ def psnr(x: np.ndarray, y: np.ndarray) -> float:
     """Peak signal-to-noise ratio in decibels, averaged over the pictures.
 
     Args:
-        x: Array of pictures, `(pictures, ...)`, uint8 or floats in [0, 1].
+        x: Array of pictures, `(pictures, ...)`, integers (read as 0-255) or floats in
+            [0, 1].
         y: Array of the same shape.
 
     Returns:
@@ -95,7 +96,8 @@ def pca_reconstruction(
     neither a long memory-mapped `train` nor its covariance needs to fit in memory.
 
     Args:
-        train: Pictures to fit, `(pictures, ...)`, uint8 or floats in [0, 1].
+        train: Pictures to fit, `(pictures, ...)`, integers (read as 0-255) or floats
+            in [0, 1].
         test: Pictures to reconstruct, of the same shape apart from their number.
         components: Number of principal components, 1 to the number of values per
             picture.
@@ -164,7 +166,9 @@ def _rows(pictures):
 
 def _unit(x):
     x = np.asarray(x)
-    return x.astype("float32") / 255.0 if x.dtype == np.uint8 else x
+    if x.dtype.kind in "iu":
+        return x.astype("float32") / 255.0
+    return x.astype("float32") if x.dtype == bool else x
 
 
 def _chunks(*arrays):

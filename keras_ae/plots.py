@@ -54,8 +54,8 @@ def sheet(images: np.ndarray, columns: int | None = None, gap: int = 2) -> Image
 
     Args:
         images: `(pictures, height, width, channels)` or `(pictures, height, width)`,
-            uint8 or floats that are clipped to [0, 1]. One or three channels are
-            grey or RGB, four RGBA; of any other number the first is shown in grey.
+            integers 0-255 or floats that are clipped to [0, 1]. One or three channels
+            are grey or RGB, four RGBA; of any other number the first is shown in grey.
         columns: Pictures per row. By default the grid is about square.
         gap: Transparent pixels between pictures.
 
@@ -187,10 +187,10 @@ def latent_map(
     if codes.shape[1] > 2:
         centred = codes - codes.mean(axis=0)
         axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
-        shares = np.var(centred @ axes.T, axis=0) / max(
-            centred.var(axis=0).sum(), 1e-12
-        )
         points = centred @ axes.T
+        # A single code has fewer axes than the figure.
+        points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
+        shares = points.var(axis=0) / max(centred.var(axis=0).sum(), 1e-12)
         names = [
             f"principal axis {index + 1} ({share:.0%} of the variance)"
             for index, share in enumerate(shares)
@@ -199,8 +199,6 @@ def latent_map(
         points = np.hstack([codes, np.zeros((len(codes), 2 - codes.shape[1]))])
         names = ["z[0]", "z[1]" if codes.shape[1] == 2 else ""]
     figure, axes = _figure(6.0, 5.0)
-    if len(points) == 1:
-        points = points.reshape(1, -1)
     style = {"s": 9, "alpha": 0.7, "linewidths": 0}
     classes = [] if labels is None else np.unique(labels)
     if labels is None:
@@ -271,7 +269,7 @@ def loss_curves(history: Mapping[str, Sequence[float]]) -> Figure:
 
 def _focus(panel, curves):
     """Keeps a wild first epoch from flattening the rest of a long curve."""
-    values = np.concatenate([np.asarray(curve, "float64")[:] for curve in curves])
+    values = np.concatenate([np.asarray(curve, "float64") for curve in curves])
     values = values[np.isfinite(values)]
     if len(values) < 20:
         return
@@ -315,7 +313,9 @@ def _rgba(images):
             "Expected at least one picture, of shape (pictures, height, width, "
             f"channels). Received: an array of shape {images.shape}"
         )
-    if images.dtype != np.uint8:
+    if images.dtype.kind in "iu":
+        images = np.clip(images, 0, 255).astype("uint8")
+    else:
         images = np.nan_to_num(images.astype("float32"), nan=0.0)
         images = np.rint(np.clip(images, 0.0, 1.0) * 255.0).astype("uint8")
     channels = images.shape[-1]

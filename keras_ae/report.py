@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import pathlib
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -138,9 +139,10 @@ def write(
 
 def next_command(directory: pathlib.Path, model: keras.Model) -> str:
     """A command worth trying on the trained model."""
+    run = shlex.quote(str(directory))
     if hasattr(model, "sample"):
-        return f"keras-ae sample {directory} -n 64 --output samples.png"
-    return f"keras-ae reconstruct {directory} PICTURES... --output reconstructions"
+        return f"keras-ae sample {run} -n 64 --output samples.png"
+    return f"keras-ae reconstruct {run} PICTURES... --output reconstructions"
 
 
 def duration(seconds: float) -> str:

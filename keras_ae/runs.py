@@ -30,6 +30,8 @@ from keras_ae import (
 
 _OPTIONS = ("seed", "epochs", "batch_size", "limit", "image_size", "data_dir")
 _CODES = 2000
+# Reconstructions in memory at a time.
+_CHUNK = 1024
 
 
 class Run:
@@ -186,9 +188,17 @@ class Run:
             ValueError: If the checkpoint can't be read.
         """
         keras.utils.set_random_seed(self.seed)
+        new = build()
         if not (self.resume and self.last_path.exists()):
-            return build()
+            return new
         model = load_model(self.last_path)
+        # A schedule is made for a number of epochs, which may be a larger one now: at
+        # the end of the old schedule a rate may be 0.
+        optimizer = getattr(new.optimizer, "inner_optimizer", new.optimizer)
+        schedule = optimizer.get_config().get("learning_rate")
+        if isinstance(schedule, dict):
+            schedule = keras.saving.deserialize_keras_object(schedule)
+            model.optimizer.learning_rate = schedule
         # The checkpoint carries the history that it is the end of.
         self.history = callbacks.read_note(self.last_path)
         return model
@@ -224,9 +234,16 @@ class Run:
                 `keras_ae.callbacks.BetaWarmUp`; early stopping then begins after it.
 
         Raises:
-            ValueError: If training diverged from the start.
+            ValueError: If there is nothing to train or to validate on, the directory
+                holds a run already, or training diverged from the start.
             Interrupted: If Ctrl-C was pressed, at the end of the step.
         """
+        for name, pictures in (("train", train), ("validation", validation)):
+            if not len(pictures):
+                raise ValueError(
+                    f"`{name}` must hold at least one picture. Received none; a larger "
+                    "`--limit` keeps more."
+                )
         epochs = self.epochs or epochs
         batch_size = min(self.batch_size or batch_size, len(train))
         self._evaluation_batch = max(batch_size, min(256, len(validation)))
@@ -245,6 +262,8 @@ class Run:
             "patience": patience,
             "monitor": monitor,
         }
+        if not model.built:
+            model.build((None, *train.shape[1:]))
         self._begin()
         stopping = callbacks.ResumedEarlyStopping(
             self.history,
@@ -260,7 +279,7 @@ class Run:
         if self.resume and done:
             self._say_resumed(done, epochs, model.stop_training)
         if done < epochs and not model.stop_training:
-            print(f"Training {self.name} for at most {epochs} epochs.", flush=True)
+            print(f"Training {self.name}, epochs: at most {epochs}.", flush=True)
             interrupt = callbacks.Interrupt()
             with interrupt.listening():
                 model.fit(
@@ -317,8 +336,15 @@ class Run:
 
     def _begin(self):
         """Makes the directory, now that data and model are known to be good."""
+        path = self.directory / "settings.json"
+        if path.exists() and not self.resume:
+            # Another run may have begun here while this one read its data.
+            raise ValueError(
+                f"{self.directory} holds a run already; nothing is overwritten. Choose "
+                "another directory, or go on with that run (`resume`)."
+            )
         self.directory.mkdir(parents=True, exist_ok=True)
-        write_json(self.directory / "settings.json", self._settings)
+        write_json(path, self._settings)
         if self._script is not None:
             own = self.directory / self._script.name
             if not (own.exists() and own.samefile(self._script)):
@@ -352,6 +378,7 @@ class Run:
     ) -> dict[str, float]:
         """Scores the model on held-back pictures: its terms, and the PSNR.
 
+        The PSNR is that of grey or colour pictures, and not given of binarised ones.
         For a model with a posterior also the number of active units.
 
         Args:
@@ -362,20 +389,22 @@ class Run:
         Returns:
             Scores by name, which are also written to `scores.json`.
         """
-        batches = self._held_back(test, binarize)
+        if binarize:
+            test = binarized(test, seed=self.seed)
+        batches = self._held_back(test)
         found = model.evaluate(batches, return_dict=True, verbose=0)
         scores = {name: float(value) for name, value in found.items()}
         if not binarize:
-            few = test[:_CODES]
-            scores["psnr"] = metrics.psnr(few, model.reconstruct(few))
+            scores["psnr"] = reconstruction_psnr(model, test)
         if hasattr(model, "log_likelihood") and len(test) > 1:
-            scores["active_units"] = metrics.active_units(model.encode(test[:_CODES]))
+            scores["active_units"] = metrics.active_units(model.encode(test))
         self.scores(**scores)
         return scores
 
     def scores(self, **values: float) -> None:
         """Records scores, by name, in `scores.json`."""
-        self._scores.update(values)
+        # NumPy's and a backend's numbers can't be written as they are.
+        self._scores.update({name: np.asarray(v).item() for name, v in values.items()})
         self.directory.mkdir(parents=True, exist_ok=True)
         write_json(self.directory / "scores.json", self._scores)
 
@@ -494,6 +523,23 @@ class Run:
         return rows[-1] if rows else self.history[-1]
 
 
+def reconstruction_psnr(model: keras.Model, pictures: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of a model's reconstructions, dB.
+
+    Args:
+        model: The model.
+        pictures: Array `(pictures, ...)`, of any length.
+
+    Returns:
+        The mean over pictures.
+    """
+    total = 0.0
+    for start in range(0, len(pictures), _CHUNK):
+        chunk = pictures[start : start + _CHUNK]
+        total += len(chunk) * metrics.psnr(chunk, model.reconstruct(chunk))
+    return total / len(pictures)
+
+
 def binarized(pictures: np.ndarray, seed: int = 0) -> np.ndarray:
     """Black and white pictures, drawn once with the grey values as probabilities.
 
@@ -503,7 +549,14 @@ def binarized(pictures: np.ndarray, seed: int = 0) -> np.ndarray:
 
     Returns:
         uint8 array of the same shape, of 0 and 255.
+
+    Raises:
+        ValueError: If the pictures are not uint8.
     """
+    if pictures.dtype != np.uint8:
+        raise ValueError(
+            f"`pictures` must be uint8, 0-255. Received: dtype={pictures.dtype}"
+        )
     random = np.random.default_rng(seed)
     white = np.empty(pictures.shape, "uint8")
     for start in range(0, len(pictures), 1000):

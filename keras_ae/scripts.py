@@ -90,7 +90,8 @@ def choose(defaults: Mapping[str, Any], pairs: Iterable[str]) -> dict[str, Any]:
     """Values given as `name=value`, each read as the type of its default.
 
     Args:
-        defaults: Default values by name; `None` takes any number or text.
+        defaults: Default values by name; `None` takes any number or text, an empty
+            list whole numbers.
         pairs: Texts such as `"latent_dim=16"`; a list is `"widths=512,256"`.
 
     Returns:
@@ -178,6 +179,8 @@ def run_directory(
     """
     if run_dir is not None:
         directory = pathlib.Path(run_dir)
+        if directory.exists() and not directory.is_dir():
+            raise ValueError(f"`--run-dir` must be a folder. Received: {run_dir}")
         if resume and not (directory / "settings.json").is_file():
             raise FileNotFoundError(f"There is no run to resume in {directory}.")
         if not resume and directory.is_dir() and any(directory.iterdir()):
@@ -226,7 +229,7 @@ def _read(text, default):
         return text.lower() in ("true", "yes", "1")
     if isinstance(default, (tuple, list)):
         parts = [part for part in text.strip("()[] ").split(",") if part.strip()]
-        return [_read(part.strip(), default[0] if default else None) for part in parts]
+        return [_read(part.strip(), default[0] if default else 0) for part in parts]
     if default is None:
         try:
             value = ast.literal_eval(text)

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 
@@ -37,7 +38,7 @@ def saved(tmp_path_factory):
         image_shape=(16, 12, 3),
         architecture="dense",
         widths=(8,),
-        likelihood=keras_ae.distributions.Gaussian(1.0, activation="sigmoid"),
+        likelihood=keras_ae.likelihoods.Gaussian(1.0, activation="sigmoid"),
     )
     model.save(path)
     return path
@@ -145,6 +146,22 @@ def test_an_unknown_name_or_value_lists_what_there_is(invoke):
     assert invoke("recipe", "moon-vae", "--backend", "mxnet").exit_code == 2
 
 
+def test_a_setting_of_zero_is_a_value(invoke, photos, tmp_path):
+    train = ("train", "vae", photos, "--image-size", 8, "--epochs", 1)
+    small = ("--set", "architecture=dense", "--set", "widths=", "--run-dir", "run")
+    result = invoke(*train, *small, "--set", "beta=0")
+    assert result.exit_code == 0, result.output
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    assert model.beta == 0 and float(model.kl_weight) == 0
+    assert model.widths is None
+    assert rows_of(tmp_path / "run" / "history.csv")[0]["kl"] == "0.0"
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_a_script_without_main_is_refused(invoke, tmp_path):
     (tmp_path / "empty.py").write_text('"""Nothing."""\n')
     assert_one_sentence(invoke("recipe", "empty.py"), "no `main(run, ...)`")
@@ -171,11 +188,18 @@ def test_data_that_are_missing_or_no_pictures_are_named(invoke, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_bad_arguments_of_a_model_are_named(invoke, photos):
+def test_bad_arguments_of_a_model_are_named(invoke, photos, tmp_path):
     result = invoke("train", "vae", photos, "--set", "architecture=cubist")
     assert_one_sentence(result, "`architecture` must be one of", "cubist")
     result = invoke("train", "vae", photos, "--set", "beta=-1")
     assert_one_sentence(result, "`beta` must be >= 0")
+    result = invoke("train", "vae", photos, "--set", "widths=wide")
+    assert_one_sentence(result, "`widths` must be a list such as 512,256", "wide")
+    result = invoke("train", "vae", photos, "--set", "learning_rate=-1")
+    assert_one_sentence(result, "`learning_rate` must be > 0")
+    result = invoke("train", "vae", photos, "--set", "activation=bent")
+    assert_one_sentence(result, "activation", "bent")
+    assert not (tmp_path / "runs").exists()
     assert invoke("train", "vae", photos, "--latent-dim", 0).exit_code == 2
 
 
@@ -216,6 +240,33 @@ def test_reconstruct_writes_one_picture_for_each(invoke, saved, photos, tmp_path
     assert_one_sentence(twice, "2 pictures would be written to")
 
 
+def test_originals_are_never_overwritten(invoke, saved, photos, tmp_path):
+    # The picture of another name would be written over one that nobody mentioned.
+    with Image.open(photos / "photo-00.png") as image:
+        image.save(photos / "photo-01.jpg")
+    before = {path: path.read_bytes() for path in photos.iterdir()}
+    one = invoke("reconstruct", saved, photos / "photo-01.jpg", "--output", photos)
+    assert_one_sentence(one, "photo-01.png would be overwritten")
+    ends = [photos / "photo-00.png", photos / "photo-01.png"]
+    row = invoke("interpolate", saved, *ends, "--output", ends[1])
+    assert_one_sentence(row, "photo-01.png would be overwritten")
+    assert before == {path: path.read_bytes() for path in photos.iterdir()}
+
+    # Two members of one name would become one file.
+    shutil.make_archive(tmp_path / "packed", "zip", photos)
+    packed = invoke("reconstruct", saved, "packed.zip", "--output", "out")
+    assert_one_sentence(packed, "packed.zip", "unpack it")
+
+
+def test_sheets_are_png_files(invoke, saved, photos):
+    for output in ("sheet.jpg", "sheet"):
+        sample = invoke("sample", saved, "--output", output)
+        assert_one_sentence(sample, "`--output` must end in .png", output)
+    ends = [photos / "photo-00.png", photos / "photo-01.png"]
+    row = invoke("interpolate", saved, *ends, "--output", "row.gif")
+    assert_one_sentence(row, "`--output` must end in .png", "row.gif")
+
+
 def test_sample_repeats_with_its_seed(invoke, saved, tmp_path):
     sheets = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -239,13 +290,21 @@ def test_embed_writes_codes_with_their_names(invoke, saved, photos, tmp_path):
     for output in ("codes.npz", "codes.csv"):
         assert invoke("embed", saved, photos, "--output", output).exit_code == 0
     with np.load("codes.npz") as file:
-        codes, files = file["codes"], file["files"]
+        codes, paths = file["codes"], file["path"]
     assert codes.shape == (12, 3)
-    assert files[1].endswith("photo-01.png")
+    assert paths[1].endswith("photo-01.png")
     with open("codes.csv", newline="") as file:
         table = list(csv.DictReader(file))
-    assert table[1]["files"] == files[1]
+    assert table[1]["path"] == paths[1]
     np.testing.assert_allclose(float(table[1]["z2"]), codes[1, 2], rtol=1e-4)
+    # Beside a picture that can't be read, a zip's codes still name theirs.
+    (photos / "photo-00.png").write_text("not a picture")
+    shutil.make_archive(tmp_path / "packed", "zip", photos)
+    assert invoke("embed", saved, "packed.zip", "--output", "zip.csv").exit_code == 0
+    with open("zip.csv", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert row["path"] == "photo-01.png" and row["folder"] == ""
+    np.testing.assert_allclose(float(row["z2"]), codes[1, 2], rtol=1e-4)
     wrong = invoke("embed", saved, photos, "--output", "codes.txt")
     assert_one_sentence(wrong, ".npz or .csv", "codes.txt")
 
@@ -258,6 +317,42 @@ def test_evaluate_prints_scores(invoke, saved, photos):
     assert {"loss", "elbo", "mse", "psnr"} <= {*scores}
     grey = invoke("evaluate", saved, "moon-phases", "--limit", 4)
     assert_one_sentence(grey, "3 channels", "moon-phases")
+
+
+@pytest.mark.parametrize("name", ["moon-phases", "Moon_Phases"])
+def test_evaluate_on_a_data_set_means_its_test_split(invoke, tmp_path, name):
+    model = keras_ae.AE(2, image_shape=(8, 8, 1), architecture="dense", widths=(4,))
+    model.save(tmp_path / "ae.keras")
+    result = invoke("evaluate", "ae.keras", name)
+    assert result.exit_code == 0, result.output
+    scores = dict(line.rsplit(None, 1) for line in result.stdout.splitlines())
+    assert scores["pictures"] == "1000"
+    test = keras_ae.datasets.load("moon-phases", "test", image_size=8)
+    expected = keras_ae.metrics.psnr(test, model.reconstruct(test))
+    np.testing.assert_allclose(float(scores["psnr"]), expected, rtol=1e-4)
+
+
+def test_embed_crops_celeba_as_training_does(invoke, saved, tmp_path):
+    folder = tmp_path / "faces" / "img_align_celeba"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        pixels = rng.integers(0, 256, (218, 178, 3)).astype("uint8")
+        Image.fromarray(pixels).save(folder / f"{index:06d}.png")
+    result = invoke("embed", saved, "faces", "--output", "codes.npz")
+    assert result.exit_code == 0, result.output
+    faces = keras_ae.datasets.load("faces", "all", image_size=(16, 12))
+    expected = keras.saving.load_model(saved).encode(faces)
+    with np.load("codes.npz") as file:
+        np.testing.assert_allclose(file["codes"], expected, atol=1e-4)
+        assert file["path"][2] == "img_align_celeba/000002.png"
+
+
+def test_what_nobody_expected_is_one_sentence_too(invoke, tmp_path):
+    (tmp_path / "odd.py").write_text('def main(run):\n    {}["settings"]\n')
+    assert_one_sentence(
+        invoke("recipe", "odd.py"), "KeyError", "settings", "KERAS_AE_DEBUG"
+    )
 
 
 def test_what_is_no_model_of_ours_is_refused(invoke, tmp_path):

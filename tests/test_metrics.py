@@ -14,6 +14,8 @@ def test_mse_reads_integers_as_0_to_255():
     np.testing.assert_allclose(
         metrics.mse(x, y), np.mean((x / 255.0 - y) ** 2), rtol=1e-5
     )
+    np.testing.assert_allclose(metrics.mse(x.astype(int), y), metrics.mse(x, y))
+    np.testing.assert_allclose(metrics.mse(x > 127, y), metrics.mse(x // 128 * 255, y))
 
 
 def test_psnr_is_the_mean_over_pictures():

@@ -39,6 +39,13 @@ def test_sheet_clips_floats_and_shows_nan_as_black():
     ]
 
 
+def test_sheet_reads_integers_of_any_width_as_0_to_255():
+    images = RNG.integers(0, 256, (4, 5, 6, 3)).astype("uint8")
+    for dtype in ("int64", "uint16"):
+        wide = plots.sheet(images.astype(dtype))
+        assert (pixels(wide) == pixels(plots.sheet(images))).all()
+
+
 def test_sheet_enlarges_small_pictures_by_whole_pixels():
     images = RNG.integers(0, 256, (1, 10, 12, 3)).astype("uint8")
     grid = pixels(plots.sheet(images))
@@ -102,6 +109,7 @@ def test_latent_map_projects_more_dimensions_on_their_principal_axes():
     for axis in (0, 1):
         correlation = np.corrcoef(shown[:, axis], expected[:, axis])[0, 1]
         assert abs(correlation) > 0.99
+    assert scattered(plots.latent_map(codes[:1])).tolist() == [[0, 0]]
 
 
 def test_latent_map_colours_by_class_or_by_scale():

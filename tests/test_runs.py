@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from keras_ae import callbacks, cli, runs
+import keras_ae
+from keras_ae import callbacks, cli, metrics, runs
 
 # A recipe that trains in a second; `stop` presses Ctrl-C in that epoch.
 SCRIPT = '''"""A tiny VAE on tiny moons."""
@@ -255,6 +256,73 @@ def test_a_resumed_run_keeps_its_settings(invoke):
     assert "no run to resume in elsewhere" in result.stderr
 
 
+def test_more_epochs_go_on_along_the_longer_schedule(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (16, 4, 4, 1)).astype("uint8")
+
+    def train(epochs, resume):
+        def build():
+            model = keras_ae.AE(2, widths=(4,))
+            # At its end the rate is 0: what trains on along it learns nothing.
+            rate = keras.optimizers.schedules.CosineDecay(1e-2, epochs * 2)
+            model.compile(optimizer=keras.optimizers.Adam(rate))
+            return model
+
+        run = runs.Run(tmp_path / "run", resume=resume, epochs=epochs)
+        model = run.model(build)
+        run.fit(model, pictures, pictures, epochs=9, batch_size=8)
+        return run, model
+
+    train(2, resume=False)
+    run, model = train(4, resume=True)
+    assert int(model.optimizer.iterations) == 8
+    before, after = (run.history[epoch]["val_loss"] for epoch in (1, 3))
+    assert after < before - 1e-4
+
+
+def test_a_damaged_record_of_a_run_is_named(invoke, tmp_path):
+    begin = ("recipe", "tiny.py", "--run-dir", "run")
+    assert invoke(*begin, "--limit", 16, "--epochs", 1).exit_code == 0
+    for text in ("{", "[]", "{}"):
+        (tmp_path / "run" / "settings.json").write_text(text)
+        result = invoke(*begin, "--resume")
+        assert result.exit_code == 1
+        assert "settings.json is damaged" in result.stderr
+
+
+def test_a_run_that_began_meanwhile_is_not_overwritten(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 4, 4, 1)).astype("uint8")
+    kept = []
+    for message in (None, "holds a run already"):
+        run = runs.Run(tmp_path / "run")
+        model = run.model(lambda: keras_ae.AE(2, widths=(4,)))
+        arguments = (model, pictures, pictures)
+        if message is None:
+            run.fit(*arguments, epochs=1, batch_size=8)
+        else:
+            with pytest.raises(ValueError, match=message):
+                run.fit(*arguments, epochs=1, batch_size=8)
+        kept.append((tmp_path / "run" / "model.keras").read_bytes())
+    assert kept[0] == kept[1]
+
+
+def test_scores_are_of_all_the_pictures_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "_CHUNK", 7)
+    pictures = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1)).astype("uint8")
+    run = runs.Run(tmp_path / "run", seed=3)
+    model = run.model(lambda: keras_ae.VAE(3, widths=(4,), likelihood="bernoulli"))
+    with pytest.raises(ValueError, match="`train` must hold at least one picture"):
+        run.fit(model, pictures[:0], pictures, epochs=1, batch_size=8)
+    run.fit(model, pictures, pictures, epochs=1, batch_size=8)
+    psnr = metrics.psnr(pictures, model.reconstruct(pictures))
+    np.testing.assert_allclose(run.evaluate(model, pictures)["psnr"], psnr, rtol=1e-5)
+    white = runs.binarized(pictures, seed=3)
+    monkeypatch.setattr(metrics, "active_units", lambda codes: codes.sum())
+    scores = run.evaluate(model, pictures, binarize=True)
+    assert "psnr" not in scores
+    expected = model.encode(white).sum()
+    np.testing.assert_allclose(scores["active_units"], expected, rtol=1e-4)
+
+
 def test_what_fails_before_training_leaves_no_directory(invoke, tmp_path):
     result = invoke("recipe", "tiny.py", "--set", "latent_dim=0")
     assert result.exit_code == 1
@@ -308,3 +376,5 @@ def test_binarized_draws_white_with_the_grey_value_as_probability():
     np.testing.assert_allclose(white.mean(axis=1) / 255, [0, 64 / 255, 1], atol=0.01)
     assert (white == runs.binarized(grey, seed=1)).all()
     assert (white != runs.binarized(grey, seed=2)).any()
+    with pytest.raises(ValueError, match="must be uint8"):
+        runs.binarized(grey / 255.0)

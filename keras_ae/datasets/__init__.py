@@ -9,7 +9,15 @@ import numpy as np
 from keras_ae.datasets import celeba, folders, mnist, moon, splits
 from keras_ae.datasets.folders import read_pictures
 
-__all__ = ["Batches", "find", "load", "moon", "names", "read_pictures"]
+__all__ = [
+    "Batches",
+    "find",
+    "known_name",
+    "load",
+    "moon",
+    "names",
+    "read_pictures",
+]
 
 _DESCRIPTIONS = {
     "moon-phases": "12,000 rendered moons of known phase; nothing to download",
@@ -30,6 +38,19 @@ def names() -> dict[str, str]:
     return dict(_DESCRIPTIONS)
 
 
+def known_name(name: str | os.PathLike) -> str | None:
+    """Returns the name of a data set as `names` lists it.
+
+    Args:
+        name: Any name, in lower or upper case, with `-` or `_`.
+
+    Returns:
+        Its name in `names()`, or None where that has no such data set.
+    """
+    name = str(name).lower().replace("_", "-")
+    return name if name in _DESCRIPTIONS else None
+
+
 def find(name: str, data_dir: str | os.PathLike | None = None) -> Path | None:
     """Looks where a named data set is on this machine.
 
@@ -42,7 +63,7 @@ def find(name: str, data_dir: str | os.PathLike | None = None) -> Path | None:
         Path of its file or folder; None where there is none, and for `moon-phases`,
         which needs none.
     """
-    name = _known(name)
+    name = known_name(name)
     if name is None:
         raise ValueError(f"`name` must be one of {_listed()}. Received: name={name!r}")
     data_dir = _data_dir(data_dir)
@@ -93,9 +114,10 @@ def load(
         memory-mapped where it comes from picture files. With `labels=True`, a pair
         `(images, labels)`, where `labels` is a dict of arrays of shape `(n,)`:
         `phase`, `tilt`, `size`, `x` and `y` for moon phases (see `moon.render`),
-        `label` for MNIST and Fashion-MNIST, 40 attributes for CelebA (none where
-        `list_attr_celeba` is missing) and `folder`, the name of the sub-folder, for
-        your own pictures.
+        `label` for MNIST and Fashion-MNIST, `path` and 40 attributes for CelebA (none
+        where `list_attr_celeba` is missing), `path` and `folder`, the name of the
+        sub-folder, for your own pictures. `path` is that of the picture in its folder
+        or zip.
 
     Raises:
         FileNotFoundError: If there is no such data; says where to get it.
@@ -116,7 +138,7 @@ def load(
         splits.check_integer("limit", limit, 1)
     if image_size is not None:
         splits.height_and_width(image_size)
-    name = _known(name_or_folder)
+    name = known_name(name_or_folder)
     options = (split, image_size, limit)
     if name == "moon-phases":
         images, factors = moon.load(*options, seed)
@@ -136,12 +158,6 @@ def load(
         else:
             images, factors = folders.load(location, *options, seed)
     return (images, factors) if labels else images
-
-
-def _known(name):
-    """Returns the name of a data set as it is listed, or None."""
-    name = str(name).lower().replace("_", "-")
-    return name if name in _DESCRIPTIONS else None
 
 
 def _listed():

@@ -96,7 +96,10 @@ def load(location, split, image_size, limit, seed, labels):
     images, kept = cache.load(
         pictures, chosen, size, limit=limit, channels=3, crop=CROP
     )
-    return images, _attributes(pictures, names, kept) if labels else {}
+    if not labels:
+        return images, {}
+    paths = np.array([pictures.names[i] for i in kept])
+    return images, {"path": paths, **_attributes(pictures, names, kept)}
 
 
 def _read_list(pictures, name):
@@ -139,7 +142,10 @@ def _attributes(pictures, names, kept):
     if text is None:
         return {}
     rows = text.splitlines()
-    start = next(i for i, row in enumerate(rows) if len(row.split()) > 1)
+    wide = (i for i, row in enumerate(rows) if len(row.split()) > 1)
+    start = next(wide, None)
+    if start is None:
+        raise ValueError(f"list_attr_celeba of {pictures.location} names no attribute.")
     attributes = [field for field in rows[start].split() if field != "image_id"]
     row_of = {}
     for row in rows[start + 1 :]:

@@ -51,7 +51,7 @@ class Pictures:
     Attributes:
         names: Paths of the pictures inside the folder or zip.
         stamps: For each picture, what changes when its content does: size and
-            time in a folder, size and checksum in a zip.
+            times in a folder, size and checksum in a zip.
     """
 
     def __init__(self, location, within=None):
@@ -88,7 +88,10 @@ class Pictures:
                     yield from self._scan_folder(f"{name}/")
                 elif _is_picture(name) and entry.is_file():
                     status = entry.stat()
-                    yield name, (status.st_size, status.st_mtime_ns)
+                    # Unpacking and copying may bring the second from elsewhere, the
+                    # third is always of this file.
+                    stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+                    yield name, stamp
 
     def _scan_zip(self, within):
         for member in self._zip.infolist():
@@ -143,7 +146,8 @@ def load(location, split, image_size, limit, seed):
         )
     size = splits.height_and_width(64 if image_size is None else image_size)
     images, kept = cache.load(pictures, chosen, size, limit=limit)
-    return images, {"folder": labels[kept]}
+    paths = np.array([pictures.names[i] for i in kept])
+    return images, {"path": paths, "folder": labels[kept]}
 
 
 def _splits_and_labels(pictures, seed):
