@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_ae import autodiff, inputs, likelihoods, networks
+from keras_ae.datasets import Batches
 
 
 class Player(NamedTuple):
@@ -82,15 +83,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if (
-            not isinstance(latent_dim, int | np.integer)
-            or isinstance(latent_dim, bool)
-            or latent_dim < 1
-        ):
-            raise ValueError(
-                f"`latent_dim` must be an integer >= 1. Received: {latent_dim=}"
-            )
-        self.latent_dim = int(latent_dim)
+        self.latent_dim = inputs.check_count("latent_dim", latent_dim)
         self.image_shape = None if image_shape is None else _image_shape(image_shape)
         networks.resolve((64, 64), architecture, widths)
         self.architecture = architecture
@@ -129,6 +122,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
             )
         }
         self.built = True
+        self._build_optimizer()
 
     def build_networks(self, image_shape: tuple[int, ...]) -> None:
         """Makes the networks; a subclass adds what else has variables."""
@@ -156,7 +150,6 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
     def compile(
         self,
         optimizer: Any = None,
-        *,
         loss=None,
         loss_weights=None,
         metrics=None,
@@ -197,6 +190,13 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         )
         # The choice is saved, not what it came to: "auto" differs between backends.
         self._compile_choices = {"jit_compile": jit_compile, **kwargs}
+        if self.built:
+            self._build_optimizer()
+
+    def _build_optimizer(self):
+        # With the networks, so that whatever is saved holds the optimizer's state.
+        with autodiff.build_scope(self):
+            self.optimizer.build(self.trainable_variables)
 
     def get_compile_config(self):
         optimizer = keras.saving.serialize_keras_object(self.optimizer)
@@ -206,8 +206,6 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         config = dict(config)
         optimizer = keras.saving.deserialize_keras_object(config.pop("optimizer"))
         self.compile(optimizer, **config)
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
 
     def players(self) -> list[Player]:
         """Who plays, in order, on each batch. One player learns everything."""
@@ -283,6 +281,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
 
     def _unpack(self, data):
         x, _, weight = keras.utils.unpack_x_y_sample_weight(data)
+        self._require_built("train_on_batch")
         if tuple(x.shape[1:]) != self.built_image_shape:
             raise ValueError(
                 f"{type(self).__name__} was built for examples of shape "
@@ -354,9 +353,8 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
             validation_data = (val_x, val_y, weight)
         elif validation_data is not None:
             validation_data = self._inspect(validation_data, "validation_data")
-        if not self.optimizer.built:
-            with autodiff.build_scope(self):
-                self.optimizer.build(self.trainable_variables)
+        if isinstance(x, np.memmap) and y is None and not args:
+            x, kwargs = _streamed(x, kwargs)
         return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
@@ -470,8 +468,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
             White, Sampling Generative Networks, 2016 (https://arxiv.org/abs/1609.04468).
         """
         self._require_built("interpolate")
-        if steps < 2:
-            raise ValueError(f"`steps` must be >= 2. Received: steps={steps}")
+        inputs.check_count("steps", steps, minimum=2)
         a, b = np.asarray(a), np.asarray(b)
         if a.shape != b.shape:
             raise ValueError(
@@ -509,6 +506,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
             Array `(len(dims), steps, *image_shape)`.
         """
         self._require_built("traverse")
+        inputs.check_count("steps", steps)
         dims = range(self.latent_dim) if dims is None else dims
         if not len(dims) or any(not 0 <= dim < self.latent_dim for dim in dims):
             raise ValueError(
@@ -532,6 +530,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
 
     def _apply(self, name, function, data, batch_size):
         """Applies a compiled function of one tensor to all of `data`, in batches."""
+        inputs.check_count("batch_size", batch_size)
         function = self._compiled(name, function)
         outputs = []
         for batch in inputs.batches(data, batch_size):
@@ -591,7 +590,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
 
 
 def _image_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    shape = tuple(shape)
+    shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     if not 1 <= len(shape) <= 3 or any(
         not isinstance(size, int | np.integer) or size < 1 for size in shape
     ):
@@ -632,6 +631,19 @@ def _check_network(name, network, input_shape, expected):
 
 def _join(shape):
     return ", ".join(map(str, shape))
+
+
+def _streamed(images, options):
+    """Batches of a memory map, of which Keras would hold several copies in memory."""
+    options = dict(options)
+    if options.get("validation_split"):
+        return images, options
+    shuffle = options.pop("shuffle", True)
+    batch_size = options.pop("batch_size", None) or 32
+    # Like Keras' own order, it follows `keras.utils.set_random_seed`.
+    seed = int(np.random.randint(2**31))
+    streamed = Batches(images, batch_size, shuffle=shuffle, seed=seed)
+    return streamed, {**options, "shuffle": False}
 
 
 def _slerp(a, b, t):

@@ -12,7 +12,7 @@ def check_values(batch, likelihood) -> None:
     """Raises `ValueError` for values that are not 0-255 or not the likelihood's."""
     # Floats in memory are all looked at: one NaN anywhere spoils a training.
     dtype = keras.backend.standardize_dtype(batch.dtype)
-    if isinstance(batch, np.memmap) or "float" not in dtype:
+    if isinstance(batch, np.memmap) or dtype in ("bool", "uint8"):
         batch = batch[:1024]
     values = ops.convert_to_numpy(batch)
     low, high = values.min(), values.max()
@@ -22,11 +22,22 @@ def check_values(batch, likelihood) -> None:
         raise ValueError(
             f"Examples must be integers 0-255 or floats. Received: dtype={dtype}"
         )
-    elif low < 0 or high > 255 or high == 1:
+    elif low < 0 or high > 255 or (high == 1 and len(values) > 1):
+        # Many pictures none of which is brighter than 1 are binary, not black.
         raise ValueError(
             "Integers are read as 0-255 and divided by 255. Received integers from "
             f"{low} to {high}; scale them yourself and pass floats."
         )
+
+
+def check_count(name: str, value, minimum: int = 1) -> int:
+    """Returns an integer argument, or raises `ValueError` if it is not one."""
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_integer or value < minimum:
+        raise ValueError(
+            f"`{name}` must be an integer >= {minimum}. Received: {name}={value!r}"
+        )
+    return int(value)
 
 
 def labels_beside_weights(x, y, weight):

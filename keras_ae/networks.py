@@ -58,7 +58,7 @@ def resolve(
         if widths:
             raise ValueError(
                 "`architecture='linear'` has no hidden layers, so `widths` must be "
-                f"None. Received: widths={tuple(widths)}"
+                f"None. Received: widths={widths!r}"
             )
         return architecture, ()
     if widths is None:
@@ -67,12 +67,16 @@ def resolve(
         else:
             stages = max(1, int(math.log2(max(min(image_shape[:2]) / 4, 2))))
             widths = tuple(min(32 * 2**stage, 256) for stage in range(stages))
-    if not widths or any(int(width) != width or width < 1 for width in widths):
+    if (
+        not isinstance(widths, tuple | list)
+        or not widths
+        or any(not isinstance(width, int) or width < 1 for width in widths)
+    ):
         raise ValueError(
-            "`widths` must be one or more positive integers. "
-            f"Received: widths={tuple(widths)}"
+            "`widths` must be a list of one or more integers >= 1. "
+            f"Received: widths={widths!r}"
         )
-    return architecture, tuple(int(width) for width in widths)
+    return architecture, tuple(widths)
 
 
 def encoder(

@@ -55,7 +55,6 @@ def main(run, latent_dim=50, learning_rate=2e-3, patience=200, samples=5000):
     run.scores(
         negative_log_likelihood=-float(np.mean(nats)),
         importance_samples=samples,
-        active_units=keras_ae.metrics.active_units(model.encode(white)),
         paper_negative_log_likelihood=86.76,
         paper_active_units=19,
     )

@@ -168,6 +168,42 @@ def test_other_losses_and_metrics_are_refused():
     for options in ({"loss": "mse"}, {"metrics": ["mae"]}):
         with pytest.raises(ValueError, match="must be None.*likelihood="):
             make().compile("adam", **options)
+    with pytest.raises(ValueError, match="`loss` must be None"):
+        make().compile("adam", "mse")
+
+
+def test_one_dark_picture_is_no_binary_data(images):
+    model = make(image_shape=images.shape[1:])
+    assert model.reconstruct(np.uint8(images[:1] > 127)).shape == (1, 12, 10, 1)
+
+
+def test_every_integer_is_looked_at(images):
+    x = np.tile(images, (50, 1, 1, 1)).astype("int64")
+    x[-1, 0, 0] = 300
+    with pytest.raises(ValueError, match="Received integers from 0 to 300"):
+        make().fit(x, verbose=0)
+
+
+def test_an_unbuilt_model_says_so_in_train_on_batch(images):
+    with pytest.raises(ValueError, match="image_shape"):
+        make().train_on_batch(images)
+    losses = make(image_shape=images.shape[1:]).train_on_batch(images, return_dict=True)
+    assert np.isfinite(losses["loss"])
+
+
+def test_a_memory_map_is_streamed(images, tmp_path):
+    np.save(tmp_path / "images.npy", images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    losses = []
+    for x in (mapped, images):
+        keras.utils.set_random_seed(0)
+        model = make(image_shape=images.shape[1:])
+        history = model.fit(x, batch_size=8, epochs=3, shuffle=False, verbose=0)
+        losses.append(history.history["loss"])
+        assert history.params["steps"] == 4
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    model.fit(mapped, validation_data=mapped, shuffle=True, verbose=0)
+    model.fit(mapped, np.arange(32), validation_split=0.25, verbose=0)
 
 
 def test_interpolation_and_traversal(images):

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "divergences": {"distributions"},
     "likelihoods": {"distributions"},
     "networks": {"layers"},
-    "base": {"autodiff", "inputs", "layers", "likelihoods", "networks"},
+    "base": {"autodiff", "datasets", "inputs", "layers", "likelihoods", "networks"},
     "models": {
         "autodiff",
         "base",

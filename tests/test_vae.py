@@ -191,6 +191,11 @@ def test_samples_repeat_by_seed(images):
     [
         (lambda model, x: model.sample(0), "`n` must be"),
         (lambda model, x: model.log_likelihood(x, samples=0), "`samples` must be"),
+        (lambda model, x: model.log_likelihood(x, chunk_size=0), "`chunk_size` must"),
+        (lambda model, x: model.encode(x, batch_size=0), "`batch_size` must be"),
+        (lambda model, x: model.traverse(x[0], steps=0), "`steps` must be"),
+        (lambda model, x: model.interpolate(x, x, steps=2.5), "`steps` must be"),
+        (lambda model, x: keras_ae.VAE(2, beta="a"), "`beta` must be >= 0"),
         (lambda model, x: keras_ae.VAE(2, beta=-1), r"`beta` must be >= 0. .*beta=-1"),
         (lambda model, x: keras_ae.VAE(2, free_bits=-1), "`free_bits` must be >= 0"),
         (lambda model, x: keras_ae.VAE(2, prior=3), "`prior` must be"),

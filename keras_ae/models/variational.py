@@ -1,6 +1,7 @@
 """Variational autoencoders: a code is a distribution."""
 
 import math
+import numbers
 from typing import Any
 
 import keras
@@ -36,7 +37,8 @@ class VAE(Autoencoder):
             Probability distribution, whose KL is estimated from the sampled code.
         beta: Weight of the KL, >= 0. The callback `BetaWarmUp` raises it from 0.
         free_bits: Nats of KL, per latent dimension and averaged over the batch, that
-            cost nothing, >= 0. Needs a `Normal` prior.
+            cost nothing, >= 0. Needs a `Normal` prior. `kl` and `loss` then depend on
+            the batch size; `elbo` does not.
         encoder: Your own Keras model from x to a dict of `"mean"` and `"log_var"`, each
             `(batch, latent_dim)`.
         decoder: Your own Keras model from codes to the likelihood's parameters.
@@ -80,8 +82,8 @@ class VAE(Autoencoder):
                 f"Received: a prior of {self.prior.latent_dim} dimensions"
             )
         for name, value in (("beta", beta), ("free_bits", free_bits)):
-            if not value >= 0 or math.isinf(value):
-                raise ValueError(f"`{name}` must be >= 0. Received: {name}={value}")
+            if not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
+                raise ValueError(f"`{name}` must be >= 0. Received: {name}={value!r}")
         if free_bits and not isinstance(self.prior, distributions.Normal):
             raise ValueError(
                 "`free_bits` needs a `Normal` prior, whose KL is known for each latent "
@@ -156,10 +158,8 @@ class VAE(Autoencoder):
             Array `(n, *image_shape)`, pictures in [0, 1].
         """
         self._require_built("sample")
-        if not isinstance(n, int | np.integer) or n < 1:
-            raise ValueError(f"`n` must be an integer >= 1. Received: n={n}")
-        seed = keras.random.SeedGenerator(seed)
-        z = self.prior.sample((int(n), self.latent_dim), seed=seed)
+        n = inputs.check_count("n", n)
+        z = self.prior.sample((n, self.latent_dim), seed=_seed_generator(seed))
         return self.decode(ops.convert_to_numpy(z), batch_size)
 
     def log_likelihood(
@@ -177,7 +177,8 @@ class VAE(Autoencoder):
             x: Array `(n, *image_shape)`, or any data set that `fit` takes.
             samples: K, codes drawn for each example, >= 1. Papers use 5,000.
             seed: Integer; the same seed gives the same estimate.
-            chunk_size: Codes decoded at a time, which bounds the memory.
+            chunk_size: At most this many codes are decoded at a time, fewer for large
+                pictures, which bounds the memory.
 
         Returns:
             Array `(n,)`, in nats.
@@ -186,8 +187,8 @@ class VAE(Autoencoder):
             Burda et al., Importance Weighted Autoencoders, 2016
             (https://arxiv.org/abs/1509.00519).
         """
-        if samples < 1:
-            raise ValueError(f"`samples` must be >= 1. Received: samples={samples}")
+        inputs.check_count("samples", samples)
+        inputs.check_count("chunk_size", chunk_size)
         x = self._inspect(x, "x")
         pixels = math.prod(self.built_image_shape)
         rows = min(max(2**22 // pixels, 16), chunk_size)
@@ -195,7 +196,7 @@ class VAE(Autoencoder):
         sizes = [len(part) for part in np.array_split(np.arange(samples), chunks)]
         batch_size = max(1, rows // sizes[0])
         log_weights = self._compiled("log_weights", self._log_weights)
-        seed = keras.random.SeedGenerator(seed)
+        seed = _seed_generator(seed)
 
         estimates = []
         for batch in inputs.batches(x, batch_size):
@@ -223,3 +224,7 @@ class VAE(Autoencoder):
         log_likelihood = self.likelihood.log_prob(x, parameters)
         log_likelihood = ops.reshape(log_likelihood, (samples, -1))
         return log_likelihood + self.prior.log_prob(z) - posterior.log_prob(z)
+
+
+def _seed_generator(seed):
+    return keras.random.SeedGenerator(None if seed is None else int(seed))
