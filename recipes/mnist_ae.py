@@ -2,7 +2,10 @@
 
 The figure to compare is the summed squared error of a test digit: 3.00 in the paper,
 against 13.87 for PCA with 30 components, which is measured here beside it. The paper
-pretrained layer by layer; this trains from a random start.
+pretrained layer by layer; this trains from a random start, with weight decay against
+overfitting. As in the paper all 60,000 digits train and nothing is held back: the best
+weights are those of the lowest training loss, and the curve of the test digits decides
+nothing.
 
 Reference:
     Hinton and Salakhutdinov, Reducing the Dimensionality of Data with Neural Networks,
@@ -14,10 +17,10 @@ import keras
 import keras_ae
 
 
-def main(run, latent_dim=30, learning_rate=1e-3, patience=30):
-    train, validation, test = run.load("mnist")
+def main(run, latent_dim=30, learning_rate=1e-3, weight_decay=0.02, patience=80):
+    train, test = run.load("mnist", splits=("train+validation", "test"))
     digits = run.labels["test"]["label"]
-    epochs = run.epochs or 80
+    epochs = run.epochs or 60
     batch_size = run.batch_size or 128
 
     def build():
@@ -30,17 +33,19 @@ def main(run, latent_dim=30, learning_rate=1e-3, patience=30):
         )
         steps = epochs * -(-len(train) // batch_size)
         rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-        model.compile(optimizer=keras.optimizers.Adam(rate))
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=weight_decay)
+        model.compile(optimizer)
         return model
 
     model = run.model(build)
     run.fit(
         model,
         train,
-        validation,
+        test,
         epochs=epochs,
         batch_size=batch_size,
         patience=patience,
+        monitor="loss",
     )
 
     scores = run.evaluate(model, test)
