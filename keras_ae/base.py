@@ -200,7 +200,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
 
     def get_compile_config(self):
         optimizer = keras.saving.serialize_keras_object(self.optimizer)
-        return {"optimizer": optimizer, **self._compile_choices}
+        return {"optimizer": _portable(optimizer), **self._compile_choices}
 
     def compile_from_config(self, config):
         config = dict(config)
@@ -281,7 +281,6 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
 
     def _unpack(self, data):
         x, _, weight = keras.utils.unpack_x_y_sample_weight(data)
-        self._require_built("train_on_batch")
         if tuple(x.shape[1:]) != self.built_image_shape:
             raise ValueError(
                 f"{type(self).__name__} was built for examples of shape "
@@ -367,6 +366,18 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
     def predict(self, x, *args, **kwargs):
         """Returns the reconstructions; see `keras.Model.predict`."""
         return super().predict(self._inspect(x, "x"), *args, **kwargs)
+
+    def train_on_batch(self, x, *args, **kwargs):
+        """Takes one step on one batch; see `keras.Model.train_on_batch`."""
+        return super().train_on_batch(self._inspect(x, "x"), *args, **kwargs)
+
+    def test_on_batch(self, x, *args, **kwargs):
+        """Evaluates one batch; see `keras.Model.test_on_batch`."""
+        return super().test_on_batch(self._inspect(x, "x"), *args, **kwargs)
+
+    def predict_on_batch(self, x):
+        """Reconstructs one batch; see `keras.Model.predict_on_batch`."""
+        return super().predict_on_batch(self._inspect(x, "x"))
 
     def _inspect(self, data, name):
         """Builds from the first batch, or refuses it; returns the data, unconsumed."""
@@ -631,6 +642,19 @@ def _check_network(name, network, input_shape, expected):
 
 def _join(shape):
     return ", ".join(map(str, shape))
+
+
+def _portable(config):
+    """An optimizer's config by its public name, which every backend can load.
+
+    On PyTorch, Keras' optimizers are of classes of their own that it saves by module.
+    """
+    if not isinstance(config, dict):
+        return config
+    config = {name: _portable(value) for name, value in config.items()}
+    if str(config.get("module")).startswith("keras.src.backend."):
+        config |= {"module": "keras.optimizers", "registered_name": None}
+    return config
 
 
 def _streamed(images, options):

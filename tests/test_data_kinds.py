@@ -184,11 +184,17 @@ def test_every_integer_is_looked_at(images):
         make().fit(x, verbose=0)
 
 
-def test_an_unbuilt_model_says_so_in_train_on_batch(images):
-    with pytest.raises(ValueError, match="image_shape"):
-        make().train_on_batch(images)
-    losses = make(image_shape=images.shape[1:]).train_on_batch(images, return_dict=True)
-    assert np.isfinite(losses["loss"])
+def test_single_batches(images):
+    model = make()
+    losses = model.train_on_batch(images, return_dict=True)
+    assert int(model.optimizer.iterations) == 1
+    after = model.test_on_batch(images, return_dict=True)
+    assert losses.keys() == after.keys()
+    assert np.isfinite(list(after.values())).all()
+    reconstructions = model.predict_on_batch(images)
+    np.testing.assert_allclose(reconstructions, model.reconstruct(images), atol=1e-5)
+    with pytest.raises(ValueError, match="NaN"):
+        model.train_on_batch(np.full((4, 12, 10, 1), np.nan, "float32"))
 
 
 def test_a_memory_map_is_streamed(images, tmp_path):
