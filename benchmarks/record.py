@@ -93,9 +93,10 @@ def table() -> str:
         environment = result["environment"]
         cores = environment["machine"].rsplit(", ", 1)[-1]
         protocol = (
-            f"`{result['command']}`: {result['epochs']} epochs, seed "
-            f"{result['options']['seed']}, {result['training_seconds'] / 60:.0f} min "
-            f"on {cores}, {environment['backend']}"
+            f"`{result['command']}`: {result['training']['pictures']:,} pictures, "
+            f"{result['epochs']} epochs, seed {result['options']['seed']}, "
+            f"{result['training_seconds'] / 60:.0f} min on {cores}, "
+            f"{environment['backend']}"
         )
         cells = (recipe, what.format(**scores), published, ours.format(**scores))
         lines.append("| " + " | ".join((*cells, protocol)) + " |")
