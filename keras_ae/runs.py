@@ -343,12 +343,24 @@ class Run:
                 f"{self.directory} holds a run already; nothing is overwritten. Choose "
                 "another directory, or go on with that run (`resume`)."
             )
+        if path.exists():
+            self._check_same_pictures(json.loads(path.read_text(encoding="utf-8")))
         self.directory.mkdir(parents=True, exist_ok=True)
         write_json(path, self._settings)
         if self._script is not None:
             own = self.directory / self._script.name
             if not (own.exists() and own.samefile(self._script)):
                 shutil.copyfile(self._script, own)
+
+    def _check_same_pictures(self, saved):
+        count = self._settings["training"]["pictures"]
+        before = saved.get("training", {}).get("pictures", count)
+        if count != before:
+            raise ValueError(
+                f"The run in {self.directory} began with {before:,} training pictures. "
+                f"Received: {count:,}. The split is another one now, so pictures held "
+                "back then may be trained on; start a new run."
+            )
 
     def _say_resumed(self, done, epochs, stopped):
         if stopped:

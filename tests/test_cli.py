@@ -220,6 +220,12 @@ def test_train_on_own_pictures_leaves_a_run_to_use_and_resume(invoke, photos, tm
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
     assert invoke("evaluate", run, "photos").exit_code == 0
 
+    for number in range(10):
+        name = f"more-{number}.png"
+        (photos / name).write_bytes((photos / "photo-00.png").read_bytes())
+    grown = invoke("train", "vae", "photos", "--resume", "--epochs", 3)
+    assert_one_sentence(grown, "training pictures", "start a new run")
+
 
 def test_reconstruct_writes_one_picture_for_each(invoke, saved, photos, tmp_path):
     result = invoke("reconstruct", saved, photos, "--output", "out", "--limit", 5)

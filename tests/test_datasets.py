@@ -363,8 +363,13 @@ def test_celeba_of_several_zips_says_which(tmp_path, capsys):
     assert datasets.find("celeba", tmp_path / "celeba_a.zip").name == "celeba_a.zip"
 
 
-def test_celeba_without_attributes(tmp_path):
+def test_celeba_without_attributes(tmp_path, capsys):
     files = celeba_files()
+    short = files["list_attr_celeba.txt"].splitlines()[:-1]
+    files["list_attr_celeba.txt"] = b"\n".join(short)
+    path = write_zip(tmp_path / "short.zip", files)
+    assert datasets.load(path, "all", labels=True)[1].keys() == {"path"}
+    assert "list_attr_celeba lacks 1 pictures" in capsys.readouterr().err
     del files["list_attr_celeba.txt"]
     path = write_zip(tmp_path / "celeba.zip", files)
     assert datasets.load(path, labels=True)[1].keys() == {"path"}

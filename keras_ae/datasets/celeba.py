@@ -153,10 +153,11 @@ def _attributes(pictures, names, kept):
         row_of[name] = values
     missing = [names[i] for i in kept if names[i] not in row_of]
     if missing:
-        raise ValueError(
-            f"list_attr_celeba must describe every picture in {pictures.location}. "
-            f"It lacks {len(missing)}, {missing[0]} among them."
+        folders.say_once(
+            f"list_attr_celeba lacks {len(missing)} pictures of {pictures.location}, "
+            f"{missing[0]} among them, so no attributes are given."
         )
+        return {}
     values = np.fromstring(" ".join(row_of[names[i]] for i in kept), "int8", sep=" ")
     if values.size != len(kept) * len(attributes):
         raise ValueError(
