@@ -281,7 +281,11 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
 
     def _unpack(self, data):
         x, _, weight = keras.utils.unpack_x_y_sample_weight(data)
-        if tuple(x.shape[1:]) != self.built_image_shape:
+        shape = tuple(x.shape[1:])
+        if None in shape and len(shape) == len(self.built_image_shape):
+            # tf.data knows the shape of what it decodes only when it has decoded it.
+            x = ops.reshape(x, (-1, *self.built_image_shape))
+        elif shape != self.built_image_shape:
             raise ValueError(
                 f"{type(self).__name__} was built for examples of shape "
                 f"{self.built_image_shape}. Received a batch of shape {tuple(x.shape)}"

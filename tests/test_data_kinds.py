@@ -67,6 +67,18 @@ def test_tf_data(images):
     np.testing.assert_allclose(model.encode(dataset), model.encode(images), atol=1e-5)
 
 
+def test_tf_data_of_unknown_shape(images):
+    tf = pytest.importorskip("tensorflow")
+    dataset = tf.data.Dataset.from_generator(
+        lambda: (images[start : start + 8] for start in range(0, 32, 8)),
+        output_signature=tf.TensorSpec((None, None, None, None), "uint8"),
+    )
+    model = keras_ae.VAE(2, architecture="conv", widths=(4,))
+    model.fit(dataset, epochs=2, validation_data=dataset, verbose=0)
+    assert model.predict(dataset, verbose=0).shape == images.shape
+    np.testing.assert_allclose(model.encode(dataset), model.encode(images), atol=1e-5)
+
+
 def test_torch_data_loader(images):
     torch = pytest.importorskip("torch")
     data = torch.utils.data.TensorDataset(torch.from_numpy(images), torch.arange(32))
