@@ -16,7 +16,7 @@ import numpy as np
 import keras_ae
 
 
-def main(run, latent_dim=50, learning_rate=1e-3, patience=200, samples=5000):
+def main(run, latent_dim=50, learning_rate=2e-3, patience=200, samples=5000):
     train, test = run.load("mnist", splits=("train+validation", "test"))
     digits = run.labels["test"]["label"]
     epochs = run.epochs or 200
@@ -30,9 +30,8 @@ def main(run, latent_dim=50, learning_rate=1e-3, patience=200, samples=5000):
             activation="tanh",
             likelihood="bernoulli",
         )
-        # The rate falls tenfold over the run.
         steps = epochs * -(-len(train) // batch_size)
-        rate = keras.optimizers.schedules.ExponentialDecay(learning_rate, steps, 0.1)
+        rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
         model.compile(optimizer=keras.optimizers.Adam(rate))
         return model
 
