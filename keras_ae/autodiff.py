@@ -154,6 +154,35 @@ def minimize(
     return others
 
 
+def gradient(function: Callable, x):
+    """Returns the gradient of the sum of `function(x)` at `x`, differentiable again.
+
+    Args:
+        function: Function of one tensor, free to read variables but not to assign any.
+        x: Tensor of any shape.
+
+    Returns:
+        Tensor of the shape of `x`.
+    """
+    if BACKEND == "tensorflow":
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(function(x))
+        return tape.gradient(total, x)
+
+    if BACKEND == "torch":
+        differentiable = torch.is_grad_enabled()
+        # `evaluate` runs without gradients; this one is part of the loss.
+        with torch.enable_grad():
+            if not x.requires_grad:
+                x = x.detach().requires_grad_()
+            total = torch.sum(function(x))
+            (result,) = torch.autograd.grad(total, x, create_graph=differentiable)
+        return result
+
+    return jax.grad(lambda x: function(x).sum())(x)
+
+
 def compiled(function: Callable, variables: Sequence[keras.Variable]) -> Callable:
     """Compiles a function of tensors for inference, where the backend compiles.
 

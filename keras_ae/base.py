@@ -65,6 +65,8 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
     term_names: tuple[str, ...] = ("reconstruction",)
     monitor_names: tuple[str, ...] = ("mse",)
     encoder_heads: tuple[str, ...] = ("z",)
+    # Arguments of this constructor that a subclass settles itself and does not take.
+    settled_arguments: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -137,13 +139,17 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         if self.encoder is None:
             self.encoder = networks.encoder(heads=self.encoder_heads, **options)
         if self.decoder is None:
-            self.decoder = networks.decoder(**options)
+            self.decoder = self.build_decoder(**options)
         code_shape = (self.latent_dim,)
         expected = {name: code_shape for name in self.encoder_heads}
         if len(expected) == 1:
             expected = code_shape
         _check_network("encoder", self.encoder, image_shape, expected)
         _check_network("decoder", self.decoder, code_shape, image_shape)
+
+    def build_decoder(self, **options) -> keras.Model:
+        """Makes the decoder from the arguments of `networks.decoder`."""
+        return networks.decoder(**options)
 
     # Training
 
@@ -200,7 +206,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
 
     def get_compile_config(self):
         optimizer = keras.saving.serialize_keras_object(self.optimizer)
-        return {"optimizer": _portable(optimizer), **self._compile_choices}
+        return {"optimizer": portable(optimizer), **self._compile_choices}
 
     def compile_from_config(self, config):
         config = dict(config)
@@ -260,27 +266,33 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         return outputs, non_trainable_variables
 
     def _train_on(self, data):
-        x, weight = self._unpack(data)
+        batch = self._unpack(data)
         for terms_fn, variables, optimizer in self.players():
 
             def loss_fn(terms_fn=terms_fn):
-                losses, figures = self._objective(terms_fn, x, weight, training=True)
+                losses, figures = self._objective(terms_fn, *batch, training=True)
                 return ops.mean(losses), figures
 
             self._track(autodiff.minimize(self, loss_fn, variables, optimizer))
         return self.get_metrics_result()
 
     def _test_on(self, data):
-        x, weight = self._unpack(data)
+        batch = self._unpack(data)
         for player in self.players():
-            self._track(self._objective(player.terms, x, weight, training=False)[1])
+            self._track(self._objective(player.terms, *batch, training=False)[1])
         return self.get_metrics_result()
 
     def _predict_on(self, data):
-        return self._reconstruct(self._unpack(data)[0])
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self._reconstruct(self._examples(x))
 
     def _unpack(self, data):
+        """Returns what to restore, what else `call` is given by name, the weights."""
         x, _, weight = keras.utils.unpack_x_y_sample_weight(data)
+        return self._examples(x), {}, weight
+
+    def _examples(self, x):
+        """Returns a batch in float32, or refuses its shape."""
         shape = tuple(x.shape[1:])
         if None in shape and len(shape) == len(self.built_image_shape):
             # tf.data knows the shape of what it decodes only when it has decoded it.
@@ -290,11 +302,13 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
                 f"{type(self).__name__} was built for examples of shape "
                 f"{self.built_image_shape}. Received a batch of shape {tuple(x.shape)}"
             )
-        return self.to_floats(x), weight
+        return self.to_floats(x)
 
-    def _objective(self, terms_fn, x, weight, training):
+    def _objective(self, terms_fn, x, others, weight, training):
         """Returns the losses `(batch,)` and every figure to log, by name."""
-        outputs = self(x, training=training)
+        outputs = self(x, training=training, **others)
+        # Of this call, not of those that terms may make.
+        penalties = self.losses
         terms = terms_fn(x, outputs, training=training)
         figures = {**terms, **self.monitors(x, outputs, terms)}
         losses = sum(terms.values())  # (batch,)
@@ -302,8 +316,8 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
             weight = ops.cast(weight, "float32")
             losses = losses * weight
             figures = {name: value * weight for name, value in figures.items()}
-        if self.losses:
-            penalty = ops.sum(ops.stack([ops.cast(v, "float32") for v in self.losses]))
+        if penalties:
+            penalty = ops.sum(ops.stack([ops.cast(v, "float32") for v in penalties]))
             losses = losses + penalty
             figures["regularization"] = ops.broadcast_to(penalty, ops.shape(losses))
         return losses, {"loss": losses, **figures}
@@ -326,9 +340,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
 
     def to_floats(self, x):
         """Returns x in float32; integers are read as 0-255 and divided by 255."""
-        dtype = keras.backend.standardize_dtype(x.dtype)
-        x = ops.cast(x, "float32")
-        return x / 255.0 if "int" in dtype else x
+        return inputs.to_floats(x)
 
     def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
         """Trains the model; see `keras.Model.fit`, whose arguments it takes.
@@ -347,44 +359,56 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         Raises:
             ValueError: If the first batch is not what the model can describe.
         """
-        x = self._inspect(x, "x")
+        x = self._inspect(x, "x", y)
         y = inputs.labels_beside_weights(x, y, kwargs.get("sample_weight"))
-        if isinstance(validation_data, tuple | list):
-            val_x, val_y, weight = keras.utils.unpack_x_y_sample_weight(validation_data)
-            val_x = self._inspect(val_x, "validation_data")
-            val_y = inputs.labels_beside_weights(val_x, val_y, weight)
-            validation_data = (val_x, val_y, weight)
-        elif validation_data is not None:
-            validation_data = self._inspect(validation_data, "validation_data")
+        validation_data = self._inspect_validation(validation_data)
         if isinstance(x, np.memmap) and y is None and not args:
-            x, kwargs = _streamed(x, kwargs)
+            x, kwargs = streamed(x, kwargs)
         return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
+
+    def _inspect_validation(self, data):
+        """Inspects validation data: a tuple `(x, y, weights)`, a data set or None."""
+        if data is None:
+            return None
+        if not isinstance(data, tuple | list):
+            return self._inspect(data, "validation_data")
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = self._inspect(x, "validation_data", y)
+        return x, inputs.labels_beside_weights(x, y, weight), weight
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Returns the loss, its terms and monitors; see `keras.Model.evaluate`."""
         if "_use_cached_eval_dataset" not in kwargs:
-            x = self._inspect(x, "x")
+            x = self._inspect(x, "x", y)
         y = inputs.labels_beside_weights(x, y, kwargs.get("sample_weight"))
         return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Returns the reconstructions; see `keras.Model.predict`."""
-        return super().predict(self._inspect(x, "x"), *args, **kwargs)
+        x = self._inspect(x, "x", restored=False)
+        return super().predict(x, *args, **kwargs)
 
-    def train_on_batch(self, x, *args, **kwargs):
+    def train_on_batch(self, x, y=None, *args, **kwargs):
         """Takes one step on one batch; see `keras.Model.train_on_batch`."""
-        return super().train_on_batch(self._inspect(x, "x"), *args, **kwargs)
+        return super().train_on_batch(self._inspect(x, "x", y), y, *args, **kwargs)
 
-    def test_on_batch(self, x, *args, **kwargs):
+    def test_on_batch(self, x, y=None, *args, **kwargs):
         """Evaluates one batch; see `keras.Model.test_on_batch`."""
-        return super().test_on_batch(self._inspect(x, "x"), *args, **kwargs)
+        return super().test_on_batch(self._inspect(x, "x", y), y, *args, **kwargs)
 
     def predict_on_batch(self, x):
         """Reconstructs one batch; see `keras.Model.predict_on_batch`."""
-        return super().predict_on_batch(self._inspect(x, "x"))
+        return super().predict_on_batch(self._inspect(x, "x", restored=False))
 
-    def _inspect(self, data, name):
-        """Builds from the first batch, or refuses it; returns the data, unconsumed."""
+    def _inspect(self, data, name, y=None, restored=True):
+        """Builds from the first batch, or refuses it; returns the data, unconsumed.
+
+        Args:
+            data: What the user passed as `name`.
+            name: How errors call it.
+            y: What the user passed beside it.
+            restored: Whether the data are what is to be restored, not only encoded.
+        """
         if isinstance(data, list | tuple):
             raise ValueError(
                 f"`{name}` must be one array (examples, ...) or a data set of batches. "
@@ -393,7 +417,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
             )
         if data is None:
             raise ValueError(f"`{name}` must be given. Received: {name}=None")
-        batch, data = inputs.first_batch(data)
+        (batch, target), data = inputs.first_batch(data)
         if not hasattr(batch, "shape") or len(batch.shape) < 2:
             raise ValueError(
                 f"`{name}` must hold batches (batch, features), (batch, height, width) "
@@ -410,8 +434,11 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
                 f"`{name}` must hold examples of shape {self.built_image_shape}. "
                 f"Received examples of shape {tuple(batch.shape[1:])}"
             )
-        inputs.check_values(batch, self.likelihood)
+        self._check_values(batch, y if target is None else target, restored)
         return data
+
+    def _check_values(self, x, y, restored):
+        inputs.check_values(x, self.likelihood)
 
     # Verbs
 
@@ -425,7 +452,8 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         Returns:
             Array `(n, latent_dim)`.
         """
-        return self._apply("encode", self._encode, self._inspect(x, "x"), batch_size)
+        x = self._inspect(x, "x", restored=False)
+        return self._apply("encode", self._encode, x, batch_size)
 
     def decode(self, z, batch_size: int = 256) -> np.ndarray:
         """Returns the likelihood's mean for codes `z`.
@@ -455,12 +483,8 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         Returns:
             Array `(n, *image_shape)`, pictures in [0, 1].
         """
-        return self._apply(
-            "reconstruct",
-            self._reconstruct,
-            self._inspect(x, "x"),
-            batch_size,
-        )
+        x = self._inspect(x, "x", restored=False)
+        return self._apply("reconstruct", self._reconstruct, x, batch_size)
 
     def interpolate(
         self, a, b, steps: int = 9, spherical: bool = False, batch_size: int = 256
@@ -586,6 +610,8 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
                 parameter.VAR_KEYWORD,
             ):
                 continue
+            if parameter.name in self.settled_arguments:
+                continue
             value = getattr(self, parameter.name)
             if not self._given.get(parameter.name, True):
                 value = None
@@ -648,20 +674,20 @@ def _join(shape):
     return ", ".join(map(str, shape))
 
 
-def _portable(config):
+def portable(config):
     """An optimizer's config by its public name, which every backend can load.
 
     On PyTorch, Keras' optimizers are of classes of their own that it saves by module.
     """
     if not isinstance(config, dict):
         return config
-    config = {name: _portable(value) for name, value in config.items()}
+    config = {name: portable(value) for name, value in config.items()}
     if str(config.get("module")).startswith("keras.src.backend."):
         config |= {"module": "keras.optimizers", "registered_name": None}
     return config
 
 
-def _streamed(images, options):
+def streamed(images, options):
     """Batches of a memory map, of which Keras would hold several copies in memory."""
     options = dict(options)
     if options.get("validation_split"):

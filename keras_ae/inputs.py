@@ -8,15 +8,24 @@ import numpy as np
 from keras import ops
 
 
-def check_values(batch, likelihood) -> None:
-    """Raises `ValueError` for values that are not 0-255 or not the likelihood's."""
+def check_values(batch, likelihood=None) -> None:
+    """Raises `ValueError` for values that are not 0-255 or not the likelihood's.
+
+    Without a likelihood, floats need only be finite.
+    """
     # Floats in memory are all looked at: one NaN anywhere spoils a training.
     dtype = keras.backend.standardize_dtype(batch.dtype)
     if isinstance(batch, np.memmap) or dtype in ("bool", "uint8"):
         batch = batch[:1024]
     values = ops.convert_to_numpy(batch)
     low, high = values.min(), values.max()
-    if "float" in dtype or dtype == "bool":
+    if likelihood is None and "float" in dtype:
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError(
+                "Examples must be finite. Received values from "
+                f"{low} to {high}; look for NaN and infinity."
+            )
+    elif likelihood is not None and ("float" in dtype or dtype == "bool"):
         likelihood.check_range(float(low), float(high))
     elif "int" not in dtype:
         raise ValueError(
@@ -28,6 +37,13 @@ def check_values(batch, likelihood) -> None:
             "Integers are read as 0-255 and divided by 255. Received integers from "
             f"{low} to {high}; scale them yourself and pass floats."
         )
+
+
+def to_floats(x):
+    """Returns x in float32; integers are read as 0-255 and divided by 255."""
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    x = ops.cast(x, "float32")
+    return x / 255.0 if "int" in dtype else x
 
 
 def check_count(name: str, value, minimum: int = 1) -> int:
@@ -48,9 +64,9 @@ def labels_beside_weights(x, y, weight):
 
 
 def first_batch(data):
-    """Returns the first batch of `x` in `data`, and the data with nothing consumed."""
+    """Returns the first batch of `data` as (x, y), and the data, nothing consumed."""
     if hasattr(data, "shape"):
-        return data, data
+        return (data, None), data
     if isinstance(data, keras.utils.PyDataset):
         batch = data[0]
     elif isinstance(data, Iterator):
@@ -74,8 +90,8 @@ def first_batch(data):
                 "PyTorch DataLoader, a grain loader or a generator of batches. "
                 f"Received: {type(data).__name__}"
             ) from None
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    return x, data
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    return (x, y), data
 
 
 def batches(data, batch_size):

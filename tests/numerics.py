@@ -14,20 +14,7 @@ def to_numpy(tensor):
 def gradient(function, x):
     """Gradient of the sum of `function` at the array `x`."""
     x = ops.convert_to_tensor(x, "float32")
-    if autodiff.BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            total = ops.sum(function(x))
-        return to_numpy(tape.gradient(total, x))
-    if autodiff.BACKEND == "jax":
-        import jax
-
-        return to_numpy(jax.grad(lambda x: ops.sum(function(x)))(x))
-    x.requires_grad_(True)
-    ops.sum(function(x)).backward()
-    return to_numpy(x.grad)
+    return to_numpy(autodiff.gradient(function, x))
 
 
 def density(likelihood, parameter):

@@ -28,6 +28,8 @@ class Batches(keras.utils.PyDataset):
         binarize: Whether to draw black and white pixels, anew every epoch, with the
             grey value (as a fraction of white) as the probability of white. For
             likelihoods comparable with those of Burda et al.
+        targets: Array of what each image is to become, a clean picture or a label; the
+            batches are then pairs of images and targets.
         epoch: Number of the first epoch.
         **kwargs: `workers`, `use_multiprocessing` and `max_queue_size` of
             `keras.utils.PyDataset`.
@@ -54,6 +56,7 @@ class Batches(keras.utils.PyDataset):
         shuffle: bool = True,
         seed: int = 0,
         binarize: bool = False,
+        targets: np.ndarray | None = None,
         epoch: int = 0,
         **kwargs,
     ):
@@ -63,7 +66,13 @@ class Batches(keras.utils.PyDataset):
         splits.check_integer("epoch", epoch, 0)
         if len(images) == 0:
             raise ValueError("`images` must hold at least one image. Received none.")
+        if targets is not None and len(targets) != len(images):
+            raise ValueError(
+                "`targets` must hold one target an image. Received: "
+                f"{len(targets)} targets for {len(images)} images"
+            )
         self.images = images
+        self.targets = targets
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
@@ -87,7 +96,9 @@ class Batches(keras.utils.PyDataset):
             rows = np.sort(self._epoch_order(epoch)[rows])
         batch = np.array(self.images[rows])
         self._release_memory(batch.nbytes)
-        return self._binarized(batch, epoch, index) if self.binarize else batch
+        if self.binarize:
+            batch = self._binarized(batch, epoch, index)
+        return batch if self.targets is None else (batch, np.array(self.targets[rows]))
 
     def on_epoch_begin(self):
         self._within_epoch = True

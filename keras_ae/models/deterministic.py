@@ -47,11 +47,18 @@ class AE(Autoencoder):
             likelihood = Gaussian(scale=1.0)
         super().__init__(latent_dim, likelihood=likelihood, **kwargs)
 
+    def code(self, x, training=False):
+        """Returns the codes of a batch, `(batch, latent_dim)`."""
+        return self.encoder(self.to_floats(x), training=training)
+
     def call(self, x, training=False):
-        z = self.encoder(self.to_floats(x), training=training)  # (batch, latent_dim)
+        z = self.code(x, training)  # (batch, latent_dim)
         parameters = self.decoder(z, training=training)  # (batch, *image_shape)
         return {"z": z, "parameters": parameters}
 
     def terms(self, x, outputs, training=False):
         log_prob = self.likelihood.log_prob(x, outputs["parameters"], training)
         return {"reconstruction": -log_prob}
+
+    def _encode(self, x):
+        return self.code(x)

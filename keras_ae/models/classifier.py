@@ -1,0 +1,145 @@
+"""A classifier on a pretrained encoder."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ae import inputs
+
+
+@keras.saving.register_keras_serializable(package="keras_ae")
+class Classifier(keras.Model):
+    """A softmax layer on an encoder, for supervised fine-tuning.
+
+        p(y | x) = softmax(W encoder(x) + b)
+
+    The encoder is shared, not copied: `fit` fine-tunes it for the autoencoder too. The
+    constructor compiles with Adam(1e-3), cross-entropy and accuracy; `compile` with
+    what you like, as for any Keras model.
+
+    Args:
+        encoder: Keras model from x to codes `(batch, latent_dim)`.
+        num_classes: Number of classes, >= 2; labels are integers from 0.
+        **kwargs: `name` and `dtype`.
+
+    Attributes:
+        head: The softmax layer.
+
+    Example:
+
+    ```python
+    classifier = stacked.classifier(num_classes=10)
+    classifier.fit(x_train, labels, validation_data=(x_test, test_labels), epochs=10)
+    probabilities = classifier.predict(x_test)  # (n, 10)
+    ```
+    """
+
+    def __init__(self, encoder: keras.Model, num_classes: int, **kwargs):
+        super().__init__(**kwargs)
+        self.num_classes = inputs.check_count("num_classes", num_classes, minimum=2)
+        self.encoder = encoder
+        self.head = keras.layers.Dense(
+            num_classes, activation="softmax", dtype="float32", name="head"
+        )
+        self.build(encoder.input_shape)
+        self.compile(
+            keras.optimizers.Adam(1e-3),
+            keras.losses.SparseCategoricalCrossentropy(),
+            metrics=["accuracy"],
+        )
+
+    def build(self, input_shape):
+        self.head.build(self.encoder.output_shape)
+        self.built = True
+
+    def call(self, x, training=False):
+        z = self.encoder(inputs.to_floats(x), training=training)  # (batch, latent_dim)
+        return self.head(z)  # (batch, num_classes)
+
+    def fit(self, x=None, y=None, *args, validation_data: Any = None, **kwargs):
+        """Trains on examples and labels; see `keras.Model.fit`.
+
+        Args:
+            x: Array `(n, *image_shape)`, or a data set of batches `(x, y)`.
+            y: Labels `(n,)`, integers from 0 to `num_classes` - 1.
+            validation_data: A tuple `(x, y)`, or a data set as x.
+            *args, **kwargs: As in `keras.Model.fit`.
+
+        Raises:
+            ValueError: If labels are missing, of another number than the examples, out
+                of range or all alike.
+        """
+        x = self._inspect(x, y, varied=True)
+        if isinstance(validation_data, tuple | list):
+            self._inspect(*validation_data[:2])
+        elif validation_data is not None:
+            validation_data = self._inspect(validation_data, None)
+        return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """Returns loss and accuracy; see `keras.Model.evaluate`."""
+        if "_use_cached_eval_dataset" not in kwargs:
+            x = self._inspect(x, y)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def _inspect(self, x, y=None, varied=False):
+        """Refuses examples and labels that don't fit; returns x, unconsumed."""
+        wanted = (
+            f"one integer from 0 to {self.num_classes - 1} for each example, as `y` or "
+            "in the batches (x, y) of a data set"
+        )
+        if x is None:
+            raise ValueError("`x` must be given. Received: x=None")
+        is_array = hasattr(x, "shape")
+        (batch, labels), x = inputs.first_batch(x)
+        labels = y if is_array else labels
+        expected = tuple(self.encoder.input_shape[1:])
+        if tuple(batch.shape[1:]) != expected:
+            raise ValueError(
+                f"The encoder takes examples of shape {expected}. Received: examples "
+                f"of shape {tuple(batch.shape[1:])}"
+            )
+        inputs.check_values(batch)
+        if labels is None:
+            raise ValueError(f"A classifier needs labels: {wanted}. Received: y=None")
+        labels = np.asarray(ops.convert_to_numpy(labels))
+        if labels.ndim != 1 and labels.shape != (len(labels), 1):
+            raise ValueError(
+                f"Labels must be {wanted}; `numpy.argmax(y, axis=1)` turns one-hot "
+                f"labels into them. Received: labels of shape {labels.shape}"
+            )
+        if len(labels) != batch.shape[0]:
+            raise ValueError(
+                f"Labels must be {wanted}. Received: {len(labels)} labels for "
+                f"{batch.shape[0]} examples"
+            )
+        whole = labels.dtype.kind in "iub" or np.array_equal(labels, np.round(labels))
+        if not whole or labels.min() < 0 or labels.max() >= self.num_classes:
+            raise ValueError(
+                f"Labels must be {wanted}. Received: labels from {labels.min()} to "
+                f"{labels.max()}"
+            )
+        if varied and is_array and len(labels) > 1 and labels.min() == labels.max():
+            raise ValueError(
+                "Labels must be of two classes at least: there is nothing to tell "
+                f"apart. Received: {len(labels)} labels, all {labels[0]}"
+            )
+        return x
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "num_classes": self.num_classes,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        config["encoder"] = keras.saving.deserialize_keras_object(
+            config["encoder"], custom_objects=custom_objects
+        )
+        return cls(**config)

@@ -1,0 +1,699 @@
+"""Stacked autoencoders: depth by greedy layer-wise pretraining."""
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ae import inputs
+from keras_ae.base import Autoencoder, Player, portable, streamed
+from keras_ae.datasets import Batches
+from keras_ae.layers import Seeded, check_corruption, get_corruption, get_sparsity
+from keras_ae.likelihoods import Bernoulli, Gaussian, get_likelihood
+from keras_ae.models.classifier import Classifier
+from keras_ae.models.sparse import activity
+
+PRETRAINING = ("sparse", "denoising", "plain", "rbm")
+_NOT_ARGUMENTS = ("latent_dim", "architecture", "widths", "encoder", "decoder")
+
+
+class StackedSAE(Autoencoder):
+    """Stacked autoencoder: each layer learns to restore the features of the one below.
+
+        h_0 = x,  h_k = s(W_k h_{k-1} + b_k),  z = h_K
+        phase k:     min over layer k of  -log p(h_{k-1} | h_k) + sparsity(h_k)
+        phase K + 1: min over all layers of  -log p(x | z)
+
+    One `fit` runs all of it: greedily, layer by layer, each a single-layer autoencoder
+    on the features of the trained layers below, which are computed once a phase; then
+    fine-tuning of the unrolled network. Each phase has an optimizer of its own, from
+    the same settings, and starts the callbacks anew: an `EarlyStopping` ends a phase,
+    and the next one begins. `phase` is logged with each epoch; `loss` is that of the
+    phase. Bring a layer's labels in by `classifier`.
+
+    Args:
+        layer_dims: Units of each layer, the last of which is the code.
+        pretraining: What a layer learns by: `"sparse"` (`sparsity`), `"denoising"`
+            (`corruption` of its input), `"plain"`, or `"rbm"`, a restricted Boltzmann
+            machine trained by contrastive divergence.
+        pretraining_epochs: Epochs of each layer's phase, a number or one for each
+            layer, >= 0.
+        pretraining_patience: Epochs without a better `val_loss` (`loss` where there are
+            no validation data) before a layer's phase ends with its best weights.
+            Defaults to no early stopping but that of your callbacks.
+        sparsity: `"kl"`, `"l1"`, `"k_sparse"` or a layer, as for `SparseAE`.
+        corruption: `"masking"`, `"gaussian"`, `"salt_and_pepper"` or a layer, as for
+            `DenoisingAE`.
+        noise_level: Level of a corruption given by name.
+        gibbs_steps: Steps of the Markov chain in contrastive divergence, >= 1.
+        activation: Activation of the layers. Defaults to that of the sparsity, and to
+            `"sigmoid"` elsewhere.
+        image_shape: Shape of one example. Defaults to that of the first batch.
+        likelihood: Distribution of the data given a code. Defaults to Bernoulli for
+            `"rbm"`, which describes binary units, and to a Gaussian of scale 1
+            elsewhere. Features are restored by squared error, or where the data are
+            Bernoulli and the layers sigmoid by cross-entropy.
+        **kwargs: `name`, `dtype` and `trainable`.
+
+    Raises:
+        ValueError: If there are no layers, or an argument is out of range.
+
+    Example:
+
+    ```python
+    model = keras_ae.StackedSAE(layer_dims=(200, 200), pretraining_epochs=20)
+    model.fit(x_train, validation_data=x_test, epochs=10)
+    classifier = model.classifier(num_classes=10)
+    classifier.fit(x_train, labels, epochs=10)
+    ```
+
+    Reference:
+        Hinton and Salakhutdinov, Reducing the Dimensionality of Data with Neural
+        Networks, 2006 (https://doi.org/10.1126/science.1127647); Bengio et al., Greedy
+        Layer-Wise Training of Deep Networks, 2007; Vincent et al., Stacked Denoising
+        Autoencoders, 2010 (https://jmlr.org/papers/v11/vincent10a.html).
+    """
+
+    monitor_names = ("phase", "mean_activation", "dead_units", "mse")
+
+    def __init__(
+        self,
+        layer_dims: Sequence[int] = (200, 200),
+        *,
+        pretraining: str = "sparse",
+        pretraining_epochs: int | Sequence[int] = 10,
+        pretraining_patience: int | None = None,
+        sparsity: Any = "kl",
+        corruption: Any = "masking",
+        noise_level: Any = None,
+        gibbs_steps: int = 1,
+        activation: str | None = None,
+        likelihood: Any = None,
+        **kwargs,
+    ):
+        layer_dims = _check_layer_dims(layer_dims)
+        for name in _NOT_ARGUMENTS:
+            if name in kwargs:
+                raise ValueError(
+                    f"`{name}` is no argument of StackedSAE, whose networks are given "
+                    f"by `layer_dims`. Received: {name}={kwargs[name]!r}"
+                )
+        if pretraining not in PRETRAINING:
+            raise ValueError(
+                f"`pretraining` must be {', '.join(map(repr, PRETRAINING))}. "
+                f"Received: pretraining={pretraining!r}"
+            )
+        if likelihood is None:
+            likelihood = Bernoulli() if pretraining == "rbm" else Gaussian(scale=1.0)
+        likelihood = get_likelihood(likelihood)
+        if pretraining == "rbm" and not isinstance(likelihood, Bernoulli):
+            raise ValueError(
+                "`pretraining='rbm'` describes binary data, so `likelihood` must be "
+                f"'bernoulli'. Received: a {type(likelihood).__name__} likelihood"
+            )
+        sparsity = get_sparsity(sparsity)
+        natural = sparsity.activation if pretraining == "sparse" else "sigmoid"
+        fixed = pretraining in ("sparse", "rbm")
+        if fixed and activation not in (None, natural):
+            raise ValueError(
+                f"The units of `pretraining='{pretraining}'` are {natural} here, so "
+                f"`activation` must be None. Received: activation={activation!r}"
+            )
+        super().__init__(
+            layer_dims[-1], activation=activation, likelihood=likelihood, **kwargs
+        )
+        self.layer_dims = layer_dims
+        self.pretraining = pretraining
+        self.pretraining_epochs = _check_epochs(pretraining_epochs, len(layer_dims))
+        if pretraining_patience is not None:
+            inputs.check_count("pretraining_patience", pretraining_patience, minimum=0)
+        self.pretraining_patience = pretraining_patience
+        self.sparsity = sparsity
+        self.corruption = get_corruption(corruption, noise_level)
+        self.noise_level = None
+        self.gibbs_steps = inputs.check_count("gibbs_steps", gibbs_steps)
+        self.feature_activation = natural if activation is None else activation
+        if isinstance(likelihood, Bernoulli) and self.feature_activation == "sigmoid":
+            self.feature_likelihood = Bernoulli()
+        else:
+            self.feature_likelihood = Gaussian(1.0, activation=self.feature_activation)
+        self.gibbs_noise = Seeded()
+        if pretraining == "rbm":
+            self.term_names = ("reconstruction", "contrastive_divergence")
+        elif pretraining == "sparse" and sparsity.has_penalty:
+            self.term_names = ("reconstruction", "sparsity")
+
+    # Building
+
+    def build_networks(self, image_shape):
+        sizes = (math.prod(image_shape), *self.layer_dims)
+        for layer, (below, above) in enumerate(zip(sizes, sizes[1:], strict=False)):
+            if above > below:
+                keeps = {"sparse": "its sparsity", "denoising": "its corruption"}
+                warnings.warn(
+                    f"Layer {layer + 1} has more units ({above}) than inputs "
+                    f"({below}); {keeps.get(self.pretraining, 'nothing')} keeps it "
+                    "from copying them.",
+                    stacklevel=2,
+                )
+        options = {"dtype": self.dtype_policy}
+        self.encoding = [
+            keras.layers.Dense(above, name=f"encoding_{layer + 1}", **options)
+            for layer, above in enumerate(self.layer_dims)
+        ]
+        self.decoding = [
+            keras.layers.Dense(below, name=f"decoding_{layer + 1}", dtype="float32")
+            for layer, below in enumerate(sizes[:-1])
+        ]
+        self.sparsity.build((None, self.layer_dims[0]))
+        if self.pretraining == "sparse":
+            config = self.sparsity.get_config()
+            self.units = [self.sparsity] + [
+                type(self.sparsity).from_config({**config, "name": f"units_{layer}"})
+                for layer in range(2, len(sizes))
+            ]
+        else:
+            self.units = [
+                keras.layers.Activation(
+                    self.feature_activation, name=f"units_{layer}", dtype="float32"
+                )
+                for layer in range(1, len(sizes))
+            ]
+
+        x = keras.Input(image_shape, name="x")
+        h = keras.layers.Flatten(**options)(x)
+        for encoding, units in zip(self.encoding, self.units, strict=True):
+            h = units(encoding(h))
+        self.encoder = keras.Model(x, h, name="encoder")
+
+        z = keras.Input((self.latent_dim,), name="z")
+        h = z
+        for layer in reversed(range(len(self.layer_dims))):
+            h = self.decoding[layer](h)
+            if layer:
+                h = keras.layers.Activation(self.feature_activation, dtype="float32")(h)
+        if len(image_shape) > 1:
+            h = keras.layers.Reshape(image_shape, dtype="float32")(h)
+        self.decoder = keras.Model(z, h, name="decoder")
+
+        for below in sizes[:-1]:
+            check_corruption(self.corruption, (below,))
+
+        # The phase that is next (from 1), and how many of its epochs are done.
+        self.progress = self.add_weight(
+            name="progress",
+            shape=(2,),
+            dtype="int32",
+            initializer="zeros",
+            trainable=False,
+        )
+        self.progress.assign([1, 0])
+
+    # The mathematics
+
+    def call(self, x, training=False):
+        if self.training_layer is None:
+            z = self.encoder(x, training=training)  # (batch, layer_dims[-1])
+            return {"z": z, "parameters": self.decoder(z, training=training)}
+        x = ops.reshape(x, (ops.shape(x)[0], -1))  # (batch, layer_dims[k - 1])
+        if self.pretraining == "rbm":
+            return self._boltzmann_machine(x)
+        if self.pretraining == "denoising" and training:
+            x = ops.cast(self.corruption(x, training=True), "float32")
+        encoding, units, decoding = self._layer(self.training_layer)
+        z = units(encoding(x), training=training)  # (batch, layer_dims[k])
+        return {"z": z, "parameters": decoding(z)}
+
+    def terms(self, x, outputs, training=False):
+        log_prob = self._phase_likelihood.log_prob(
+            *self._as_parameters(x, outputs), training
+        )
+        terms = {"reconstruction": -log_prob}  # (batch,)
+        nothing = ops.zeros_like(log_prob)
+        if "sparsity" in self.term_names:
+            terms["sparsity"] = nothing
+            if self.training_layer is not None:
+                _, units, _ = self._layer(self.training_layer)
+                terms["sparsity"] = units.penalty(outputs["z"], training)
+        if "contrastive_divergence" in self.term_names:
+            terms["contrastive_divergence"] = nothing
+            if self.training_layer is not None:
+                terms = {
+                    "reconstruction": nothing,
+                    "contrastive_divergence": outputs["contrastive_divergence"],
+                }
+        return terms
+
+    def _boltzmann_machine(self, v):
+        """Contrastive divergence of visible units `v` `(batch, visible)`.
+
+            F(v) = -b·v - Σ_j softplus(c_j + v·W_j)
+            contrastive_divergence = F(v) - F(v'),  v' after a few steps of Gibbs
+
+        sampling, whose gradient for W is <v h>_model - <v h>_data.
+        """
+        encoding, _, decoding = self._layer(self.training_layer)
+        kernel, hidden_bias, visible_bias = (
+            ops.convert_to_tensor(variable)
+            for variable in (encoding.kernel, encoding.bias, decoding.bias)
+        )
+
+        def free_energy(v):
+            activation = ops.softplus(hidden_bias + ops.matmul(v, kernel))
+            return -ops.matmul(v, visible_bias) - ops.sum(activation, axis=-1)
+
+        def up(v):
+            return ops.sigmoid(hidden_bias + ops.matmul(v, kernel))
+
+        def down(h):  # logits
+            return visible_bias + ops.matmul(h, ops.transpose(kernel))
+
+        z = up(v)  # (batch, hidden)
+        model_v, h = v, z
+        for _ in range(self.gibbs_steps):
+            noise = keras.random.uniform(
+                ops.shape(h), dtype="float32", seed=self.gibbs_noise.seed_generator
+            )
+            # Visible units take their probabilities, which is less noisy.
+            model_v = ops.sigmoid(down(ops.cast(noise < h, "float32")))
+            h = up(model_v)
+        model_v = ops.stop_gradient(model_v)
+        return {
+            "z": z,
+            "parameters": down(z),
+            "contrastive_divergence": free_energy(v) - free_energy(model_v),
+        }
+
+    def monitors(self, x, outputs, terms):
+        x, parameters = self._as_parameters(x, outputs)
+        error = ops.square(self._phase_likelihood.mean(parameters) - x)
+        phase = self.training_layer or self._fine_tuning
+        mse = ops.mean(ops.reshape(error, (ops.shape(x)[0], -1)), axis=1)  # (batch,)
+        return {
+            "phase": ops.full_like(mse, phase),
+            **activity(outputs["z"]),
+            "mse": mse,
+        }
+
+    def _examples(self, x):
+        if self.training_layer in (None, 1):
+            return super()._examples(x)
+        return ops.cast(x, "float32")  # features of the layer below
+
+    @property
+    def _fine_tuning(self):
+        """Number of the last phase, in which all layers learn."""
+        return len(self.layer_dims) + 1
+
+    @property
+    def _phase_likelihood(self):
+        is_data = self.training_layer in (None, 1)
+        return self.likelihood if is_data else self.feature_likelihood
+
+    def _as_parameters(self, x, outputs):
+        """What is to be restored, in the shape of the parameters that restore it."""
+        parameters = outputs["parameters"]
+        return ops.reshape(x, (-1, *parameters.shape[1:])), parameters
+
+    def _layer(self, number):
+        parts = (self.encoding, self.units, self.decoding)
+        return tuple(part[number - 1] for part in parts)
+
+    def _layer_variables(self, number):
+        encoding, _, decoding = self._layer(number)
+        if self.pretraining == "rbm":
+            # One kernel for both directions; the decoder's is set to its transpose.
+            return [encoding.kernel, encoding.bias, decoding.bias]
+        likelihood = self.likelihood if number == 1 else self.feature_likelihood
+        return [
+            variable
+            for part in (encoding, decoding, likelihood)
+            for variable in part.trainable_variables
+        ]
+
+    # Phases
+
+    # The layer that learns by itself just now, from 1; None outside pretraining.
+    training_layer: int | None = None
+    # The layer whose variables the optimizer was built with; None for all.
+    _optimized_layer: int | None = None
+
+    def players(self):
+        if self.training_layer is None:
+            return super().players()
+        variables = self._layer_variables(self.training_layer)
+        return [Player(self.terms, variables, self.optimizer)]
+
+    def compile(
+        self, optimizer: Any = None, pretraining_optimizer: Any = None, **kwargs
+    ) -> None:
+        """Configures training; the constructor has done it already, with Adam(1e-3).
+
+        Args:
+            optimizer: A Keras optimizer, or its name; each phase starts with a new one
+                of the same settings.
+            pretraining_optimizer: Optimizer of the layers' phases, instead.
+            **kwargs: As for `Autoencoder.compile`.
+        """
+        self._optimized_layer = None
+        super().compile(optimizer, **kwargs)
+        if pretraining_optimizer is not None:
+            pretraining_optimizer = keras.saving.serialize_keras_object(
+                keras.optimizers.get(pretraining_optimizer)
+            )
+        self._optimizers = {"fine_tuning": None, "pretraining": pretraining_optimizer}
+
+    def _compile_for(self, layer):
+        """Gives a phase an optimizer of its own, unless it goes on with one."""
+        if self._optimized_layer != layer:
+            if self._optimized_layer is None:
+                config = keras.saving.serialize_keras_object(self.optimizer)
+                self._optimizers["fine_tuning"] = config
+            config = self._optimizers["fine_tuning"]
+            if layer is not None and self._optimizers["pretraining"] is not None:
+                config = self._optimizers["pretraining"]
+            self._optimized_layer = layer
+            self._compile_with(config)
+        # What was traced before belongs to another phase.
+        self.train_function = self.test_function = None
+
+    def _compile_with(self, config):
+        optimizer = keras.saving.deserialize_keras_object(config)
+        super().compile(optimizer, **self._compile_choices)
+
+    def _build_optimizer(self):
+        if self._optimized_layer is None:
+            return super()._build_optimizer()
+        return self.optimizer.build(self._layer_variables(self._optimized_layer))
+
+    def get_compile_config(self):
+        return {
+            **super().get_compile_config(),
+            "optimizers": {k: portable(v) for k, v in self._optimizers.items()},
+            "optimized_layer": self._optimized_layer,
+        }
+
+    def compile_from_config(self, config):
+        config = dict(config)
+        optimizers = config.pop("optimizers")
+        layer = config.pop("optimized_layer")
+        optimizer = keras.saving.deserialize_keras_object(config.pop("optimizer"))
+        self.compile(optimizer, **config)
+        self._optimizers = optimizers
+        if layer is not None:
+            self._optimized_layer = layer
+            config = keras.saving.serialize_keras_object(self.optimizer)
+            self._compile_with(config)
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        *,
+        initial_epoch: int = 0,
+        validation_data=None,
+        **kwargs,
+    ) -> keras.callbacks.History:
+        """Pretrains the layers that have not been, then fine-tunes all of them.
+
+        Args:
+            x: Data as for `Autoencoder.fit`, that can be read several times.
+            y: Ignored.
+            batch_size: Examples a step, for arrays.
+            epochs: Epochs of fine-tuning, beside `pretraining_epochs`. Epochs are
+                numbered through all phases.
+            initial_epoch: Epochs trained before, of all phases, when a loaded model
+                goes on.
+            validation_data: Data as `x`, or a tuple `(x, y)`.
+            **kwargs: As in `keras.Model.fit`.
+
+        Returns:
+            One Keras `History` of all phases.
+
+        Raises:
+            ValueError: If the data can be read only once, or hold weights.
+        """
+        options = {"batch_size": batch_size, **kwargs}
+        phases = range(self.next_phase, self._fine_tuning + 1)
+        return self._train(
+            x, y, phases, epochs, initial_epoch, validation_data, options
+        )
+
+    def pretrain(
+        self,
+        x=None,
+        y=None,
+        batch_size: int | None = None,
+        *,
+        initial_epoch: int = 0,
+        validation_data=None,
+        **kwargs,
+    ) -> keras.callbacks.History:
+        """Pretrains the layers that have not been; a `fit` then only fine-tunes.
+
+        Args:
+            x: As for `fit`.
+            y: Ignored.
+            batch_size: As for `fit`.
+            initial_epoch: As for `fit`.
+            validation_data: As for `fit`.
+            **kwargs: As in `keras.Model.fit`; `pretraining_epochs` says how many.
+
+        Returns:
+            One Keras `History` of the phases.
+
+        Raises:
+            ValueError: As `fit`, or if all layers are pretrained already.
+        """
+        if "epochs" in kwargs:
+            raise ValueError(
+                "`epochs` must be left out of `pretrain`: `pretraining_epochs` of the "
+                f"constructor says how many. Received: epochs={kwargs['epochs']}"
+            )
+        if self.next_phase == self._fine_tuning:
+            raise ValueError(
+                f"All {len(self.layer_dims)} layers are pretrained; `fit` fine-tunes "
+                "them. Make another model to pretrain anew."
+            )
+        options = {"batch_size": batch_size, **kwargs}
+        phases = range(self.next_phase, self._fine_tuning)
+        return self._train(x, y, phases, 0, initial_epoch, validation_data, options)
+
+    @property
+    def next_phase(self) -> int:
+        """The phase that `fit` begins with: a layer from 1, then fine-tuning."""
+        return int(ops.convert_to_numpy(self.progress)[0]) if self.built else 1
+
+    def epochs_left(self, epochs: int, done: int) -> int:
+        """Returns how many epochs a `fit` would train, at most.
+
+        Args:
+            epochs: Epochs of fine-tuning that are wanted.
+            done: Epochs trained before, of all phases.
+        """
+        planned = (*self.pretraining_epochs, epochs)[self.next_phase - 1 :]
+        return max(0, sum(planned) - self._epochs_done())
+
+    def _epochs_done(self):
+        """Epochs of the next phase that are behind it already."""
+        return int(ops.convert_to_numpy(self.progress)[1]) if self.built else 0
+
+    def _train(self, x, y, phases, epochs, epoch, validation_data, options):
+        x = self._inspect(x, "x", y)
+        y = inputs.labels_beside_weights(x, y, options.get("sample_weight"))
+        validation_data = self._inspect_validation(validation_data)
+        if isinstance(x, np.memmap) and y is None:
+            x, options = streamed(x, options)
+        if phases.start < self._fine_tuning:
+            _check_readable_again(x, options)
+        callbacks = _listed(options.pop("callbacks", None))
+        whole = keras.callbacks.History()
+        whole.set_model(self)
+        whole.on_train_begin()
+        try:
+            for layer, data, held_back in self._phases(x, validation_data, phases):
+                # A second `fit` fine-tunes as long as the first; one that goes on does
+                # what is left.
+                done = self._epochs_done() if layer or epoch else 0
+                planned = self.pretraining_epochs[layer - 1] if layer else epochs
+                planned -= done
+                if planned > 0:
+                    self._compile_for(layer)
+                    self.training_layer = layer
+                    if isinstance(data, Batches):
+                        data.epoch = epoch
+                    history = super(Autoencoder, self).fit(
+                        data,
+                        y,
+                        validation_data=held_back,
+                        initial_epoch=epoch,
+                        epochs=epoch + planned,
+                        callbacks=[
+                            _Progress(layer, done),
+                            *self._own_callbacks(layer, held_back, options),
+                            *callbacks,
+                        ],
+                        **options,
+                    )
+                    self.training_layer = None
+                    whole.epoch += history.epoch
+                    for name, values in history.history.items():
+                        whole.history.setdefault(name, []).extend(values)
+                    epoch += len(history.epoch)
+                    if not np.isfinite(history.history["loss"][-1]):
+                        # The phases above would learn from features that are NaN.
+                        break
+                if layer:
+                    self.progress.assign([layer + 1, 0])
+        finally:
+            self.training_layer = None
+            self.train_function = self.test_function = None
+        self.history = whole
+        return whole
+
+    def _phases(self, x, validation_data, phases):
+        """Yields the layer, the data and the validation data of each phase."""
+        features, held_back = x, validation_data
+        for layer in range(1, min(phases.stop, self._fine_tuning)):
+            if phases.start == self._fine_tuning:
+                break
+            if layer >= phases.start:
+                yield layer, features, held_back
+            if layer + 1 < min(phases.stop, self._fine_tuning):
+                features = self._features(features, layer)
+                if isinstance(held_back, tuple):
+                    held_back = (self._features(held_back[0], layer), *held_back[1:])
+                elif held_back is not None:
+                    held_back = self._features(held_back, layer)
+        if phases.stop > self._fine_tuning:
+            yield None, x, validation_data
+
+    def _features(self, data, layer):
+        """What a trained layer makes of the data of its phase."""
+        encoding, units, _ = self._layer(layer)
+
+        def function(x):
+            x = ops.reshape(self.to_floats(x), (ops.shape(x)[0], -1))
+            return units(encoding(x), training=False)
+
+        name = f"features_{layer}"
+        if hasattr(data, "shape"):
+            return self._apply(name, function, data, 1024)
+        if isinstance(data, Batches) and not data.binarize:
+            features = self._apply(name, function, data.images, 1024)
+            options = {"shuffle": data.shuffle, "seed": data.seed}
+            return Batches(features, data.batch_size, **options)
+        (batch, _), _ = inputs.first_batch(data)
+        features = self._apply(name, function, data, 1024)
+        return Batches(features, batch.shape[0], seed=int(np.random.randint(2**31)))
+
+    def _own_callbacks(self, layer, held_back, options):
+        if layer is None or self.pretraining_patience is None:
+            return []
+        validated = held_back is not None or options.get("validation_split")
+        return [
+            keras.callbacks.EarlyStopping(
+                "val_loss" if validated else "loss",
+                mode="min",
+                patience=self.pretraining_patience,
+                restore_best_weights=True,
+            )
+        ]
+
+    def classifier(self, num_classes: int, **kwargs) -> Classifier:
+        """Returns a Keras model that shares the encoder and tells classes apart.
+
+        Its `fit(x, y)` fine-tunes the encoder together with a new softmax layer.
+
+        Args:
+            num_classes: Classes, >= 2; labels are integers from 0.
+            **kwargs: `name` and `dtype`.
+        """
+        self._require_built("classifier")
+        return Classifier(self.encoder, num_classes, **kwargs)
+
+    def get_config(self):
+        config = super().get_config()
+        for name in _NOT_ARGUMENTS:
+            del config[name]
+        return config
+
+
+class _Progress(keras.callbacks.Callback):
+    """Notes after each epoch how far the phases are, before anything is saved."""
+
+    def __init__(self, layer, done):
+        super().__init__()
+        self._layer = layer
+        self._done = done
+
+    def on_epoch_end(self, epoch, logs=None):
+        model = self.model
+        self._done += 1
+        phase = self._layer or len(model.layer_dims) + 1
+        model.progress.assign([phase, self._done])
+        if self._layer and model.pretraining == "rbm":
+            encoding, decoding = (
+                part[self._layer - 1] for part in (model.encoding, model.decoding)
+            )
+            decoding.kernel.assign(ops.transpose(encoding.kernel))
+
+
+def _check_layer_dims(layer_dims):
+    if (
+        not isinstance(layer_dims, tuple | list)
+        or not layer_dims
+        or any(
+            not isinstance(units, int) or isinstance(units, bool) or units < 1
+            for units in layer_dims
+        )
+    ):
+        raise ValueError(
+            "`layer_dims` must be a list of one or more integers >= 1, such as "
+            f"(200, 200). Received: layer_dims={layer_dims!r}"
+        )
+    return tuple(layer_dims)
+
+
+def _check_epochs(epochs, layers):
+    given = tuple(epochs) if isinstance(epochs, tuple | list) else (epochs,) * layers
+    if len(given) != layers or any(
+        not isinstance(count, int) or isinstance(count, bool) or count < 0
+        for count in given
+    ):
+        raise ValueError(
+            "`pretraining_epochs` must be an integer >= 0, or one for each of the "
+            f"{layers} layers. Received: pretraining_epochs={epochs!r}"
+        )
+    return given
+
+
+def _check_readable_again(data, options):
+    if hasattr(data, "shape"):
+        return
+    if isinstance(data, Iterator) or options.get("steps_per_epoch"):
+        raise ValueError(
+            "Each layer is trained on what the layers below make of all data, so `x` "
+            "must be an array or a finite data set that can be read again. Received: a "
+            f"{type(data).__name__}"
+            + ("" if isinstance(data, Iterator) else " with `steps_per_epoch`")
+        )
+    is_indexed = isinstance(data, keras.utils.PyDataset)
+    batch = data[0] if is_indexed else next(iter(data))
+    if keras.utils.unpack_x_y_sample_weight(batch)[2] is not None:
+        raise ValueError(
+            "Weights can't follow the features through the layers of a data set. Pass "
+            "`x` and `sample_weight` as arrays."
+        )
+
+
+def _listed(callbacks):
+    if callbacks is None:
+        return []
+    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
