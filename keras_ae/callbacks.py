@@ -176,7 +176,7 @@ class Checkpoint(keras.callbacks.Callback):
         # What counts is the best model that is on disk: when one could not be
         # written, the next that beats the file takes its place.
         if self.best.exists():
-            rows = read_note(self.best)
+            rows = _of_phase(read_note(self.best), self.model)
             self.best_value = rows[-1].get(self.monitor) if rows else None
 
     def on_epoch_end(self, epoch, logs=None):
@@ -242,7 +242,7 @@ class ResumedEarlyStopping(keras.callbacks.EarlyStopping):
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        for row in self._history:
+        for row in _of_phase(self._history, self.model):
             self.on_epoch_end(row["epoch"], row)
 
 
@@ -375,6 +375,12 @@ class Interrupt(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._stop()
+
+
+def _of_phase(rows, model):
+    """Rows whose losses can be compared with those of the phase that is trained."""
+    phase = getattr(model, "next_phase", None)
+    return [row for row in rows if phase is None or row.get("phase") == phase]
 
 
 def save(model: keras.Model, path: pathlib.Path, history: list[dict]) -> None:

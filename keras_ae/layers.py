@@ -420,9 +420,10 @@ SPARSITIES = {"kl": KLSparsity, "l1": L1Sparsity, "k_sparse": KSparse}
 
 
 def get_sparsity(sparsity: Any) -> Sparsity:
-    """Returns a sparsity layer from `"kl"`, `"l1"`, `"k_sparse"` or an instance."""
+    """Returns a new sparsity layer, as `"kl"`, `"l1"`, `"k_sparse"` or a layer says."""
     if isinstance(sparsity, Sparsity):
-        return sparsity
+        # Not that layer itself: a running average belongs to one model.
+        return type(sparsity).from_config(sparsity.get_config())
     if not isinstance(sparsity, str) or sparsity not in SPARSITIES:
         raise ValueError(
             f"`sparsity` must be {', '.join(map(repr, SPARSITIES))} or a layer from "

@@ -223,7 +223,8 @@ class Run:
             model: The model, from `run.model`.
             train: Pictures to learn from.
             validation: Pictures to measure each epoch on.
-            epochs: Most epochs to train; `--epochs` takes its place.
+            epochs: Most epochs to train; `--epochs` takes its place. 0 leaves a
+                stacked model at its pretraining.
             batch_size: Pictures a step; `--batch-size` takes its place.
             patience: Epochs without a better `monitor` before training ends.
             monitor: The logged value that decides which weights are best.
@@ -244,7 +245,7 @@ class Run:
                     f"`{name}` must hold at least one picture. Received none; a larger "
                     "`--limit` keeps more."
                 )
-        epochs = self.epochs or epochs
+        epochs = epochs and (self.epochs or epochs)
         batch_size = min(self.batch_size or batch_size, len(train))
         self._evaluation_batch = max(batch_size, min(256, len(validation)))
         extra_callbacks = list(extra_callbacks)
@@ -276,10 +277,13 @@ class Run:
         model.stop_training = False
         stopping.on_train_begin()
         done = len(self.history)
+        left = model.epochs_left(epochs, done)
+        # A phase of pretraining that has stopped is followed by another.
+        stopped = model.stop_training and not model.epochs_left(0, done)
         if self.resume and done:
-            self._say_resumed(done, epochs, model.stop_training)
-        if done < epochs and not model.stop_training:
-            print(f"Training {self.name}, epochs: at most {epochs}.", flush=True)
+            self._say_resumed(done, left, stopped)
+        if left and not stopped:
+            print(f"Training {self.name}, epochs: at most {done + left}.", flush=True)
             interrupt = callbacks.Interrupt()
             with interrupt.listening():
                 model.fit(
@@ -291,7 +295,7 @@ class Run:
                         binarize=binarize,
                         epoch=done,
                     ),
-                    validation_data=self._held_back(validation, binarize),
+                    validation_data=self._held_back(model, validation, binarize),
                     shuffle=False,
                     epochs=epochs,
                     initial_epoch=done,
@@ -362,14 +366,14 @@ class Run:
                 "back then may be trained on; start a new run."
             )
 
-    def _say_resumed(self, done, epochs, stopped):
+    def _say_resumed(self, done, left, stopped):
         if stopped:
             print(
                 f"Training had ended by early stopping after epoch {done}; a larger "
                 "patience (`--set patience=...`) trains on.",
                 flush=True,
             )
-        elif done >= epochs:
+        elif not left:
             print(
                 f"All {done} epochs are trained; a larger `--epochs` trains on.",
                 flush=True,
@@ -377,11 +381,11 @@ class Run:
         else:
             print(f"Going on after epoch {done}.", flush=True)
 
-    def _held_back(self, pictures, binarize=False):
-        """Batches in order; binarised pictures are the same ones at each epoch."""
+    def _held_back(self, model, pictures, binarize=False):
+        """Batches in order; what is drawn or spoilt is so in the same way each time."""
         if binarize:
             pictures = binarized(pictures, seed=self.seed)
-        return datasets.Batches(pictures, self._evaluation_batch, shuffle=False)
+        return held_back(model, pictures, self._evaluation_batch, self.seed)
 
     # Results
 
@@ -391,7 +395,8 @@ class Run:
         """Scores the model on held-back pictures: its terms, and the PSNR.
 
         The PSNR is that of grey or colour pictures, and not given of binarised ones.
-        For a model with a posterior also the number of active units.
+        For a model with a posterior also the number of active units. A denoising model
+        is scored on pictures that are spoilt as in training.
 
         Args:
             model: The trained model.
@@ -403,11 +408,11 @@ class Run:
         """
         if binarize:
             test = binarized(test, seed=self.seed)
-        batches = self._held_back(test)
+        batches = self._held_back(model, test)
         found = model.evaluate(batches, return_dict=True, verbose=0)
         scores = {name: float(value) for name, value in found.items()}
         if not binarize:
-            scores["psnr"] = reconstruction_psnr(model, test)
+            scores["psnr"] = reconstruction_psnr(model, test, self.seed)
         if hasattr(model, "log_likelihood") and len(test) > 1:
             scores["active_units"] = metrics.active_units(model.encode(test))
         self.scores(**scores)
@@ -455,6 +460,14 @@ class Run:
             plots.reconstructions(chosen, model.reconstruct(chosen)),
             "Held-back pictures, and below each row their reconstructions.",
         )
+        if hasattr(model, "denoise"):
+            noisy = spoilt(model, chosen[:8], self.seed)
+            self.picture(
+                "denoised",
+                plots.reconstructions(noisy, model.denoise(noisy)),
+                "Held-back pictures spoilt as in training, and below each row what the "
+                "model makes of them.",
+            )
         if hasattr(model, "sample"):
             self.picture(
                 "samples",
@@ -484,7 +497,10 @@ class Run:
         self.picture(
             "latent_map",
             plots.latent_map(
-                codes, None if labels is None else labels[: len(codes)], label_name
+                codes,
+                None if labels is None else labels[: len(codes)],
+                label_name,
+                images=test[: len(codes)],
             ),
             "Codes of held-back pictures"
             + ("." if labels is None else f", coloured by {label_name or 'label'}."),
@@ -535,12 +551,30 @@ class Run:
         return rows[-1] if rows else self.history[-1]
 
 
-def reconstruction_psnr(model: keras.Model, pictures: np.ndarray) -> float:
+def spoilt(model: keras.Model, pictures: np.ndarray, seed: int) -> np.ndarray:
+    """What a model is to restore pictures from: spoilt ones, if it denoises."""
+    return model.corrupt(pictures, seed) if hasattr(model, "corrupt") else pictures
+
+
+def held_back(
+    model: keras.Model, pictures: np.ndarray, batch_size: int, seed: int = 0
+) -> datasets.Batches:
+    """Batches in order to score a model on: for one that denoises, with noise."""
+    if not hasattr(model, "corrupt"):
+        return datasets.Batches(pictures, batch_size, shuffle=False)
+    noisy = spoilt(model, pictures, seed)
+    return datasets.Batches(noisy, batch_size, shuffle=False, targets=pictures)
+
+
+def reconstruction_psnr(
+    model: keras.Model, pictures: np.ndarray, seed: int = 0
+) -> float:
     """Peak signal-to-noise ratio of a model's reconstructions, dB.
 
     Args:
         model: The model.
         pictures: Array `(pictures, ...)`, of any length.
+        seed: Seed of the noise, for a denoising model.
 
     Returns:
         The mean over pictures.
@@ -548,7 +582,8 @@ def reconstruction_psnr(model: keras.Model, pictures: np.ndarray) -> float:
     total = 0.0
     for start in range(0, len(pictures), _CHUNK):
         chunk = pictures[start : start + _CHUNK]
-        total += len(chunk) * metrics.psnr(chunk, model.reconstruct(chunk))
+        restored = model.reconstruct(spoilt(model, chunk, seed + start))
+        total += len(chunk) * metrics.psnr(chunk, restored)
     return total / len(pictures)
 
 

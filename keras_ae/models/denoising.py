@@ -1,5 +1,6 @@
 """Denoising autoencoders: restore what was spoilt."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -55,7 +56,7 @@ class DenoisingAE(AE):
         latent_dim: int = 128,
         *,
         corruption: Any = "gaussian",
-        noise_level: Any = None,
+        noise_level: float | Sequence[float] | None = None,
         **kwargs,
     ):
         super().__init__(latent_dim, **kwargs)

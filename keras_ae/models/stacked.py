@@ -1,5 +1,6 @@
 """Stacked autoencoders: depth by greedy layer-wise pretraining."""
 
+import json
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_ae import inputs
-from keras_ae.base import Autoencoder, Player, portable, streamed
+from keras_ae.base import Autoencoder, portable, streamed
 from keras_ae.datasets import Batches
 from keras_ae.layers import Seeded, check_corruption, get_corruption, get_sparsity
 from keras_ae.likelihoods import Bernoulli, Gaussian, get_likelihood
@@ -18,7 +19,6 @@ from keras_ae.models.classifier import Classifier
 from keras_ae.models.sparse import activity
 
 PRETRAINING = ("sparse", "denoising", "plain", "rbm")
-_NOT_ARGUMENTS = ("latent_dim", "architecture", "widths", "encoder", "decoder")
 
 
 class StackedSAE(Autoencoder):
@@ -79,6 +79,7 @@ class StackedSAE(Autoencoder):
     """
 
     monitor_names = ("phase", "mean_activation", "dead_units", "mse")
+    settled_arguments = ("latent_dim", "architecture", "widths", "encoder", "decoder")
 
     def __init__(
         self,
@@ -89,18 +90,18 @@ class StackedSAE(Autoencoder):
         pretraining_patience: int | None = None,
         sparsity: Any = "kl",
         corruption: Any = "masking",
-        noise_level: Any = None,
+        noise_level: float | Sequence[float] | None = None,
         gibbs_steps: int = 1,
         activation: str | None = None,
         likelihood: Any = None,
         **kwargs,
     ):
         layer_dims = _check_layer_dims(layer_dims)
-        for name in _NOT_ARGUMENTS:
+        for name in self.settled_arguments:
             if name in kwargs:
                 raise ValueError(
-                    f"`{name}` is no argument of StackedSAE, whose networks are given "
-                    f"by `layer_dims`. Received: {name}={kwargs[name]!r}"
+                    f"`{name}` must be left out: `layer_dims` settles the networks of "
+                    f"StackedSAE. Received: {name}={kwargs[name]!r}"
                 )
         if pretraining not in PRETRAINING:
             raise ValueError(
@@ -128,7 +129,10 @@ class StackedSAE(Autoencoder):
         )
         self.layer_dims = layer_dims
         self.pretraining = pretraining
-        self.pretraining_epochs = _check_epochs(pretraining_epochs, len(layer_dims))
+        if isinstance(pretraining_epochs, list):
+            pretraining_epochs = tuple(pretraining_epochs)
+        self.pretraining_epochs = pretraining_epochs
+        self._epochs_by_layer = _check_epochs(pretraining_epochs, len(layer_dims))
         if pretraining_patience is not None:
             inputs.check_count("pretraining_patience", pretraining_patience, minimum=0)
         self.pretraining_patience = pretraining_patience
@@ -342,11 +346,27 @@ class StackedSAE(Autoencoder):
     # The layer whose variables the optimizer was built with; None for all.
     _optimized_layer: int | None = None
 
-    def players(self):
+    # What learns is what is trainable, for Keras' trainers and optimizers too.
+
+    @property
+    def trainable_variables(self):
         if self.training_layer is None:
-            return super().players()
-        variables = self._layer_variables(self.training_layer)
-        return [Player(self.terms, variables, self.optimizer)]
+            return super().trainable_variables
+        return self._layer_variables(self.training_layer)
+
+    @property
+    def non_trainable_variables(self):
+        learning = {id(variable) for variable in self.trainable_variables}
+        return [v for v in self.variables if id(v) not in learning]
+
+    @property
+    def trainable_weights(self):
+        return self.trainable_variables
+
+    @property
+    def non_trainable_weights(self):
+        learning = {id(variable) for variable in self.trainable_variables}
+        return [v for v in self.weights if id(v) not in learning]
 
     def compile(
         self, optimizer: Any = None, pretraining_optimizer: Any = None, **kwargs
@@ -361,28 +381,27 @@ class StackedSAE(Autoencoder):
         """
         self._optimized_layer = None
         super().compile(optimizer, **kwargs)
+        self._fine_tuning_optimizer = None
+        self._pretraining_optimizer = None
         if pretraining_optimizer is not None:
-            pretraining_optimizer = keras.saving.serialize_keras_object(
-                keras.optimizers.get(pretraining_optimizer)
-            )
-        self._optimizers = {"fine_tuning": None, "pretraining": pretraining_optimizer}
+            optimizer = keras.optimizers.get(pretraining_optimizer)
+            self._pretraining_optimizer = _as_text(optimizer)
 
     def _compile_for(self, layer):
         """Gives a phase an optimizer of its own, unless it goes on with one."""
         if self._optimized_layer != layer:
             if self._optimized_layer is None:
-                config = keras.saving.serialize_keras_object(self.optimizer)
-                self._optimizers["fine_tuning"] = config
-            config = self._optimizers["fine_tuning"]
-            if layer is not None and self._optimizers["pretraining"] is not None:
-                config = self._optimizers["pretraining"]
+                self._fine_tuning_optimizer = _as_text(self.optimizer)
+            text = self._fine_tuning_optimizer
+            if layer is not None and self._pretraining_optimizer is not None:
+                text = self._pretraining_optimizer
             self._optimized_layer = layer
-            self._compile_with(config)
+            self._compile_with(text)
         # What was traced before belongs to another phase.
         self.train_function = self.test_function = None
 
-    def _compile_with(self, config):
-        optimizer = keras.saving.deserialize_keras_object(config)
+    def _compile_with(self, text):
+        optimizer = keras.saving.deserialize_keras_object(json.loads(text))
         super().compile(optimizer, **self._compile_choices)
 
     def _build_optimizer(self):
@@ -393,21 +412,23 @@ class StackedSAE(Autoencoder):
     def get_compile_config(self):
         return {
             **super().get_compile_config(),
-            "optimizers": {k: portable(v) for k, v in self._optimizers.items()},
+            "pretraining_optimizer": self._pretraining_optimizer,
+            "fine_tuning_optimizer": self._fine_tuning_optimizer,
             "optimized_layer": self._optimized_layer,
         }
 
     def compile_from_config(self, config):
         config = dict(config)
-        optimizers = config.pop("optimizers")
+        pretraining_optimizer = config.pop("pretraining_optimizer")
+        fine_tuning_optimizer = config.pop("fine_tuning_optimizer")
         layer = config.pop("optimized_layer")
-        optimizer = keras.saving.deserialize_keras_object(config.pop("optimizer"))
-        self.compile(optimizer, **config)
-        self._optimizers = optimizers
+        super().compile_from_config(config)
+        self._pretraining_optimizer = pretraining_optimizer
+        self._fine_tuning_optimizer = fine_tuning_optimizer
         if layer is not None:
+            # Built for all layers a moment ago, it is needed for one.
             self._optimized_layer = layer
-            config = keras.saving.serialize_keras_object(self.optimizer)
-            self._compile_with(config)
+            self._compile_with(_as_text(self.optimizer))
 
     def fit(
         self,
@@ -497,7 +518,7 @@ class StackedSAE(Autoencoder):
             epochs: Epochs of fine-tuning that are wanted.
             done: Epochs trained before, of all phases.
         """
-        planned = (*self.pretraining_epochs, epochs)[self.next_phase - 1 :]
+        planned = (*self._epochs_by_layer, epochs)[self.next_phase - 1 :]
         return max(0, sum(planned) - self._epochs_done())
 
     def _epochs_done(self):
@@ -521,7 +542,7 @@ class StackedSAE(Autoencoder):
                 # A second `fit` fine-tunes as long as the first; one that goes on does
                 # what is left.
                 done = self._epochs_done() if layer or epoch else 0
-                planned = self.pretraining_epochs[layer - 1] if layer else epochs
+                planned = self._epochs_by_layer[layer - 1] if layer else epochs
                 planned -= done
                 if planned > 0:
                     self._compile_for(layer)
@@ -618,12 +639,6 @@ class StackedSAE(Autoencoder):
         self._require_built("classifier")
         return Classifier(self.encoder, num_classes, **kwargs)
 
-    def get_config(self):
-        config = super().get_config()
-        for name in _NOT_ARGUMENTS:
-            del config[name]
-        return config
-
 
 class _Progress(keras.callbacks.Callback):
     """Notes after each epoch how far the phases are, before anything is saved."""
@@ -645,6 +660,11 @@ class _Progress(keras.callbacks.Callback):
             decoding.kernel.assign(ops.transpose(encoding.kernel))
 
 
+def _as_text(optimizer):
+    """An optimizer's settings as JSON; a dict would be tracked as part of the model."""
+    return json.dumps(portable(keras.saving.serialize_keras_object(optimizer)))
+
+
 def _check_layer_dims(layer_dims):
     if (
         not isinstance(layer_dims, tuple | list)
@@ -662,7 +682,7 @@ def _check_layer_dims(layer_dims):
 
 
 def _check_epochs(epochs, layers):
-    given = tuple(epochs) if isinstance(epochs, tuple | list) else (epochs,) * layers
+    given = epochs if isinstance(epochs, tuple) else (epochs,) * layers
     if len(given) != layers or any(
         not isinstance(count, int) or isinstance(count, bool) or count < 0
         for count in given

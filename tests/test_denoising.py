@@ -1,0 +1,181 @@
+"""Corruption, and models that learn to undo it."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from numerics import to_numpy
+
+import keras_ae
+from keras_ae import layers
+
+SHAPE = (12, 10, 1)
+
+
+def spoil(layer, x):
+    return to_numpy(layer(ops.convert_to_tensor(x), training=True))
+
+
+def make(**kwargs):
+    keras.utils.set_random_seed(1)
+    settings = {"architecture": "dense", "widths": (48,), "image_shape": SHAPE}
+    return keras_ae.DenoisingAE(24, **{**settings, **kwargs})
+
+
+def test_gaussian_noise_has_its_deviation():
+    x = np.full((4, 5000), 0.5, "float32")
+    noise = spoil(layers.GaussianCorruption(0.2, seed=1), x) - 0.5
+    assert abs(noise.std() - 0.2) < 0.005
+    assert abs(noise.mean()) < 0.005
+
+
+def test_masking_sets_its_share_to_zero_and_leaves_the_rest():
+    x = np.random.default_rng(0).uniform(0.1, 1, (4, 5000)).astype("float32")
+    masked = spoil(layers.MaskingCorruption(0.25, seed=1), x)
+    gone = masked == 0
+    assert abs(gone.mean() - 0.25) < 0.01
+    np.testing.assert_array_equal(masked[~gone], x[~gone])
+
+
+def test_salt_and_pepper_come_evenly():
+    x = np.full((4, 5000), 0.5, "float32")
+    spoilt = spoil(layers.SaltAndPepperCorruption(0.3, seed=1), x)
+    assert abs((spoilt == 0).mean() - 0.15) < 0.01
+    assert abs((spoilt == 1).mean() - 0.15) < 0.01
+    assert set(np.unique(spoilt)) == {0.0, 0.5, 1.0}
+
+
+def test_a_pair_of_levels_is_drawn_for_each_example():
+    x = np.full((40, 2000), 0.5, "float32")
+    shares = (spoil(layers.MaskingCorruption((0.1, 0.6), seed=1), x) == 0).mean(axis=1)
+    assert 0.05 < shares.min() < 0.2 and 0.5 < shares.max() < 0.65
+    assert np.std(shares) > 0.1
+
+
+@pytest.mark.parametrize("layer", layers.CORRUPTIONS.values())
+def test_nothing_is_spoilt_outside_training(layer):
+    x = np.random.default_rng(0).random((3, 7)).astype("float32")
+    np.testing.assert_array_equal(to_numpy(layer()(x)), x)
+    assert (spoil(layer(0.0), x) == x).all()
+
+
+def test_corrupt_repeats_by_seed_and_leaves_training_alone(images):
+    model = make()
+    state = to_numpy(model.corruption.seed_generator.state)
+    noisy = model.corrupt(images, seed=3)
+    np.testing.assert_array_equal(model.corrupt(images, seed=3), noisy)
+    assert (model.corrupt(images, seed=4) != noisy).any()
+    np.testing.assert_array_equal(
+        to_numpy(model.corruption.seed_generator.state), state
+    )
+    assert abs(np.std(noisy - images / 255) - 0.3) < 0.02
+    assert (model.corrupt(images) != model.corrupt(images)).any()
+
+
+def test_it_learns_to_denoise(images):
+    model = make(likelihood=keras_ae.likelihoods.Gaussian(1.0, activation="sigmoid"))
+    model.compile(keras.optimizers.Adam(1e-2))
+    noisy = model.corrupt(images, seed=0)
+    model.fit(images, epochs=80, verbose=0)
+    clean = images / 255
+    before = keras_ae.metrics.psnr(clean, np.clip(noisy, 0, 1).astype("float64"))
+    assert keras_ae.metrics.psnr(clean, model.denoise(noisy)) > before + 3
+
+
+def test_pairs_are_not_spoilt_again(images):
+    """With everything masked, nothing could be learnt about the noisy pictures."""
+    clean = np.float32(images / 255)
+    noisy = np.float32(1 - clean)
+    model = make(corruption="masking", noise_level=1.0)
+    model.compile(keras.optimizers.Adam(1e-2))
+    model.fit(noisy, clean, epochs=80, verbose=0)
+    error = keras_ae.metrics.mse(clean, model.denoise(noisy))
+    assert error < 0.5 * np.mean(clean.var(axis=0))
+
+
+def test_loss_of_pairs_is_that_of_restoring_the_clean(images):
+    clean = np.float32(images / 255)
+    model = make()
+    noisy = model.corrupt(images, seed=0)
+    scores = model.evaluate(noisy, clean, verbose=0, return_dict=True)
+    expected = np.mean(np.square(model.denoise(noisy) - clean))
+    np.testing.assert_allclose(scores["mse"], expected, rtol=1e-4)
+    batches = keras_ae.datasets.Batches(noisy, 8, shuffle=False, targets=clean)
+    streamed = model.evaluate(batches, verbose=0, return_dict=True)
+    np.testing.assert_allclose(streamed["mse"], expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        model.predict(batches, verbose=0), model.denoise(noisy), rtol=1e-4, atol=1e-5
+    )
+    validated = model.fit(images, validation_data=(noisy, clean), verbose=0)
+    assert "val_mse" in validated.history
+
+
+def test_labels_are_ignored(images):
+    labels = np.arange(32) % 3
+    losses = [
+        make().fit(images, y, verbose=0).history["loss"]
+        for y in (None, labels, np.eye(3)[labels])
+    ]
+    assert losses[0] == losses[1] == losses[2]
+
+
+class AlwaysDarker(keras.layers.Layer):
+    """A layer of one's own that takes no `training`."""
+
+    def call(self, x):
+        return 0.5 * x
+
+
+@pytest.mark.parametrize("layer", [keras.layers.GaussianNoise(0.1), AlwaysDarker()])
+def test_own_layers(images, layer):
+    model = make(corruption=layer)
+    clean = np.float32(images / 255)
+    assert (model.corrupt(images) != clean).any()
+    outputs = model(clean, training=False)
+    np.testing.assert_allclose(
+        to_numpy(outputs["z"]), model.encode(images), rtol=1e-4, atol=1e-5
+    )
+    model.fit(images, verbose=0)
+
+
+def test_noise_may_leave_the_range_of_the_likelihood_but_clean_may_not(images):
+    model = make(likelihood="bernoulli")
+    clean = np.float32(images / 255)
+    noisy = model.corrupt(images, seed=0)
+    assert noisy.min() < 0
+    model.denoise(noisy)
+    model.fit(noisy, clean, verbose=0)
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        model.fit(noisy, verbose=0)
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        model.fit(clean, noisy, verbose=0)
+    with pytest.raises(ValueError, match="must be finite"):
+        model.denoise(np.full_like(clean, np.nan))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"noise_level": -0.1}, "noise level of GaussianCorruption.*>= 0.*-0.1"),
+        (
+            {"corruption": "masking", "noise_level": 1.5},
+            "MaskingCorruption must be a number from 0 to 1.*1.5",
+        ),
+        ({"noise_level": (0.5, 0.1)}, r"or two of them as \(low, high\)"),
+        ({"noise_level": "much"}, "noise level"),
+        ({"corruption": "blur"}, "`corruption` must be 'gaussian'.*'blur'"),
+        (
+            {"corruption": AlwaysDarker(), "noise_level": 0.1},
+            "belongs to a corruption given by name",
+        ),
+        ({"corruption": keras.layers.Flatten()}, "keeps the shape"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make(**arguments)
+
+
+def test_pairs_of_two_shapes_are_refused(images):
+    with pytest.raises(ValueError, match="same shape.*Received"):
+        make().fit(images, images[:, :6], verbose=0)

@@ -1,0 +1,403 @@
+"""Greedy layer-wise pretraining, its phases, and the classifier on top."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from numerics import to_numpy
+
+import keras_ae
+from keras_ae.datasets import Batches
+
+SHAPE = (12, 10, 1)
+DIMS = (9, 5)
+
+
+def make(**kwargs):
+    keras.utils.set_random_seed(1)
+    settings = {"image_shape": SHAPE, "pretraining_epochs": 2}
+    model = keras_ae.StackedSAE(DIMS, **{**settings, **kwargs})
+    model.compile(keras.optimizers.Adam(1e-2))
+    return model
+
+
+def fit(model, images, method="fit", **kwargs):
+    kwargs = {"batch_size": 8, "shuffle": False, "verbose": 0, **kwargs}
+    return getattr(model, method)(images, **kwargs)
+
+
+def layer_weights(model, number):
+    parts = (model.encoding[number - 1], model.decoding[number - 1])
+    return [np.array(w) for part in parts for w in part.get_weights()]
+
+
+class Watch(keras.callbacks.Callback):
+    """Keeps the layers' weights after each epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        weights = [layer_weights(self.model, number) for number in (1, 2)]
+        self.seen.append((logs["phase"], weights))
+
+
+@pytest.mark.parametrize("pretraining", ["sparse", "denoising", "plain", "rbm"])
+def test_only_the_layer_of_the_phase_moves(images, pretraining):
+    model = make(pretraining=pretraining, pretraining_epochs=(2, 3))
+    watch = Watch()
+    before = [layer_weights(model, number) for number in (1, 2)]
+    history = fit(model, images, epochs=2, callbacks=[watch])
+    phases = [phase for phase, _ in watch.seen]
+    assert phases == history.history["phase"] == [1, 1, 2, 2, 2, 3, 3]
+    assert history.epoch == list(range(7))
+    for phase, weights in watch.seen:
+        for layer in (1, 2):
+            moved = [
+                not np.array_equal(a, b)
+                for a, b in zip(before[layer - 1], weights[layer - 1], strict=True)
+            ]
+            assert all(moved) if phase in (layer, 3) else not any(moved)
+        before = weights
+
+
+def test_each_layer_is_a_single_layer_autoencoder(images):
+    """Layer by layer what separate models give, trained on each other's features."""
+    stacked = make()
+    singles = []
+    for number, units in enumerate(DIMS, 1):
+        single = keras_ae.SparseAE(
+            units,
+            architecture="linear",
+            likelihood=keras_ae.likelihoods.Gaussian(
+                1.0, activation="linear" if number == 1 else "sigmoid"
+            ),
+            image_shape=SHAPE if number == 1 else (DIMS[0],),
+        )
+        single.compile(keras.optimizers.Adam(1e-2))
+        single.set_weights(layer_weights(stacked, number))
+        singles.append(single)
+
+    history = fit(stacked, images, "pretrain", validation_data=images[:8]).history
+    features, held_back = images, images[:8]
+    for number, single in enumerate(singles):
+        alone = fit(single, features, epochs=2, validation_data=held_back).history
+        for name in ("loss", "reconstruction", "sparsity", "mse", "val_loss"):
+            phase = history[name][2 * number : 2 * number + 2]
+            np.testing.assert_allclose(phase, alone[name], rtol=1e-4, err_msg=name)
+        features, held_back = single.encode(features), single.encode(held_back)
+    np.testing.assert_allclose(stacked.encode(images), features, rtol=1e-3, atol=1e-4)
+
+
+def test_features_are_computed_once_a_phase(images):
+    model = make(pretraining_epochs=4)
+    shapes = []
+    features = model._features
+
+    def counted(data, layer):
+        found = features(data, layer)
+        shapes.append((layer, found.shape))
+        return found
+
+    model._features = counted
+    fit(model, images, validation_data=(images[:8],))
+    assert shapes == [(1, (32, DIMS[0])), (1, (8, DIMS[0]))]
+
+
+def test_a_step_of_contrastive_divergence(images):
+    """One step of CD-1 by NumPy, from the same uniform numbers."""
+    model = make(pretraining="rbm", pretraining_epochs=(1, 0))
+    model.compile(pretraining_optimizer=keras.optimizers.SGD(0.1), run_eagerly=True)
+    kernel, hidden_bias = model.encoding[0].get_weights()
+    rng = np.random.default_rng(0)
+    hidden_bias = rng.normal(0, 0.5, hidden_bias.shape)
+    visible_bias = rng.normal(0, 0.5, 120)
+    model.encoding[0].set_weights([kernel, hidden_bias])
+    model.decoding[0].set_weights([kernel.T, visible_bias])
+    seeds = keras.random.SeedGenerator(0)
+    seeds.state.assign(model.gibbs_noise.seed_generator.state)
+    noise = to_numpy(keras.random.uniform((32, DIMS[0]), dtype="float32", seed=seeds))
+
+    fit(model, images, "pretrain", batch_size=32)
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    v = images.reshape(32, -1) / 255.0
+    h = sigmoid(hidden_bias + v @ kernel)
+    model_v = sigmoid(visible_bias + (noise < h) @ kernel.T)
+    model_h = sigmoid(hidden_bias + model_v @ kernel)
+    kernel = kernel + 0.1 * (v.T @ h - model_v.T @ model_h) / 32
+    hidden_bias = hidden_bias + 0.1 * (h - model_h).mean(axis=0)
+    visible_bias = visible_bias + 0.1 * (v - model_v).mean(axis=0)
+    found = layer_weights(model, 1)
+    expected = [kernel, hidden_bias, kernel.T, visible_bias]
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_boltzmann_machines_learn_to_restore(images):
+    model = make(pretraining="rbm", pretraining_epochs=(80, 0))
+    model.compile(keras.optimizers.Adam(1e-2))
+    mse = fit(model, images, "pretrain").history["mse"]
+    assert mse[-1] < 0.6 * mse[0]
+
+
+def test_pretrain_and_fit_alone(images):
+    model = make()
+    assert fit(model, images, "pretrain").history["phase"] == [1, 1, 2, 2]
+    assert model.next_phase == 3
+    with pytest.raises(ValueError, match="All 2 layers are pretrained"):
+        fit(model, images, "pretrain")
+    for epochs in (2, 1):
+        assert fit(model, images, epochs=epochs).history["phase"] == [3] * epochs
+    unpretrained = make(pretraining_epochs=0)
+    assert fit(unpretrained, images, epochs=2).history["phase"] == [3, 3]
+
+
+def test_early_stopping_ends_a_phase_not_the_training(images):
+    model = make(pretraining_epochs=30)
+    stopping = keras.callbacks.EarlyStopping(
+        "loss", mode="min", patience=0, min_delta=1e9
+    )
+    phases = fit(model, images, epochs=30, callbacks=[stopping]).history["phase"]
+    assert sorted(set(phases)) == [1, 2, 3] and len(phases) < 10
+
+    model = make(pretraining_epochs=50, pretraining_patience=2)
+    model.compile(keras.optimizers.Adam(0.5))
+    history = fit(model, images, "pretrain", validation_data=images[:8]).history
+    assert len(history["loss"]) < 100
+    last = [
+        value
+        for value, phase in zip(history["val_loss"], history["phase"], strict=True)
+        if phase == 2
+    ]
+    assert len(last) - 1 - int(np.argmin(last)) == 2
+
+
+class Crash(keras.callbacks.Callback):
+    """Saves the model after an epoch, and stops there."""
+
+    def __init__(self, epoch, path):
+        super().__init__()
+        self.epoch, self.path = epoch, path
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self.epoch:
+            self.model.save(self.path)
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5])
+@pytest.mark.parametrize("pretraining", ["sparse", "rbm"])
+def test_a_run_cut_short_goes_on_as_if_it_had_not_been(
+    images, tmp_path, epochs, pretraining
+):
+    def new():
+        sparsity = keras_ae.layers.KLSparsity(momentum=0.5)
+        return make(pretraining=pretraining, sparsity=sparsity)
+
+    whole = new()
+    rest = fit(whole, images, epochs=2).history["loss"][epochs:]
+    path = tmp_path / "model.keras"
+    interrupted = new()
+    with pytest.raises(KeyboardInterrupt):
+        fit(interrupted, images, epochs=2, callbacks=[Crash(epochs, path)])
+    assert interrupted.reconstruct(images).shape == images.shape
+    again = keras.saving.load_model(path)
+    assert again.epochs_left(2, epochs) == 6 - epochs
+    history = fit(again, images, epochs=2, initial_epoch=epochs)
+    assert history.epoch == list(range(epochs, 6))
+    np.testing.assert_allclose(history.history["loss"], rest, rtol=1e-5)
+    for mine, theirs in zip(whole.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_phases_have_optimizers_of_their_own(images):
+    model = make()
+    model.compile(
+        keras.optimizers.Adam(3e-3), pretraining_optimizer=keras.optimizers.SGD(1e-4)
+    )
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            optimizer = self.model.optimizer
+            seen.append((type(optimizer).__name__, float(optimizer.learning_rate)))
+
+    fit(model, images, epochs=1, callbacks=[Look()])
+    names, rates = zip(*seen, strict=True)
+    assert names == ("SGD",) * 4 + ("Adam",)
+    np.testing.assert_allclose(rates, [1e-4] * 4 + [3e-3], rtol=1e-5)
+    assert len(model.optimizer.variables) > 2 * len(model.trainable_variables)
+
+
+def test_data_sets_train_as_arrays_do(images):
+    losses = [
+        fit(make(), data, epochs=2, validation_data=held_back).history["val_loss"]
+        for data, held_back in (
+            (images, images[:8]),
+            (Batches(images, 8, shuffle=False), Batches(images[:8], 8, shuffle=False)),
+        )
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    shuffled = [
+        make().fit(Batches(images, 8, seed=3), verbose=0).history["loss"]
+        for _ in range(2)
+    ]
+    assert shuffled[0] == shuffled[1]
+    split = fit(make(), images, validation_split=0.25).history
+    assert len(split["val_loss"]) == 5
+    weighted = fit(make(), images, sample_weight=np.full(32, 2.0)).history
+    plain = fit(make(), images).history
+    assert weighted["loss"][0] > 1.5 * plain["loss"][0]
+
+
+def test_data_that_can_be_read_once_are_refused(images):
+    def batches():
+        yield from np.split(images, 4)
+
+    with pytest.raises(ValueError, match="can be read again. Received: a generator"):
+        make().fit(batches(), verbose=0)
+    with pytest.raises(ValueError, match="with `steps_per_epoch`"):
+        make().fit(Batches(images, 8), steps_per_epoch=2, verbose=0)
+
+    class Weighted(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return images[:8], np.zeros(8), np.ones(8)
+
+    with pytest.raises(ValueError, match="`sample_weight` as arrays"):
+        make().fit(Weighted(), verbose=0)
+    model = make(pretraining_epochs=0)
+    fit(model, images)
+    assert len(model.fit(batches(), verbose=0).history["loss"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layer_dims": ()}, r"`layer_dims` must be a list of one or more.*\(\)"),
+        ({"layer_dims": 200}, "`layer_dims` must be a list"),
+        ({"layer_dims": (5, 0)}, "`layer_dims` must be a list"),
+        ({"pretraining": "dbn"}, "`pretraining` must be 'sparse'.*'dbn'"),
+        ({"pretraining_epochs": -1}, "`pretraining_epochs` must be an integer >= 0"),
+        ({"pretraining_epochs": (1,)}, "one for each of the 2 layers"),
+        ({"pretraining_patience": -1}, "`pretraining_patience` must be"),
+        ({"noise_level": 2.0}, "noise level"),
+        ({"gibbs_steps": 0}, "`gibbs_steps` must be"),
+        ({"activation": "relu"}, "units of `pretraining='sparse'` are sigmoid"),
+        (
+            {"pretraining": "rbm", "likelihood": "gaussian"},
+            "`likelihood` must be 'bernoulli'",
+        ),
+        ({"latent_dim": 5}, "`latent_dim` must be left out"),
+        ({"widths": (5,)}, "`widths` must be left out"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        keras_ae.StackedSAE(**{"layer_dims": DIMS, **arguments})
+    with pytest.raises(ValueError, match="`epochs` must be left out"):
+        make().pretrain(np.zeros((4, *SHAPE)), epochs=3)
+
+
+def test_a_layer_wider_than_its_input_is_said():
+    with pytest.warns(UserWarning, match=r"Layer 2 has more units \(8\) than inputs"):
+        keras_ae.StackedSAE((6, 8), image_shape=(7,))
+
+
+def test_boltzmann_machines_refuse_what_is_not_binary(images):
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        make(pretraining="rbm").fit(np.float32(images / 255) * 3, verbose=0)
+
+
+# The classifier
+
+
+def labels_of(images):
+    """Whether the bright disc lies in the upper or the lower half."""
+    weights = images.reshape(len(images), 12, -1).sum(axis=2, dtype="float64")
+    return (weights @ np.arange(12) / weights.sum(axis=1) > 5).astype(int)
+
+
+def test_classifier_shares_the_encoder_and_learns(images, tmp_path):
+    labels = labels_of(images)
+    assert 5 < labels.sum() < 27
+    model = make()
+    fit(model, images, "pretrain")
+    classifier = model.classifier(num_classes=2)
+    before = model.encode(images)
+    classifier.compile(
+        keras.optimizers.Adam(3e-2),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    history = classifier.fit(
+        images, labels, validation_data=(images, labels), epochs=60, verbose=0
+    ).history
+    assert history["val_accuracy"][-1] > 0.95
+    assert (model.encode(images) != before).any()
+    probabilities = classifier.predict(images, verbose=0)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(
+        classifier.predict(np.float32(images / 255), verbose=0),
+        probabilities,
+        rtol=1e-4,
+        atol=1e-6,
+    )
+    classifier.save(tmp_path / "classifier.keras")
+    again = keras.saving.load_model(tmp_path / "classifier.keras")
+    np.testing.assert_array_equal(again.predict(images, verbose=0), probabilities)
+    streamed = Batches(images, 8, targets=labels)
+    assert again.evaluate(streamed, verbose=0, return_dict=True)["accuracy"] > 0.95
+    again.fit(streamed, validation_data=streamed, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (None, "needs labels: one integer from 0 to 2.*y=None"),
+        (np.arange(31) % 3, "31 labels for 32 examples"),
+        (np.ones(32, int), "two classes at least.*all 1"),
+        (np.arange(32), "from 0 to 31"),
+        (np.arange(32) % 3 - 1, "from -1 to 1"),
+        (np.arange(32) / 32, "Labels must be one integer"),
+        (np.eye(3)[np.arange(32) % 3], "numpy.argmax"),
+    ],
+)
+def test_labels_that_do_not_fit(images, labels, message):
+    classifier = make().classifier(num_classes=3)
+    with pytest.raises(ValueError, match=message):
+        classifier.fit(images, labels, verbose=0)
+
+
+def test_classifiers_refuse_other_examples(images):
+    classifier = make().classifier(num_classes=2)
+    with pytest.raises(ValueError, match=r"examples of shape \(12, 10, 1\)"):
+        classifier.fit(images[:, :6], labels_of(images), verbose=0)
+    with pytest.raises(ValueError, match="31 labels for 32"):
+        classifier.fit(
+            images,
+            labels_of(images),
+            validation_data=(images, np.zeros(31)),
+            verbose=0,
+        )
+    with pytest.raises(ValueError, match="needs labels"):
+        classifier.fit(Batches(images, 8), verbose=0)
+    with pytest.raises(ValueError, match="`num_classes` must be an integer >= 2"):
+        make().classifier(num_classes=1)
+    with pytest.raises(ValueError, match="before `classifier`"):
+        keras_ae.StackedSAE(DIMS).classifier(2)
+
+
+def test_random_numbers_of_backends_are_seen(images):
+    """Uniform numbers drawn in training come from the layer's own seeds."""
+    model = make(pretraining="rbm")
+    before = ops.convert_to_numpy(model.gibbs_noise.seed_generator.state).copy()
+    fit(model, images, "pretrain")
+    after = ops.convert_to_numpy(model.gibbs_noise.seed_generator.state)
+    assert (before != after).any()
