@@ -30,6 +30,45 @@ ROWS = (
         "{summed_squared_error:.2f}; PCA {pca_summed_squared_error:.2f}",
     ),
     (
+        "mnist-pca",
+        "summed squared error of a test digit, 30 components",
+        "13.87 (Hinton and Salakhutdinov 2006)",
+        "{summed_squared_error:.2f}",
+    ),
+    (
+        "mnist-dae",
+        "PSNR in dB of 2,000 test digits with Gaussian noise of 0.25 / 0.5 / 0.75",
+        "",
+        "{psnr_autoencoder_25:.1f} / {psnr_autoencoder_50:.1f} / "
+        "{psnr_autoencoder_75:.1f}; non-local means {psnr_non_local_means_25:.1f} / "
+        "{psnr_non_local_means_50:.1f} / {psnr_non_local_means_75:.1f}; median filter "
+        "{psnr_median_filter_25:.1f} / {psnr_median_filter_50:.1f} / "
+        "{psnr_median_filter_75:.1f}",
+    ),
+    (
+        "mnist-stacked-sae",
+        "digits told right before and after {fine_tuning_epochs} epochs of fine-tuning",
+        "87.7 %; 97.6 % (UFLDL exercise)",
+        "{accuracy_before_fine_tuning:.1%}; {accuracy:.1%}",
+    ),
+    (
+        "mnist-sdae",
+        "test error after {fine_tuning_epochs} epochs of fine-tuning",
+        "1.28 % (Vincent et al. 2010)",
+        "{test_error:.2%}",
+    ),
+    (
+        "mnist-few-labels",
+        "test error with 100 / 1,000 / 10,000 / 60,000 labels, means of three seeds",
+        "",
+        "{pretrained_error_100_labels:.1%} / {pretrained_error_1000_labels:.1%} / "
+        "{pretrained_error_10000_labels:.2%} / {pretrained_error_60000_labels:.2%}; "
+        "random start {random_start_error_100_labels:.1%} / "
+        "{random_start_error_1000_labels:.1%} / "
+        "{random_start_error_10000_labels:.2%} / "
+        "{random_start_error_60000_labels:.2%}",
+    ),
+    (
         "mnist-vae",
         "test NLL in nats, {importance_samples:,} samples; active units",
         "86.76; 19, after 3,280 epochs (Burda et al. 2016)",
@@ -40,6 +79,13 @@ ROWS = (
         "mean squared error per value on held-back faces, 64 px, code of 128",
         "",
         "{mse:.5f}; PCA {pca_mse:.5f}",
+    ),
+    (
+        "celeba-dae",
+        "PSNR in dB of 200 held-back faces with Gaussian noise of 0.5",
+        "",
+        "{psnr_autoencoder:.1f}; non-local means {psnr_non_local_means:.1f}; noisy "
+        "{psnr_noisy:.1f}",
     ),
     (
         "celeba-vae",

@@ -5,6 +5,7 @@ and the backend can still be chosen after it.
 """
 
 import importlib
+import sys
 
 __version__ = "0.1.0"
 
@@ -12,6 +13,7 @@ _MODULES = (
     "autodiff",
     "base",
     "callbacks",
+    "compression",
     "datasets",
     "distributions",
     "divergences",
@@ -23,18 +25,32 @@ _MODULES = (
     "plots",
     "runs",
 )
-_MODELS = ("AE", "VAE")
+_MODELS = (
+    "AE",
+    "ContractiveAE",
+    "DenoisingAE",
+    "PCA",
+    "RAE",
+    "SparseAE",
+    "StackedSAE",
+    "VAE",
+)
 
-__all__ = [*_MODELS, *_MODULES]
+__all__ = [*_MODELS, "Classifier", *_MODULES]
 
 
 def __getattr__(name):
     if name in _MODULES:
         return importlib.import_module(f"keras_ae.{name}")
-    if name in _MODELS:
+    if name in __all__:
         return getattr(importlib.import_module("keras_ae.models"), name)
     raise AttributeError(f"module 'keras_ae' has no attribute '{name}'")
 
 
 def __dir__():
     return sorted([*globals(), *__all__])
+
+
+if "keras" in sys.modules:
+    # So that `keras.saving.load_model` knows the models before one has been named.
+    importlib.import_module("keras_ae.models")

@@ -376,6 +376,10 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         x = self._inspect(x, "validation_data", y)
         return x, inputs.labels_beside_weights(x, y, weight), weight
 
+    def epochs_left(self, epochs: int, done: int) -> int:
+        """Returns how many epochs a `fit` of `epochs` would train after `done`."""
+        return max(0, epochs - done)
+
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Returns the loss, its terms and monitors; see `keras.Model.evaluate`."""
         if "_use_cached_eval_dataset" not in kwargs:

@@ -21,6 +21,13 @@ import keras_ae
 from keras_ae import scripts
 
 _BACKENDS = ("tensorflow", "jax", "torch")
+# What pip calls the packages whose modules are called otherwise.
+_PACKAGES = {
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "umap": "umap-learn",
+}
 
 
 class _Commands(click.Group):
@@ -54,10 +61,7 @@ class _Commands(click.Group):
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
             return 0
         except ModuleNotFoundError as error:
-            return _fail(
-                f"The package {error.name} is not installed; `pip install {error.name}`"
-                " brings it, or `--backend` chooses a backend that is installed."
-            )
+            return _fail(_missing(error))
         except MemoryError:
             return _fail(
                 "There is not enough memory; try a smaller `--batch-size` or `--limit`."
@@ -70,6 +74,19 @@ class _Commands(click.Group):
                 f"{type(error).__name__}: {_sentence(error)} (The variable "
                 "KERAS_AE_DEBUG=1 shows where.)"
             )
+
+
+def _missing(error):
+    module = (error.name or "").partition(".")[0]
+    if not module:
+        return _sentence(error)
+    package = _PACKAGES.get(module, module)
+    sentence = (
+        f"The package {package} is not installed; `pip install {package}` brings it"
+    )
+    if module in _BACKENDS:
+        sentence += ", or `--backend` chooses a backend that is installed"
+    return f"{sentence}."
 
 
 def _warn(message, category, filename, lineno, file=None, line=None):
@@ -363,6 +380,47 @@ def reconstruct(model, pictures, output, limit, backend):
 
 @main.command()
 @click.argument("model")
+@click.argument("pictures", nargs=-1, required=True)
+@click.option("--output", required=True, metavar="FILE.kae")
+@click.option(
+    "--step",
+    type=float,
+    default=0.3,
+    show_default=True,
+    help="Distance of the levels of a code, in standard deviations of the codes.",
+)
+@_options("limit", "backend")
+def compress(model, pictures, output, step, limit, backend):
+    """Compress PICTURES, files or folders, into one small file.
+
+    It holds their codes, rounded and entropy-coded, and their names. JPEG is measured
+    beside it, at the same size.
+    """
+    _settle_backend(backend)
+    from keras_ae import commands
+
+    commands.compress(model, pictures, output, step=step, limit=limit)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("file", metavar="FILE.kae")
+@click.option("--output", required=True, metavar="DIR", help="Folder for the pictures.")
+@_options("backend")
+def decompress(model, file, output, backend):
+    """Restore the pictures in FILE.kae.
+
+    MODEL is the one that compressed them. Each picture goes into a PNG file of its
+    name.
+    """
+    _settle_backend(backend)
+    from keras_ae import commands
+
+    commands.decompress(model, file, output)
+
+
+@main.command()
+@click.argument("model")
 @click.option("-n", "number", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--output", required=True, metavar="FILE.png")
 @_options("seed", "backend")
@@ -390,6 +448,71 @@ def interpolate(model, a, b, output, steps, backend):
     from keras_ae import commands
 
     commands.interpolate(model, a, b, output, steps=steps)
+
+
+@main.command("map")
+@click.argument("model")
+@click.argument("data")
+@click.option("--output", required=True, metavar="FILE.png")
+@click.option(
+    "--method",
+    type=click.Choice(("auto", "pca", "tsne", "umap")),
+    default="auto",
+    show_default=True,
+    help="How codes come to two dimensions; auto: PCA, if they have more.",
+)
+@click.option(
+    "--labels",
+    metavar="NAME",
+    help="Label that gives the colour (default: the first that differs).",
+)
+@click.option(
+    "--thumbnails/--no-thumbnails",
+    default=True,
+    show_default=True,
+    help="Draw some of the pictures where their codes lie.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=2000,
+    show_default=True,
+    help="Draw at most this many codes.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of t-SNE and UMAP.",
+)
+@_options("data-dir", "backend")
+def latent_map(model, data, output, backend, **options):
+    """Draw a map of the codes of DATA.
+
+    DATA is a folder or zip of pictures, or the name of a data set, whose test split is
+    meant.
+    """
+    _settle_backend(backend)
+    from keras_ae import commands
+
+    commands.latent_map(model, data, output, **options)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("pictures", nargs=-1, required=True)
+@click.option("--output", required=True, metavar="DIR", help="Folder for the pictures.")
+@_options("limit", "backend")
+def denoise(model, pictures, output, limit, backend):
+    """Take the noise from PICTURES, files or folders.
+
+    Each goes into a PNG file of its name. MODEL must be one that denoises.
+    """
+    _settle_backend(backend)
+    from keras_ae import commands
+
+    commands.denoise(model, pictures, output, limit=limit)
 
 
 @main.command()

@@ -12,14 +12,29 @@ import math
 import pathlib
 import shlex
 import sys
+import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_ae import callbacks, datasets, models, plots, scripts
-from keras_ae.runs import Run, environment, load_model, reconstruction_psnr
+from keras_ae import (
+    callbacks,
+    compression,
+    datasets,
+    metrics,
+    models,
+    plots,
+    scripts,
+)
+from keras_ae.runs import (
+    Run,
+    environment,
+    held_back,
+    load_model,
+    reconstruction_psnr,
+)
 
 # What may change when a run goes on: how long it trains, and where its data lie.
 _MAY_CHANGE = ("epochs", "data_dir", "patience")
@@ -162,13 +177,18 @@ def _arguments(constructor):
         if not issubclass(cls, keras.Model) or cls.__module__.startswith("keras.src"):
             continue
         for parameter in inspect.signature(cls.__init__).parameters.values():
-            default = parameter.default
-            if parameter.name == "widths":
-                found["widths"] = ()
-            elif parameter.name == "likelihood" or isinstance(
-                default, (bool, int, float, str)
+            name, default = parameter.name, parameter.default
+            if name in constructor.settled_arguments:
+                continue
+            plain = {int, float, str} & {*typing.get_args(parameter.annotation)}
+            if name == "widths":
+                found[name] = ()
+            elif (
+                name == "likelihood"
+                or isinstance(default, (bool, int, float, str, tuple))
+                or (default is None and plain)
             ):
-                found[parameter.name] = default
+                found[name] = default
     return found
 
 
@@ -287,15 +307,40 @@ def reconstruct(
         FileNotFoundError: If a path does not exist.
     """
     model = load_model(path)
+    _restore(model, model.reconstruct, "reconstructed", pictures, output, limit)
+
+
+def denoise(
+    path: str, pictures: Sequence[str], output: str, limit: int | None = None
+) -> None:
+    """Takes the noise from pictures, each into a PNG file of the same name.
+
+    Args:
+        path: A `.keras` file or a run directory, of a model that denoises.
+        pictures: Paths of noisy pictures, and of folders of them.
+        output: Folder for the clean pictures; created if absent.
+        limit: At most this many pictures.
+
+    Raises:
+        ValueError: If the model does not denoise, and as for `reconstruct`.
+        FileNotFoundError: If a path does not exist.
+    """
+    model = load_model(path)
+    if not hasattr(model, "denoise"):
+        raise ValueError(
+            f"This {type(model).__name__} can't denoise: it has learned from clean "
+            "pictures only. A DenoisingAE can; `keras-ae reconstruct` works on every "
+            "model."
+        )
+    _restore(model, model.denoise, "denoised", pictures, output, limit)
+
+
+def _restore(model, verb, done, pictures, output, limit):
+    """Writes what `verb`, a method of the model, makes of each picture."""
     files = _files(pictures)[:limit]
     folder = pathlib.Path(output)
     targets = [folder / f"{file.stem}.png" for file in files]
-    for target, count in collections.Counter(targets).items():
-        if count > 1:
-            raise ValueError(
-                f"{count} pictures would be written to {target}; rename them or "
-                "reconstruct them into folders of their own."
-            )
+    _check_distinct(targets)
     # A folder of results may be filled again, a folder of originals is left alone.
     if folder.resolve() in {file.parent.resolve() for file in files}:
         for target in filter(pathlib.Path.exists, targets):
@@ -305,12 +350,152 @@ def reconstruct(
     count = 0
     for found, images in _read(model, files):
         folder.mkdir(parents=True, exist_ok=True)
-        restored = _shown(model, model.reconstruct(images))
+        restored = _shown(model, verb(images))
         for file, picture in zip(found, restored, strict=True):
             with callbacks.replacing(folder / f"{file.stem}.png") as temporary:
                 plots.picture(picture).save(temporary)
         count += len(found)
-    print(f"{count} picture{'' if count == 1 else 's'} reconstructed in {folder}")
+    print(f"{count} picture{'' if count == 1 else 's'} {done} in {folder}")
+
+
+def _check_distinct(targets):
+    for target, count in collections.Counter(targets).items():
+        if count > 1:
+            raise ValueError(
+                f"{count} pictures would be written to {target}; rename them or "
+                "choose an `--output` of its own for each."
+            )
+
+
+def compress(
+    path: str,
+    pictures: Sequence[str],
+    output: str,
+    step: float = compression.STEP,
+    limit: int | None = None,
+) -> None:
+    """Compresses pictures into one small file, and says how JPEG would do.
+
+    Args:
+        path: A `.keras` file or a run directory.
+        pictures: Paths of pictures, and of folders of them.
+        output: Path of the result, `.kae`.
+        step: As for `compression.compress`.
+        limit: At most this many pictures.
+
+    Raises:
+        ValueError: If two pictures have one name, or `output` ends otherwise.
+        FileExistsError: If `output` exists: it may be all that is left of others.
+        FileNotFoundError: If a path does not exist.
+    """
+    target = pathlib.Path(output)
+    if target.suffix.lower() != ".kae":
+        raise ValueError(f"`--output` must end in .kae. Received: {output}")
+    _check_absent(target)
+    model = load_model(path)
+    files = _files(pictures)[:limit]
+    _check_distinct([f"{file.stem}.png" for file in files])
+    found, images = [], []
+    for names, chunk in _read(model, files):
+        found += [name.stem for name in names]
+        images.append(chunk)
+    images = np.concatenate(images)
+    data = compression.compress(model, images, step, names=found)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with callbacks.replacing(target) as temporary:
+        temporary.write_bytes(data)
+    codes = compression.read_codes(model, data)
+    psnr = 0.0
+    for start in range(0, len(codes), _CHUNK):
+        chunk = images[start : start + _CHUNK]
+        restored = model.decode(codes[start : start + _CHUNK])
+        psnr += metrics.psnr(chunk, restored) * len(chunk) / len(codes)
+    _report(target, len(data), psnr, _shown(model, images))
+
+
+def _report(target, size, psnr, images):
+    """Prints a table of our file and of JPEG."""
+    count, height, width, _ = images.shape
+    print(
+        f"{count:,} picture{'' if count == 1 else 's'} of {width} x {height} pixels "
+        f"written to {target}\n"
+    )
+    rows = [(target.name, size, psnr)]
+    try:
+        jpeg = compression.jpeg(images, size)
+    except ValueError as error:
+        remark = f"No JPEG beside it. {error}"
+    else:
+        rows.append(("JPEG", jpeg.size, jpeg.psnr))
+        which = "its lowest, and larger even so"
+        if jpeg.size <= size:
+            which = "the best that is no larger"
+        remark = (
+            f"JPEG has all pictures on one sheet, at quality {jpeg.quality}: {which}."
+        )
+    names = max(len(name) for name, _, _ in rows)
+    print(f"{'':{names}}  {'bytes':>11}  bits per pixel  PSNR in dB")
+    for name, bytes_, decibels in rows:
+        bits = 8 * bytes_ / (count * height * width)
+        print(f"{name:{names}}  {bytes_:11,}  {bits:14.4f}  {decibels:10.2f}")
+    print(f"\n{remark}")
+
+
+def decompress(path: str, file: str, output: str) -> None:
+    """Restores compressed pictures, each into a PNG file of its name.
+
+    Args:
+        path: A `.keras` file or a run directory: the model that compressed them.
+        file: Path of the compressed pictures.
+        output: Folder for the pictures; created if absent.
+
+    Raises:
+        ValueError: If the file can't be restored with this model, or holds names that
+            are not those of files.
+        FileExistsError: If one of the pictures exists: it may be the original.
+        FileNotFoundError: If a path does not exist.
+    """
+    data = pathlib.Path(file).read_bytes()
+    model = load_model(path)
+    _shape(model)
+    try:
+        codes = compression.read_codes(model, data)
+        names = compression.read_names(data)
+    except ValueError as error:
+        raise ValueError(f"{file} can't be restored. {error}") from error
+    if names is None:
+        digits = len(str(len(codes)))
+        names = [f"{number:0{digits}}" for number in range(1, len(codes) + 1)]
+    for name in names:
+        # Whoever made the file chose the names: none may lead out of the folder.
+        if pathlib.Path(name).name != name or "\0" in name:
+            raise ValueError(
+                f"{file} can't be restored. It holds a name that is not that of a "
+                f"file: {name!r}"
+            )
+    folder = pathlib.Path(output)
+    targets = [folder / f"{name}.png" for name in names]
+    _check_distinct(targets)
+    for target in targets:
+        _check_absent(target)
+    folder.mkdir(parents=True, exist_ok=True)
+    for start in range(0, len(codes), _CHUNK):
+        restored = _shown(model, model.decode(codes[start : start + _CHUNK]))
+        for target, picture in zip(
+            targets[start : start + _CHUNK], restored, strict=True
+        ):
+            with callbacks.replacing(target) as temporary:
+                plots.picture(picture).save(temporary)
+    count = len(codes)
+    print(f"{count:,} picture{'' if count == 1 else 's'} restored in {folder}")
+
+
+def _check_absent(target):
+    if target.exists() or target.is_symlink():
+        raise FileExistsError(
+            f"{target} exists already and is not overwritten; choose another "
+            "`--output`."
+        )
 
 
 def sample(path: str, number: int, output: str, seed: int | None = None) -> None:
@@ -359,6 +544,90 @@ def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:
             ends.append(images[:1])
     row = model.interpolate(*ends, steps=steps)[0]
     _save(plots.sheet(_shown(model, row), columns=steps), output)
+
+
+def latent_map(
+    path: str,
+    data: str,
+    output: str,
+    *,
+    method: str = "auto",
+    labels: str | None = None,
+    thumbnails: bool = True,
+    data_dir: str | None = None,
+    limit: int = 2000,
+    seed: int = 0,
+) -> None:
+    """Draws the codes of a folder of pictures, or of a data set, in two dimensions.
+
+    Args:
+        path: A `.keras` file or a run directory.
+        data: Path of a folder or zip of pictures, or name of a data set, whose test
+            split is meant.
+        output: Path of the map, `.png`.
+        method: As for `plots.latent_map`.
+        labels: Which label of the pictures gives the colour; by default the first
+            that tells them apart.
+        thumbnails: Whether to draw some of the pictures where their codes lie.
+        data_dir: Folder of data sets.
+        limit: At most this many pictures; of a folder spread over all of it.
+        seed: Seed of t-SNE and UMAP.
+
+    Raises:
+        ValueError: If there is no such label, or `output` ends otherwise or is one of
+            the pictures.
+        ImportError: If the package that the method needs is not installed.
+    """
+    _check_png(output)
+    target = pathlib.Path(output).resolve()
+    if target.exists() and pathlib.Path(data).resolve() in target.parents:
+        raise ValueError(f"{output} would be overwritten; choose another `--output`.")
+    model = load_model(path)
+    known = datasets.known_name(data)
+    # Pictures of a folder come in the order of its sub-folders, so that the first of
+    # them would show a few of the classes only.
+    in_order = known is None and not datasets.celeba.is_celeba(data)
+    images, found = _load(
+        model, data, "test" if known else "all", data_dir, None if in_order else limit
+    )
+    if len(images) > limit:
+        chosen = np.linspace(0, len(images) - 1, limit).astype(int)
+        images = images[chosen]
+        found = {name: values[chosen] for name, values in found.items()}
+    values, label_name = _classes(found)
+    if labels is not None:
+        values, label_name = _label(found, labels, data), labels
+    codes = model.encode(images)
+    figure = plots.latent_map(
+        codes,
+        values,
+        label_name,
+        images=_shown(model, images) if thumbnails else None,
+        method=method,
+        seed=seed,
+    )
+    names = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+    names["auto"] = "PCA" if codes.shape[1] > 2 else "the codes themselves"
+    print(
+        f"{len(codes):,} pictures of {data}{' (test split)' if known else ''} by "
+        f"{names[method]}"
+        + (f", coloured by {label_name}" if label_name else "")
+        + (
+            f"; at most {limit:,} (`--limit`) are drawn."
+            if len(codes) == limit
+            else "."
+        )
+    )
+    _save(figure, output)
+
+
+def _label(found, name, data):
+    """One of the labels of a data set, by name."""
+    names = [label for label in found if label != "path"]
+    if name not in names:
+        there = f"one of {', '.join(names)}" if names else "left out: there are none"
+        raise ValueError(f"`--labels` of {data} must be {there}. Received: {name}")
+    return found[name]
 
 
 def embed(
@@ -426,7 +695,7 @@ def evaluate(
     model = load_model(path)
     split = "test" if datasets.known_name(data) else "all"
     images, _ = _load(model, data, split, data_dir, limit)
-    batches = datasets.Batches(images, min(256, len(images)), shuffle=False)
+    batches = held_back(model, images, min(256, len(images)))
     scores = model.evaluate(batches, return_dict=True, verbose=0)
     return {
         "pictures": len(images),
@@ -515,8 +784,10 @@ def _check_png(output):
 
 
 def _save(image, output):
+    """Writes a PIL image or a matplotlib figure."""
     target = pathlib.Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
+    save = getattr(image, "savefig", None) or image.save
     with callbacks.replacing(target) as temporary:
-        image.save(temporary)
+        save(temporary)
     print(f"Written to {target}")

@@ -6,6 +6,9 @@ import numpy as np
 
 # Enough rows to keep a matrix product busy, few enough to stay within memory.
 _CHUNK = 1024
+# Weights of the window in which structural similarity is measured.
+_WINDOW = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+_WINDOW /= _WINDOW.sum()
 
 
 def mse(x: np.ndarray, y: np.ndarray) -> float:
@@ -61,6 +64,64 @@ def psnr(x: np.ndarray, y: np.ndarray) -> float:
         return float(np.mean(-10.0 * np.log10(each)))
 
 
+def ssim(x: np.ndarray, y: np.ndarray) -> float:
+    """Structural similarity, averaged over the pictures.
+
+    Local means, variances and covariances are weighed by a Gaussian window of 11
+    pixels, of standard deviation 1.5, wherever it lies wholly within the picture.
+
+    Args:
+        x: Array of pictures, `(pictures, height, width, channels)` or `(pictures,
+            height, width)`, of at least 11 by 11 pixels; integers (read as 0-255) or
+            floats in [0, 1].
+        y: Array of the same shape.
+
+    Returns:
+        The mean over places, channels and pictures, at most 1; 1 where pictures agree
+        exactly.
+
+    Raises:
+        ValueError: If the shapes differ, there are no pictures or they are too small.
+
+    Reference:
+        Wang, Bovik, Sheikh and Simoncelli 2004, "Image Quality Assessment: From Error
+        Visibility to Structural Similarity".
+    """
+    x, y = _pair(x, y)
+    if x.ndim not in (3, 4) or min(x.shape[1:3]) < len(_WINDOW):
+        raise ValueError(
+            f"Expected pictures of at least {len(_WINDOW)} by {len(_WINDOW)} pixels, "
+            "(pictures, height, width) or (pictures, height, width, channels). "
+            f"Received: arrays of shape {x.shape}"
+        )
+    # Half a dozen arrays of the size of a chunk are at work at a time.
+    rows = max(1, 2**20 // x[0].size)
+    total = 0.0
+    for a, b in _chunks(x, y, rows=rows):
+        a, b = _unit(a).astype("float64"), _unit(b).astype("float64")
+        mean_a, mean_b = _windowed(a), _windowed(b)
+        variances = _windowed(a * a + b * b) - mean_a**2 - mean_b**2
+        covariance = _windowed(a * b) - mean_a * mean_b
+        # The constants are those of the paper, for values of 0 to 1.
+        luminance = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
+        structure = (2 * covariance + 0.03**2) / (variances + 0.03**2)
+        total += len(a) * float(np.mean(luminance * structure))
+    return total / len(x)
+
+
+def _windowed(pictures):
+    """Weighted means of all windows within `(pictures, height, width, ...)`."""
+    for axis in (1, 2):
+        places = pictures.shape[axis] - len(_WINDOW) + 1
+        pictures = np.moveaxis(pictures, axis, 0)
+        pictures = sum(
+            weight * pictures[start : start + places]
+            for start, weight in enumerate(_WINDOW)
+        )
+        pictures = np.moveaxis(pictures, 0, axis)
+    return pictures
+
+
 def active_units(means: np.ndarray, threshold: float = 0.01) -> int:
     """Number of latent dimensions that carry information about the data.
 
@@ -87,83 +148,6 @@ def active_units(means: np.ndarray, threshold: float = 0.01) -> int:
     return int(np.sum(means.var(axis=0, dtype="float64") > threshold))
 
 
-def pca_reconstruction(
-    train: np.ndarray, test: np.ndarray, components: int
-) -> np.ndarray:
-    """Reconstructs pictures by principal components: the linear yardstick.
-
-    The components are found by subspace iteration over the pictures in chunks, so that
-    neither a long memory-mapped `train` nor its covariance needs to fit in memory.
-
-    Args:
-        train: Pictures to fit, `(pictures, ...)`, integers (read as 0-255) or floats
-            in [0, 1].
-        test: Pictures to reconstruct, of the same shape apart from their number.
-        components: Number of principal components, 1 to the number of values per
-            picture.
-
-    Returns:
-        float32 array of the shape of `test`, on the [0, 1] scale.
-
-    Raises:
-        ValueError: If shapes disagree or `components` is out of range.
-
-    Example:
-
-    ```python
-    linear = keras_ae.metrics.pca_reconstruction(train, test, components=128)
-    keras_ae.metrics.mse(test, linear)
-    ```
-    """
-    if train.shape[1:] != test.shape[1:]:
-        raise ValueError(
-            "`train` and `test` must hold pictures of one shape. Received: "
-            f"{train.shape[1:]} and {test.shape[1:]}"
-        )
-    values = int(np.prod(train.shape[1:]))
-    most = min(values, len(train))
-    if not 1 <= components <= most:
-        raise ValueError(
-            f"`components` must be 1 to {most} for {len(train)} pictures of "
-            f"{values} values. Received: components={components}"
-        )
-    mean = sum(_rows(chunk).sum(axis=0, dtype="float64") for (chunk,) in _chunks(train))
-    mean = (mean / len(train)).astype("float32")
-    basis = _principal_axes(train, mean, components)
-    restored = np.empty(test.shape, "float32")
-    for start in range(0, len(test), _CHUNK):
-        rows = _rows(test[start : start + _CHUNK]) - mean
-        rows = rows @ basis @ basis.T + mean
-        restored[start : start + _CHUNK] = rows.reshape(-1, *test.shape[1:])
-    return restored
-
-
-def _principal_axes(train, mean, components):
-    """Leading eigenvectors of the covariance, `(values, components)` float32."""
-    # Twice as many directions as are asked for: the further the last of them is from
-    # the last one wanted, the faster the wanted ones settle.
-    width = min(2 * components + 10, mean.size)
-    random = np.random.default_rng(0)
-    basis = np.linalg.qr(random.normal(size=(mean.size, width)))[0]
-    captured = 0.0
-    for _ in range(100):
-        basis = basis.astype("float32")
-        image = np.zeros(basis.shape)  # scatter matrix @ basis
-        for (chunk,) in _chunks(train):
-            rows = _rows(chunk) - mean
-            image += rows.T @ (rows @ basis)
-        values, turn = np.linalg.eigh(basis.T @ image)
-        before, captured = captured, values[-components:].sum()
-        if captured - before <= 1e-6 * captured:
-            break
-        basis = np.linalg.qr(image)[0]
-    return (basis @ turn[:, -components:]).astype("float32")
-
-
-def _rows(pictures):
-    return _unit(pictures).reshape(len(pictures), -1).astype("float32")
-
-
 def _unit(x):
     x = np.asarray(x)
     if x.dtype.kind in "iu":
@@ -171,9 +155,9 @@ def _unit(x):
     return x.astype("float32") if x.dtype == bool else x
 
 
-def _chunks(*arrays):
-    for start in range(0, len(arrays[0]), _CHUNK):
-        yield tuple(array[start : start + _CHUNK] for array in arrays)
+def _chunks(*arrays, rows=_CHUNK):
+    for start in range(0, len(arrays[0]), rows):
+        yield tuple(array[start : start + rows] for array in arrays)
 
 
 def _pair(x, y):

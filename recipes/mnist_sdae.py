@@ -82,4 +82,4 @@ def main(
     ):
         found = classifier.evaluate(pictures, wanted, verbose=0, return_dict=True)
         run.scores(**{f"{name}_error": 1 - found["accuracy"]})
-    run.scores(published_test_error=0.0128)
+    run.scores(fine_tuning_epochs=epochs, published_test_error=0.0128)

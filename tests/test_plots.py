@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_ae import plots
 
@@ -125,6 +126,122 @@ def test_latent_map_colours_by_class_or_by_scale():
         plots.latent_map(codes[:, 0])
 
 
+def test_latent_map_names_classes_of_any_kind_and_counts_the_rest():
+    codes = RNG.normal(0, 1, (60, 2))
+
+    def legend(labels):
+        figure = plots.latent_map(codes, labels)
+        assert len(figure.axes) == 1  # no scale
+        handles = figure.axes[0].get_legend().legend_handles
+        colours = figure.axes[0].collections[0].get_facecolors()
+        shown = {handle.get_label(): handle.get_color() for handle in handles}
+        assert len(shown) == len({*shown.values()}) == len(np.unique(colours, axis=0))
+        return list(shown)
+
+    assert legend(np.arange(60) % 20) == [str(digit) for digit in range(20)]
+    assert legend(np.arange(60)[:, None] % 2 > 0) == ["False", "True"]
+    assert legend(["", "cats"] * 30) == ["(none)", "cats"]
+    assert legend([0.5, np.nan, 1.0] * 20) == ["0.5", "1.0", "unknown"]
+    assert legend(["a" * 20 + "1" * 20] * 60) == ["aaaaaaaaaaaa…11111111111"]
+    # The commonest twenty have a colour.
+    many = np.array([f"{letter:02}" for letter in [*range(25)] * 2 + [*range(10)]])
+    assert legend(many) == [f"{letter:02}" for letter in range(20)] + ["5 others"]
+
+
+def test_latent_map_shows_many_numbers_on_a_scale():
+    codes = RNG.normal(0, 1, (60, 2))
+    labels = np.linspace(0, 1, 60)
+    labels[7] = np.nan
+    drawn = plots.latent_map(codes, labels).axes[0].collections[0].get_facecolors()
+    grey = drawn[7]
+    assert np.ptp(grey[:3]) < 0.05
+    assert (drawn[[0, 20, 40]] != grey).any(axis=1).all()
+    scale = plots.latent_map(codes, np.arange(60, dtype="uint8"), "age").axes[1]
+    assert all(tick == int(tick) for tick in scale.get_yticks())
+
+
+@pytest.mark.parametrize(
+    "method, package", [("tsne", "sklearn.manifold"), ("umap", "umap")]
+)
+def test_latent_map_keeps_neighbours_together(method, package):
+    pytest.importorskip(package)
+    centres = np.repeat(8 * np.eye(3, 10), 20, axis=0)
+    codes = centres + RNG.normal(0, 0.5, (60, 10))
+    figure = plots.latent_map(codes, method=method)
+    shown = scattered(figure)
+    distances = np.linalg.norm(shown[:, None] - shown, axis=-1)
+    np.fill_diagonal(distances, np.inf)
+    assert (distances.argmin(axis=1) // 20 == np.arange(60) // 20).all()
+    assert "of 10 dimensions" in figure.axes[0].get_xlabel()
+    again = scattered(plots.latent_map(codes, method=method))
+    np.testing.assert_array_equal(shown, again)
+    assert (shown != scattered(plots.latent_map(codes, method=method, seed=1))).any()
+    # Few codes, of one dimension, and all the same.
+    for few in (codes[:4], codes[:9, :1], np.zeros((5, 3))):
+        assert np.isfinite(scattered(plots.latent_map(few, method=method))).all()
+    with pytest.raises(ValueError, match="at least 4 pictures. Received: 3"):
+        plots.latent_map(codes[:3], method=method)
+
+
+@pytest.mark.parametrize(
+    "method, module, package",
+    [("tsne", "sklearn.manifold", "scikit-learn"), ("umap", "umap", "umap-learn")],
+)
+def test_latent_map_names_the_package_that_is_missing(
+    monkeypatch, method, module, package
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=f"pip install {package}"):
+        plots.latent_map(np.eye(5), method=method)
+
+
+def test_latent_map_refuses_what_it_cannot_draw():
+    codes = RNG.normal(0, 1, (5, 3))
+    with pytest.raises(ValueError, match="one of auto, pca, tsne, umap"):
+        plots.latent_map(codes, method="mds")
+    with pytest.raises(ValueError, match="2 pictures for 5 codes"):
+        plots.latent_map(codes, images=np.zeros((2, 4, 4, 1)))
+    with pytest.raises(ValueError, match="must be finite"):
+        plots.latent_map(np.full((5, 3), np.nan))
+
+
+@pytest.mark.parametrize(
+    "shape, size",
+    [((28, 28, 1), (56, 56)), ((64, 48, 3), (48, 64)), ((90, 180, 3), (64, 32))],
+)
+def test_latent_map_draws_thumbnails_that_do_not_overlap(tmp_path, shape, size):
+    codes = RNG.normal(0, 1, (400, 2))
+    labels = np.arange(400) % 2
+    images = np.empty((400, *shape), "uint8")
+    images[:] = 40 + 100 * labels[:, None, None, None]
+    figure = plots.latent_map(codes, labels, images=images)
+    figure.savefig(tmp_path / "map.png")
+    with Image.open(tmp_path / "map.png") as image:
+        page = pixels(image)
+    boxes = [box for box in figure.axes[0].artists if hasattr(box, "offsetbox")]
+    assert 20 < len(boxes) < 200
+    extents = [box.get_window_extent() for box in boxes]
+    for extent in extents:
+        assert sum(extent.overlaps(other) for other in extents) == 1  # with itself
+        assert extent.x0 >= 0 and extent.x1 <= page.shape[1]
+        assert extent.y0 >= 0 and extent.y1 <= page.shape[0]
+    frames = figure.axes[0].collections[0].get_facecolors()[:2, :3]
+    for box, extent in zip(boxes, extents, strict=True):
+        index = int(np.flatnonzero((codes == box.xy).all(axis=1))[0])
+        assert (round(extent.width) - 6, round(extent.height) - 6) == size
+        # The picture itself, and its class around it, at the place of its code.
+        x, y = figure.axes[0].transData.transform(codes[index]).astype(int)
+        y = page.shape[0] - 1 - y
+        assert page[y, x].tolist() == [*images[index, 0, 0].repeat(3)[:3], 255]
+        edge = page[y, int(extent.x0) + 2, :3] / 255
+        np.testing.assert_allclose(edge, frames[index % 2], atol=0.05)
+
+
+def test_latent_map_draws_thumbnails_of_codes_in_one_place():
+    figure = plots.latent_map(np.zeros((9, 2)), images=np.zeros((9, 4, 4)))
+    assert sum(hasattr(box, "offsetbox") for box in figure.axes[0].artists) == 1
+
+
 def test_loss_curves_have_a_panel_for_each_term():
     history = {
         "loss": [3.0, 2.0, 1.5],
@@ -141,8 +258,6 @@ def test_loss_curves_have_a_panel_for_each_term():
 
 
 def test_figures_leave_the_ground_transparent(tmp_path):
-    from PIL import Image
-
     plots.loss_curves({"loss": [1.0]}).savefig(tmp_path / "loss.png")
     with Image.open(tmp_path / "loss.png") as image:
         assert pixels(image)[0, 0, 3] == 0
