@@ -1,6 +1,8 @@
 """What `fit` and the verbs are given: a look at the first batch, and NumPy batches."""
 
 import itertools
+import math
+import numbers
 from collections.abc import Iterator
 
 import keras
@@ -54,6 +56,12 @@ def check_count(name: str, value, minimum: int = 1) -> int:
             f"`{name}` must be an integer >= {minimum}. Received: {name}={value!r}"
         )
     return int(value)
+
+
+def check_weight(name: str, value) -> None:
+    """Raises `ValueError` unless `value` can weigh a term of the loss."""
+    if not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
+        raise ValueError(f"`{name}` must be >= 0. Received: {name}={value!r}")
 
 
 def labels_beside_weights(x, y, weight):

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ae import inputs
+
 
 class Seeded(keras.layers.Layer):
     """Base of layers that draw random numbers, and go on with fresh ones when loaded.
@@ -302,7 +304,7 @@ class KLSparsity(Sparsity):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        _check_weight(weight)
+        inputs.check_weight("weight", weight)
         if not isinstance(target, numbers.Real) or not 0 < target < 1:
             raise ValueError(
                 f"`target` must be within 0 and 1. Received: target={target!r}"
@@ -371,7 +373,7 @@ class L1Sparsity(Sparsity):
 
     def __init__(self, weight: float = 0.1, **kwargs):
         super().__init__(**kwargs)
-        _check_weight(weight)
+        inputs.check_weight("weight", weight)
         self.weight = weight
         self.built = True
 
@@ -430,11 +432,6 @@ def get_sparsity(sparsity: Any) -> Sparsity:
             f"`keras_ae.layers`. Received: sparsity={sparsity!r}"
         )
     return SPARSITIES[sparsity]()
-
-
-def _check_weight(weight):
-    if not isinstance(weight, numbers.Real) or not 0 <= weight < math.inf:
-        raise ValueError(f"`weight` must be >= 0. Received: weight={weight!r}")
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")

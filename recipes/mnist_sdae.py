@@ -1,9 +1,9 @@
 """A stacked denoising autoencoder as a digit classifier, three layers of 1000.
 
 Each layer learns to restore what is below it from a copy of which 25 % is masked; then
-all layers are fine-tuned with labels. The figure to compare is a test error of 1.28 %,
-95 % interval about ± 0.22. As there, 50,000 digits train, 10,000 choose the epoch and
-10,000 test.
+all layers are fine-tuned with labels, and here, other than in the paper, digits masked
+in the same way. The figure to compare is a test error of 1.28 %, 95 % interval about
+± 0.22. As there, 50,000 digits train, 10,000 choose the epoch and 10,000 test.
 
 Reference:
     Vincent et al., Stacked Denoising Autoencoders, 2010.
@@ -20,7 +20,7 @@ def main(
     layers=3,
     noise_level=0.25,
     pretraining_epochs=10,
-    fine_tuning_rate=5e-4,
+    fine_tuning_rate=1e-3,
     patience=80,
 ):
     train, validation, test = run.load("mnist")
@@ -55,7 +55,9 @@ def main(
     run.evaluate(model, test)
     run.pictures(model, test, test_labels, "digit")
 
-    classifier = model.classifier(num_classes=10)
+    classifier = model.classifier(
+        num_classes=10, corruption=keras_ae.layers.MaskingCorruption(noise_level)
+    )
     steps = epochs * -(-len(train) // batch_size)
     rate = keras.optimizers.schedules.CosineDecay(fine_tuning_rate, steps)
     classifier.compile(

@@ -15,6 +15,7 @@ PACKAGE = Path(keras_ae.__file__).parent
 MAY_IMPORT = {
     "distributions": {"autodiff"},
     "divergences": {"distributions"},
+    "layers": {"inputs"},
     "likelihoods": {"distributions"},
     "networks": {"layers"},
     "base": {"autodiff", "datasets", "inputs", "layers", "likelihoods", "networks"},

@@ -329,7 +329,9 @@ def test_classifier_shares_the_encoder_and_learns(images, tmp_path):
     assert 5 < labels.sum() < 27
     model = make()
     fit(model, images, "pretrain")
-    classifier = model.classifier(num_classes=2)
+    classifier = model.classifier(
+        num_classes=2, corruption=keras_ae.layers.MaskingCorruption(0.05)
+    )
     before = model.encode(images)
     classifier.compile(
         keras.optimizers.Adam(3e-2),
@@ -351,6 +353,7 @@ def test_classifier_shares_the_encoder_and_learns(images, tmp_path):
     )
     classifier.save(tmp_path / "classifier.keras")
     again = keras.saving.load_model(tmp_path / "classifier.keras")
+    assert again.corruption.level == 0.05
     np.testing.assert_array_equal(again.predict(images, verbose=0), probabilities)
     streamed = Batches(images, 8, targets=labels)
     assert again.evaluate(streamed, verbose=0, return_dict=True)["accuracy"] > 0.95

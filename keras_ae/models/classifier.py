@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_ae import inputs
+from keras_ae.layers import check_corruption, get_corruption
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
@@ -22,6 +23,8 @@ class Classifier(keras.Model):
     Args:
         encoder: Keras model from x to codes `(batch, latent_dim)`.
         num_classes: Number of classes, >= 2; labels are integers from 0.
+        corruption: What spoils x in training, as for `DenoisingAE`; a deep classifier
+            learns less by heart that way. Defaults to nothing.
         **kwargs: `name` and `dtype`.
 
     Attributes:
@@ -36,10 +39,13 @@ class Classifier(keras.Model):
     ```
     """
 
-    def __init__(self, encoder: keras.Model, num_classes: int, **kwargs):
+    def __init__(
+        self, encoder: keras.Model, num_classes: int, corruption: Any = None, **kwargs
+    ):
         super().__init__(**kwargs)
         self.num_classes = inputs.check_count("num_classes", num_classes, minimum=2)
         self.encoder = encoder
+        self.corruption = None if corruption is None else get_corruption(corruption)
         self.head = keras.layers.Dense(
             num_classes, activation="softmax", dtype="float32", name="head"
         )
@@ -52,10 +58,15 @@ class Classifier(keras.Model):
 
     def build(self, input_shape):
         self.head.build(self.encoder.output_shape)
+        if self.corruption is not None:
+            check_corruption(self.corruption, self.encoder.input_shape[1:])
         self.built = True
 
     def call(self, x, training=False):
-        z = self.encoder(inputs.to_floats(x), training=training)  # (batch, latent_dim)
+        x = inputs.to_floats(x)
+        if training and self.corruption is not None:
+            x = self.corruption(x, training=True)
+        z = self.encoder(x, training=training)  # (batch, latent_dim)
         return self.head(z)  # (batch, num_classes)
 
     def fit(self, x=None, y=None, *args, validation_data: Any = None, **kwargs):
@@ -129,17 +140,19 @@ class Classifier(keras.Model):
         return x
 
     def get_config(self):
-        return {
-            "name": self.name,
-            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
-            "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "num_classes": self.num_classes,
-        }
+        config = {"name": self.name, "num_classes": self.num_classes}
+        for name in ("encoder", "corruption", "dtype_policy"):
+            value = keras.saving.serialize_keras_object(getattr(self, name))
+            config[name.removesuffix("_policy")] = value
+        return config
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        config["encoder"] = keras.saving.deserialize_keras_object(
-            config["encoder"], custom_objects=custom_objects
+        return cls(
+            **{
+                name: keras.saving.deserialize_keras_object(
+                    value, custom_objects=custom_objects
+                )
+                for name, value in config.items()
+            }
         )
-        return cls(**config)

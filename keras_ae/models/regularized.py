@@ -1,7 +1,6 @@
 """Regularised deterministic autoencoders: what is smooth need not be drawn."""
 
 import math
-import numbers
 from collections.abc import Callable
 
 import keras
@@ -84,7 +83,7 @@ class ContractiveAE(AE):
         **kwargs,
     ):
         super().__init__(latent_dim, **kwargs)
-        _check_weight("weight", weight)
+        inputs.check_weight("weight", weight)
         try:
             keras.activations.get(code_activation)
         except ValueError as error:
@@ -187,9 +186,9 @@ class RAE(AE):
                 f"`regularizer` must be one of {', '.join(map(repr, REGULARIZERS))}. "
                 f"Received: regularizer={regularizer!r}"
             )
-        _check_weight("code_weight", code_weight)
+        inputs.check_weight("code_weight", code_weight)
         if decoder_weight is not None:
-            _check_weight("decoder_weight", decoder_weight)
+            inputs.check_weight("decoder_weight", decoder_weight)
             if regularizer == "spectral_norm":
                 raise ValueError(
                     "`decoder_weight` must be None: `regularizer='spectral_norm'` has "
@@ -277,8 +276,3 @@ def _pure(model, function):
             return function(x)
 
     return pure
-
-
-def _check_weight(name, value):
-    if not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
-        raise ValueError(f"`{name}` must be >= 0. Received: {name}={value!r}")

@@ -634,7 +634,8 @@ class StackedSAE(Autoencoder):
 
         Args:
             num_classes: Classes, >= 2; labels are integers from 0.
-            **kwargs: `name` and `dtype`.
+            **kwargs: `corruption`, which spoils x in training, `name` and `dtype`; see
+                `Classifier`.
         """
         self._require_built("classifier")
         return Classifier(self.encoder, num_classes, **kwargs)

@@ -1,7 +1,6 @@
 """Variational autoencoders: a code is a distribution."""
 
 import math
-import numbers
 from typing import Any
 
 import keras
@@ -82,8 +81,7 @@ class VAE(Autoencoder):
                 f"Received: a prior of {self.prior.latent_dim} dimensions"
             )
         for name, value in (("beta", beta), ("free_bits", free_bits)):
-            if not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
-                raise ValueError(f"`{name}` must be >= 0. Received: {name}={value!r}")
+            inputs.check_weight(name, value)
         if free_bits and not isinstance(self.prior, distributions.Normal):
             raise ValueError(
                 "`free_bits` needs a `Normal` prior, whose KL is known for each latent "
