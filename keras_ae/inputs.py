@@ -102,6 +102,26 @@ def first_batch(data):
     return (x, y), data
 
 
+def check_readable_again(reader: str, data) -> None:
+    """Raises `ValueError` for data that end after one pass, or never."""
+    if isinstance(data, Iterator):
+        raise ValueError(
+            f"{reader} reads the data more than once. Received: a generator, which can "
+            "be read only once; pass an array, a `tf.data.Dataset` or a "
+            "`keras.utils.PyDataset`."
+        )
+    if isinstance(data, keras.utils.PyDataset):
+        endless = data.num_batches is None
+    else:
+        # How tf.data marks what `repeat` has made endless.
+        endless = int(getattr(data, "cardinality", lambda: 0)()) == -1
+    if endless:
+        raise ValueError(
+            f"{reader} reads all of the data. Received: a data set without an end; "
+            "leave out `repeat`, or take a part of it."
+        )
+
+
 def batches(data, batch_size):
     """Yields NumPy batches of `x`."""
     if hasattr(data, "shape"):

@@ -3,7 +3,7 @@
 A stacked denoising autoencoder learns from all 60,000 digits without labels. Then the
 same network, from its weights or from a random start, is fine-tuned with 100, 1,000,
 10,000 and 60,000 labels, drawn evenly from the ten digits, each with three seeds. Both
-starts get the same steps: twenty epochs, of a hundred steps at least. No digit is held
+starts get the same steps: twenty epochs, of 200 steps at least. No digit is held
 back and no epoch chosen.
 
 Reference:
@@ -24,7 +24,7 @@ def main(
     noise_level=0.25,
     pretraining_epochs=10,
     seeds=3,
-    learning_rate=5e-4,
+    learning_rate=1e-3,
     patience=80,
 ):
     train, test = run.load("mnist", splits=("train+validation", "test"))
@@ -47,7 +47,7 @@ def main(
 
     def error(encoder, chosen):
         classifier = keras_ae.Classifier(encoder, num_classes=10)
-        drawn = np.resize(chosen, max(len(chosen), 100 * batch_size))
+        drawn = np.resize(chosen, max(len(chosen), 200 * batch_size))
         steps = 20 * -(-len(drawn) // batch_size)
         rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
         classifier.compile(

@@ -23,10 +23,12 @@ def main(
     fine_tuning_rate=1e-3,
     patience=80,
 ):
-    train, validation, test = run.load("mnist")
-    labels, validation_labels, test_labels = (
-        run.labels[split]["label"] for split in ("train", "validation", "test")
-    )
+    digits, test = run.load("mnist", splits=("train+validation", "test"))
+    labels, test_labels = (run.labels[split]["label"] for split in run.labels)
+    # The last 10,000 of 60,000, as in the paper.
+    count = len(digits) - len(digits) // 6
+    train, validation = digits[:count], digits[count:]
+    labels, validation_labels = labels[:count], labels[count:]
     epochs = run.epochs or 30
     batch_size = run.batch_size or 128
 

@@ -19,25 +19,42 @@ SCRIPT = """
             noise = keras.ops.convert_to_tensor([1.0, -1.0, 1.0])
             return mean + keras.ops.exp(0.5 * log_var) * noise
 
+    def dense(Model, **options):
+        return Model(3, architecture="dense", widths=(8,), **options)
+
+    models = {
+        f"{Model.__name__} {architecture}": Model(
+            3, architecture=architecture, widths=(8,)
+        )
+        for Model in (keras_ae.AE, keras_ae.VAE)
+        for architecture in ("dense", "conv", "residual")
+    }
+    models |= {
+        "SparseAE": dense(keras_ae.SparseAE),
+        "running SparseAE": dense(
+            keras_ae.SparseAE, sparsity=keras_ae.layers.KLSparsity(momentum=0.5)
+        ),
+        "ContractiveAE": dense(keras_ae.ContractiveAE),
+        "RAE": dense(keras_ae.RAE),
+        "StackedSAE": keras_ae.StackedSAE((8, 3), pretraining_epochs=2),
+    }
     data = np.load(sys.argv[1])
     losses = {}
-    for Model in (keras_ae.AE, keras_ae.VAE):
-        for architecture in ("dense", "conv", "residual"):
-            model = Model(3, architecture=architecture, widths=(8,))
-            if Model is keras_ae.VAE:
-                model.sampling = FixedNoise()
-            # Small steps: differences of rounding grow with every step.
-            model.compile(keras.optimizers.Adam(2e-4))
-            model.build(data["images"].shape)
-            rng = np.random.default_rng(0)
-            for variable in model.trainable_variables:
-                if len(variable.shape) > 1:
-                    variable.assign(rng.normal(0, 0.1, variable.shape))
-            history = model.fit(
-                data["images"], batch_size=10, epochs=5, shuffle=False, verbose=0
-            ).history
-            for name, values in history.items():
-                losses[f"{Model.__name__} {architecture} {name}"] = values
+    for title, model in models.items():
+        if isinstance(model, keras_ae.VAE):
+            model.sampling = FixedNoise()
+        # Small steps: differences of rounding grow with every step.
+        model.compile(keras.optimizers.Adam(2e-4))
+        model.build(data["images"].shape)
+        rng = np.random.default_rng(0)
+        for variable in model.trainable_variables:
+            if len(variable.shape) > 1:
+                variable.assign(rng.normal(0, 0.1, variable.shape))
+        history = model.fit(
+            data["images"], batch_size=10, epochs=5, shuffle=False, verbose=0
+        ).history
+        for name, values in history.items():
+            losses[f"{title} {name}"] = values
     np.savez(sys.argv[2], **losses)
 """
 

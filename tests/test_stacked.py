@@ -258,9 +258,9 @@ def test_data_that_can_be_read_once_are_refused(images):
     def batches():
         yield from np.split(images, 4)
 
-    with pytest.raises(ValueError, match="can be read again. Received: a generator"):
+    with pytest.raises(ValueError, match="more than once. Received: a generator"):
         make().fit(batches(), verbose=0)
-    with pytest.raises(ValueError, match="with `steps_per_epoch`"):
+    with pytest.raises(ValueError, match="`steps_per_epoch` must be None"):
         make().fit(Batches(images, 8), steps_per_epoch=2, verbose=0)
 
     class Weighted(keras.utils.PyDataset):

@@ -170,7 +170,7 @@ class PCA(Autoencoder):
                     f"`{name}` must be None: PCA reads all of `x`, each example with "
                     f"the same weight. Received: {name}={kwargs[name]!r}"
                 )
-        _require_many_passes(x)
+        inputs.check_readable_again("PCA", x)
         if validation_split and validation_data is None and hasattr(x, "shape"):
             cut = math.floor(x.shape[0] * (1 - validation_split))
             x, validation_data = x[:cut], x[cut:]
@@ -279,26 +279,6 @@ class PCA(Autoencoder):
     def _require_fitted(self, verb):
         if not self.built or np.isnan(ops.convert_to_numpy(self._explained)).any():
             raise ValueError(f"PCA must be fitted before `{verb}`: call `fit` first.")
-
-
-def _require_many_passes(data):
-    """Raises `ValueError` for data that end after one pass, or never."""
-    if isinstance(data, Iterator):
-        raise ValueError(
-            "PCA reads the data more than once. Received: a generator, which can be "
-            "read only once; pass an array, a `tf.data.Dataset` or a "
-            "`keras.utils.PyDataset`."
-        )
-    if isinstance(data, keras.utils.PyDataset):
-        endless = data.num_batches is None
-    else:
-        # How tf.data marks what `repeat` has made endless.
-        endless = int(getattr(data, "cardinality", lambda: 0)()) == -1
-    if endless:
-        raise ValueError(
-            "PCA reads all of the data. Received: a data set without an end; leave out "
-            "`repeat`, or take a part of it."
-        )
 
 
 def _moments(chunks: Iterable[np.ndarray], full: bool):

@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -532,7 +532,7 @@ class StackedSAE(Autoencoder):
         if isinstance(x, np.memmap) and y is None:
             x, options = streamed(x, options)
         if phases.start < self._fine_tuning:
-            _check_readable_again(x, options)
+            _check_finite(x, options)
         callbacks = _listed(options.pop("callbacks", None))
         whole = keras.callbacks.History()
         whole.set_model(self)
@@ -695,15 +695,16 @@ def _check_epochs(epochs, layers):
     return given
 
 
-def _check_readable_again(data, options):
+def _check_finite(data, options):
+    """Raises `ValueError` for data whose features can't be computed once a phase."""
+    inputs.check_readable_again("StackedSAE", data)
     if hasattr(data, "shape"):
         return
-    if isinstance(data, Iterator) or options.get("steps_per_epoch"):
+    if options.get("steps_per_epoch"):
         raise ValueError(
-            "Each layer is trained on what the layers below make of all data, so `x` "
-            "must be an array or a finite data set that can be read again. Received: a "
-            f"{type(data).__name__}"
-            + ("" if isinstance(data, Iterator) else " with `steps_per_epoch`")
+            "StackedSAE reads all of the data for each layer, so `steps_per_epoch` "
+            "must be None. Received: steps_per_epoch="
+            f"{options['steps_per_epoch']}; pass a part of the data set instead."
         )
     is_indexed = isinstance(data, keras.utils.PyDataset)
     batch = data[0] if is_indexed else next(iter(data))
