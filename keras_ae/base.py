@@ -64,6 +64,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
 
     term_names: tuple[str, ...] = ("reconstruction",)
     monitor_names: tuple[str, ...] = ("mse",)
+    score_name: str = "loss"
     encoder_heads: tuple[str, ...] = ("z",)
     # Arguments of this constructor that a subclass settles itself and does not take.
     settled_arguments: tuple[str, ...] = ()
@@ -310,12 +311,12 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         # Of this call, not of those that terms may make.
         penalties = self.losses
         terms = terms_fn(x, outputs, training=training)
-        figures = {**terms, **self.monitors(x, outputs, terms)}
-        losses = sum(terms.values())  # (batch,)
+        figures = self.monitors(x, outputs, terms)
         if weight is not None:
             weight = ops.cast(weight, "float32")
-            losses = losses * weight
-            figures = {name: value * weight for name, value in figures.items()}
+            terms = {name: value * weight for name, value in terms.items()}
+        losses = sum(terms.values())  # (batch,)
+        figures = {**terms, **figures}
         if penalties:
             penalty = ops.sum(ops.stack([ops.cast(v, "float32") for v in penalties]))
             losses = losses + penalty

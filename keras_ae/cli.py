@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import pathlib
 import shlex
@@ -138,6 +139,9 @@ def _settle_backend(backend, directory=None):
         from keras_ae import runs
 
         runs.environment()
+        if not os.environ.get("KERAS_AE_DEBUG"):
+            # Each phase of a stacked model is traced anew, which TensorFlow finds odd.
+            logging.getLogger("tensorflow").setLevel(logging.ERROR)
         # Saving and loading make Keras import TensorFlow on any backend, where it is
         # installed: better now, while it is quiet.
         keras.saving.serialize_keras_object(keras.layers.Identity())

@@ -151,11 +151,19 @@ def train(
         model.compile(optimizer=keras.optimizers.Adam(learning_rate))
         return model
 
+    # What the constructor refuses, it refuses before the data are read.
+    build()
     with _tells_how_to_go_on(run):
         pictures, validation, test = run.load(data)
         model = run.model(build)
         run.fit(
-            model, pictures, validation, epochs=200, batch_size=64, patience=patience
+            model,
+            pictures,
+            validation,
+            epochs=200,
+            batch_size=64,
+            patience=patience,
+            monitor=f"val_{model.score_name}",
         )
         run.evaluate(model, test)
         run.pictures(model, test, *_classes(run.labels["test"]))
@@ -328,9 +336,8 @@ def denoise(
     model = load_model(path)
     if not hasattr(model, "denoise"):
         raise ValueError(
-            f"This {type(model).__name__} can't denoise: it has learned from clean "
-            "pictures only. A DenoisingAE can; `keras-ae reconstruct` works on every "
-            "model."
+            f"This {type(model).__name__} has not learned to denoise pictures. A "
+            "DenoisingAE has; `keras-ae reconstruct` works on every model."
         )
     _restore(model, model.denoise, "denoised", pictures, output, limit)
 

@@ -342,9 +342,10 @@ class KLSparsity(Sparsity):
             running = ops.stop_gradient(running)
             self.running_mean.assign(running)
             mean = running + mean - ops.stop_gradient(mean)
-        mean = ops.clip(mean, 1e-6, 1 - 1e-6)
-        kl = self.target * ops.log(self.target / mean)
-        kl += (1 - self.target) * ops.log((1 - self.target) / (1 - mean))
+        # Added, not clipped: a dead unit must feel the gradient that revives it.
+        active, silent = mean + 1e-6, 1 - mean + 1e-6
+        kl = self.target * ops.log(self.target / active)
+        kl += (1 - self.target) * ops.log((1 - self.target) / silent)
         return ops.broadcast_to(self.weight * ops.sum(kl), (ops.shape(z)[0],))
 
     def get_config(self):
@@ -393,6 +394,7 @@ class KSparse(Sparsity):
 
     Args:
         k: Number of units that stay, >= 1; all of them where there are no more than k.
+            Units equal to the smallest of them stay too.
 
     Reference:
         Makhzani and Frey, k-Sparse Autoencoders, 2014
@@ -416,6 +418,75 @@ class KSparse(Sparsity):
 
     def get_config(self):
         return {**super().get_config(), "k": self.k}
+
+
+@keras.saving.register_keras_serializable(package="keras_ae")
+class ContrastiveDivergence(Seeded):
+    """A restricted Boltzmann machine of binary units, and what it learns by.
+
+        F(v) = -b·v - Σ_j softplus(c_j + v·W_j)
+        contrastive_divergence = F(v) - F(v'),  v' after some steps of Gibbs sampling
+
+    The gradient for W is <v h>_model - <v h>_data, of probabilities of h. Visible units
+    take their probabilities, hidden ones are drawn.
+
+    Args:
+        steps: Steps of Gibbs sampling, >= 1.
+        seed: Integer seed of the draws.
+
+    Call arguments:
+        v: Tensor `(batch, visible)`, in [0, 1].
+        up: Built dense layer whose kernel is W and whose bias is c.
+        down: Built dense layer whose bias is b.
+
+    Returns:
+        A dict: `"z"`, the probabilities of the hidden units `(batch, hidden)`,
+        `"parameters"`, the logits of the visible units given z `(batch, visible)`, and
+        `"contrastive_divergence"` `(batch,)`.
+
+    Reference:
+        Hinton, Training Products of Experts by Minimizing Contrastive Divergence, 2002
+        (https://doi.org/10.1162/089976602760128018).
+    """
+
+    def __init__(self, steps: int = 1, seed: int | None = None, **kwargs):
+        # In bfloat16 the difference of two free energies of hundreds would be noise.
+        super().__init__(seed, **{"dtype": "float32", **kwargs})
+        self.steps = inputs.check_count("steps", steps)
+
+    def call(self, v, up=None, down=None):
+        kernel, hidden_bias, visible_bias = (
+            ops.convert_to_tensor(variable)
+            for variable in (up.kernel, up.bias, down.bias)
+        )
+
+        def free_energy(v):
+            hidden = ops.softplus(hidden_bias + ops.matmul(v, kernel))
+            return -ops.matmul(v, visible_bias) - ops.sum(hidden, axis=-1)
+
+        def probabilities(v):
+            return ops.sigmoid(hidden_bias + ops.matmul(v, kernel))
+
+        def logits(h):
+            return visible_bias + ops.matmul(h, ops.transpose(kernel))
+
+        z = probabilities(v)  # (batch, hidden)
+        model_v, h = v, z
+        for _ in range(self.steps):
+            noise = keras.random.uniform(
+                ops.shape(h), dtype="float32", seed=self.seed_generator
+            )
+            model_v = ops.sigmoid(logits(ops.cast(noise < h, "float32")))
+            h = probabilities(model_v)
+        model_v = ops.stop_gradient(model_v)
+        return {
+            "z": z,
+            "parameters": logits(z),
+            "contrastive_divergence": free_energy(v) - free_energy(model_v),
+        }
+
+    def get_config(self):
+        return {**super().get_config(), "steps": self.steps}
 
 
 SPARSITIES = {"kl": KLSparsity, "l1": L1Sparsity, "k_sparse": KSparse}

@@ -280,6 +280,9 @@ class Run:
         left = model.epochs_left(epochs, done)
         # A phase of pretraining that has stopped is followed by another.
         stopped = model.stop_training and not model.epochs_left(0, done)
+        if model.stop_training and not stopped:
+            model.end_phase()
+            left = model.epochs_left(epochs, done)
         if self.resume and done:
             self._say_resumed(done, left, stopped)
         if left and not stopped:

@@ -110,6 +110,18 @@ def test_loss_of_pairs_is_that_of_restoring_the_clean(images):
     assert "val_mse" in validated.history
 
 
+def test_pairs_whose_sizes_are_known_late(images):
+    """What tf.data decodes or crops has no static size."""
+    tf = pytest.importorskip("tensorflow")
+    shapes = [(None, None, 10, 1), (None, 12, 10, 1)]
+    batches = tf.data.Dataset.from_generator(
+        lambda: iter([(np.zeros((8, *SHAPE)), np.ones((8, *SHAPE)))]),
+        output_signature=tuple(tf.TensorSpec(shape, "float32") for shape in shapes),
+    )
+    mse = make().evaluate(batches, verbose=0, return_dict=True)["mse"]
+    assert mse > 0.5
+
+
 def test_labels_are_ignored(images):
     labels = np.arange(32) % 3
     losses = [

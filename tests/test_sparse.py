@@ -25,7 +25,7 @@ def activations():
 def test_kl_of_the_batch(activations):
     penalty = to_numpy(KLSparsity(weight=2.0, target=0.1).penalty(activations))
     expected = 2.0 * kl(0.1, activations.astype("float64").mean(axis=0))
-    np.testing.assert_allclose(penalty, np.full(6, expected), rtol=1e-5)
+    np.testing.assert_allclose(penalty, np.full(6, expected), rtol=1e-4)
 
 
 def test_kl_gradient(activations):
@@ -45,10 +45,10 @@ def test_kl_of_a_running_average(activations):
         mean = batch.astype("float64").mean(axis=0)
         running = 0.75 * running + 0.25 * mean
         penalty = to_numpy(layer.penalty(ops.convert_to_tensor(batch), training=True))
-        np.testing.assert_allclose(penalty, np.full(6, kl(0.2, running)), rtol=1e-4)
+        np.testing.assert_allclose(penalty, np.full(6, kl(0.2, running)), rtol=1e-3)
     for _ in range(2):
         held_back = to_numpy(layer.penalty(activations, training=False))
-        np.testing.assert_allclose(held_back, np.full(6, kl(0.2, running)), rtol=1e-4)
+        np.testing.assert_allclose(held_back, np.full(6, kl(0.2, running)), rtol=1e-3)
 
 
 def test_gradient_of_a_running_average_is_that_of_the_batch(activations):
@@ -67,11 +67,14 @@ def test_gradient_of_a_running_average_is_that_of_the_batch(activations):
     np.testing.assert_allclose(slope(0.9, mean), batch, rtol=1e-4)
 
 
-def test_dead_and_always_active_units_stay_finite():
+def test_dead_and_always_active_units_are_pulled_back():
     z = np.array([[0.0, 1.0], [0.0, 1.0]], "float32")
     layer = KLSparsity()
     assert np.isfinite(to_numpy(layer.penalty(z))).all()
-    assert np.isfinite(gradient(layer.penalty, z)).all()
+    slope = gradient(layer.penalty, z)
+    assert np.isfinite(slope).all()
+    assert (slope[:, 0] < 0).all() and (slope[:, 1] > 0).all()
+    assert (gradient(lambda x: layer.penalty(layer(x)), z - 15) < 0).all()
 
 
 def test_l1():

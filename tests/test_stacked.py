@@ -116,7 +116,7 @@ def test_a_step_of_contrastive_divergence(images):
     model.encoding[0].set_weights([kernel, hidden_bias])
     model.decoding[0].set_weights([kernel.T, visible_bias])
     seeds = keras.random.SeedGenerator(0)
-    seeds.state.assign(model.gibbs_noise.seed_generator.state)
+    seeds.state.assign(model.contrastive_divergence.seed_generator.state)
     noise = to_numpy(keras.random.uniform((32, DIMS[0]), dtype="float32", seed=seeds))
 
     fit(model, images, "pretrain", batch_size=32)
@@ -233,6 +233,66 @@ def test_phases_have_optimizers_of_their_own(images):
     assert len(model.optimizer.variables) > 2 * len(model.trainable_variables)
 
 
+def test_callbacks_that_keep_the_best_start_anew(images, tmp_path):
+    path = tmp_path / "best.keras"
+    callbacks = [
+        keras.callbacks.ModelCheckpoint(path, "val_loss", save_best_only=True),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+    ]
+    model = make()
+    validation = {"validation_data": images[:8]}
+    fit(model, images, epochs=2, callbacks=callbacks, **validation)
+    # The features of a layer have a smaller loss than all the pixels.
+    assert keras.saving.load_model(path).next_phase == 3
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 7
+    with pytest.raises(ValueError, match="`BackupAndRestore` can't restore"):
+        fit(
+            make(), images, callbacks=[keras.callbacks.BackupAndRestore(tmp_path / "b")]
+        )
+
+
+def test_after_pretraining_the_optimizer_is_that_of_all_layers(images):
+    model = make()
+    fit(model, images, "pretrain")
+    model.optimizer.learning_rate = 0.0
+    before = model.encode(images)
+    fit(model, images, epochs=1)
+    np.testing.assert_array_equal(model.encode(images), before)
+    model.train_on_batch(images[:8])
+
+
+def test_a_phase_can_be_ended(images):
+    model = make()
+    assert model.next_phase == 1
+    model.end_phase()
+    assert model.next_phase == 2
+    assert fit(model, images).history["phase"] == [2, 2, 3]
+
+
+def test_boltzmann_machines_stop_by_their_error(images):
+    """Contrastive divergence rises while the machine gets better."""
+    model = make(pretraining="rbm", pretraining_epochs=(30, 0), pretraining_patience=2)
+    history = fit(model, images, "pretrain", validation_data=images[:8]).history
+    assert min(history["val_mse"]) < 0.9 * history["val_mse"][0]
+    best = int(np.argmin(history["val_mse"]))
+    assert best + 3 == len(history["val_mse"]) or len(history["val_mse"]) == 30
+
+
+@pytest.mark.parametrize("pretraining", ["rbm", "denoising"])
+def test_mixed_precision(images, pretraining):
+    model = make(pretraining=pretraining, dtype="mixed_bfloat16")
+    history = fit(model, images, epochs=2).history
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_integers_are_pixels_in_a_call_too(images):
+    model = make()
+    outputs = model(ops.convert_to_tensor(images))
+    np.testing.assert_allclose(
+        to_numpy(outputs["z"]), model.encode(images), rtol=1e-4, atol=1e-5
+    )
+
+
 def test_data_sets_train_as_arrays_do(images):
     losses = [
         fit(make(), data, epochs=2, validation_data=held_back).history["val_loss"]
@@ -272,6 +332,12 @@ def test_data_that_can_be_read_once_are_refused(images):
 
     with pytest.raises(ValueError, match="`sample_weight` as arrays"):
         make().fit(Weighted(), verbose=0)
+    with pytest.raises(ValueError, match="validation_data.* more than once"):
+        make().fit(images, validation_data=batches(), verbose=0)
+    with pytest.raises(ValueError, match="`validation_steps` must be None"):
+        make().fit(
+            images, validation_data=Batches(images, 8), validation_steps=2, verbose=0
+        )
     model = make(pretraining_epochs=0)
     fit(model, images)
     assert len(model.fit(batches(), verbose=0).history["loss"]) == 1
@@ -370,12 +436,31 @@ def test_classifier_shares_the_encoder_and_learns(images, tmp_path):
         (np.arange(32) % 3 - 1, "from -1 to 1"),
         (np.arange(32) / 32, "Labels must be one integer"),
         (np.eye(3)[np.arange(32) % 3], "numpy.argmax"),
+        (["a", "b"] * 16, "dtype <U1"),
     ],
 )
 def test_labels_that_do_not_fit(images, labels, message):
     classifier = make().classifier(num_classes=3)
     with pytest.raises(ValueError, match=message):
         classifier.fit(images, labels, verbose=0)
+
+
+def test_labels_of_other_kinds(images):
+    labels = labels_of(images)
+    classifier = make().classifier(num_classes=2)
+    classifier.fit(images, labels.tolist(), verbose=0)
+    classifier.compile("adam", "categorical_crossentropy")
+    classifier.fit(images, 0.9 * np.eye(2)[labels] + 0.05, verbose=0)
+
+
+def test_a_new_classifier_is_saved_with_its_optimizer(tmp_path, recwarn):
+    make().classifier(num_classes=2).save(tmp_path / "classifier.keras")
+    recwarn.clear()
+    keras.saving.load_model(tmp_path / "classifier.keras")
+    assert not [w for w in recwarn if "Skipping variable" in str(w.message)]
+    vae = keras_ae.VAE(3, image_shape=SHAPE, architecture="dense")
+    with pytest.raises(ValueError, match=r"gives codes \(batch, latent_dim\)"):
+        keras_ae.Classifier(vae.encoder, 2)
 
 
 def test_classifiers_refuse_other_examples(images):
@@ -400,7 +485,9 @@ def test_classifiers_refuse_other_examples(images):
 def test_random_numbers_of_backends_are_seen(images):
     """Uniform numbers drawn in training come from the layer's own seeds."""
     model = make(pretraining="rbm")
-    before = ops.convert_to_numpy(model.gibbs_noise.seed_generator.state).copy()
+    before = ops.convert_to_numpy(
+        model.contrastive_divergence.seed_generator.state
+    ).copy()
     fit(model, images, "pretrain")
-    after = ops.convert_to_numpy(model.gibbs_noise.seed_generator.state)
+    after = ops.convert_to_numpy(model.contrastive_divergence.seed_generator.state)
     assert (before != after).any()

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import autodiff, inputs
 from keras_ae.layers import check_corruption, get_corruption
 
 
@@ -43,6 +43,12 @@ class Classifier(keras.Model):
         self, encoder: keras.Model, num_classes: int, corruption: Any = None, **kwargs
     ):
         super().__init__(**kwargs)
+        shape = getattr(encoder, "output_shape", None)
+        if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None:
+            raise ValueError(
+                "`encoder` must be a built Keras model that gives codes (batch, "
+                f"latent_dim). Received: {encoder!r}, which gives {shape}"
+            )
         self.num_classes = inputs.check_count("num_classes", num_classes, minimum=2)
         self.encoder = encoder
         self.corruption = None if corruption is None else get_corruption(corruption)
@@ -53,8 +59,27 @@ class Classifier(keras.Model):
         self.compile(
             keras.optimizers.Adam(1e-3),
             keras.losses.SparseCategoricalCrossentropy(),
-            metrics=["accuracy"],
         )
+
+    def compile(
+        self, optimizer="rmsprop", loss=None, *, metrics=("accuracy",), **kwargs
+    ):
+        """Configures training; see `keras.Model.compile`.
+
+        Args:
+            optimizer: A Keras optimizer, or its name.
+            loss: A Keras loss, or its name. A sparse one takes integer labels `(n,)`,
+                another labels `(n, num_classes)`, one-hot or smoothed.
+            metrics: Keras metrics, or their names.
+            **kwargs: As in `keras.Model.compile`.
+        """
+        # Without metrics Keras would keep those of the call before.
+        metrics = [] if metrics is None else list(metrics)
+        super().compile(optimizer, loss, metrics=metrics, **kwargs)
+        name = loss if isinstance(loss, str) else type(loss).__name__
+        self._is_sparse = "sparse" in name.lower()
+        with autodiff.build_scope(self):
+            self.optimizer.build(self.trainable_variables)
 
     def build(self, input_shape):
         self.head.build(self.encoder.output_shape)
@@ -74,7 +99,7 @@ class Classifier(keras.Model):
 
         Args:
             x: Array `(n, *image_shape)`, or a data set of batches `(x, y)`.
-            y: Labels `(n,)`, integers from 0 to `num_classes` - 1.
+            y: Labels `(n,)`, integers from 0 to `num_classes` - 1; see also `compile`.
             validation_data: A tuple `(x, y)`, or a data set as x.
             *args, **kwargs: As in `keras.Model.fit`.
 
@@ -82,21 +107,22 @@ class Classifier(keras.Model):
             ValueError: If labels are missing, of another number than the examples, out
                 of range or all alike.
         """
-        x = self._inspect(x, y, varied=True)
+        x, y = self._inspect(x, y, varied=True)
         if isinstance(validation_data, tuple | list):
-            self._inspect(*validation_data[:2])
+            held_back = self._inspect(*validation_data[:2])
+            validation_data = (*held_back, *validation_data[2:])
         elif validation_data is not None:
-            validation_data = self._inspect(validation_data, None)
+            validation_data, _ = self._inspect(validation_data)
         return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Returns loss and accuracy; see `keras.Model.evaluate`."""
         if "_use_cached_eval_dataset" not in kwargs:
-            x = self._inspect(x, y)
+            x, y = self._inspect(x, y)
         return super().evaluate(x, y, *args, **kwargs)
 
     def _inspect(self, x, y=None, varied=False):
-        """Refuses examples and labels that don't fit; returns x, unconsumed."""
+        """Refuses examples and labels that don't fit; returns x and y, unconsumed."""
         wanted = (
             f"one integer from 0 to {self.num_classes - 1} for each example, as `y` or "
             "in the batches (x, y) of a data set"
@@ -105,6 +131,7 @@ class Classifier(keras.Model):
             raise ValueError("`x` must be given. Received: x=None")
         is_array = hasattr(x, "shape")
         (batch, labels), x = inputs.first_batch(x)
+        y = np.asarray(y) if isinstance(y, list | tuple) else y
         labels = y if is_array else labels
         expected = tuple(self.encoder.input_shape[1:])
         if tuple(batch.shape[1:]) != expected:
@@ -115,11 +142,20 @@ class Classifier(keras.Model):
         inputs.check_values(batch)
         if labels is None:
             raise ValueError(f"A classifier needs labels: {wanted}. Received: y=None")
-        labels = np.asarray(ops.convert_to_numpy(labels))
-        if labels.ndim != 1 and labels.shape != (len(labels), 1):
+        if not isinstance(labels, np.ndarray):
+            labels = np.asarray(ops.convert_to_numpy(labels))
+        if labels.shape == (batch.shape[0], self.num_classes) and not self._is_sparse:
+            return x, y
+        if labels.dtype.kind not in "biuf" or labels.ndim not in (1, 2):
             raise ValueError(
-                f"Labels must be {wanted}; `numpy.argmax(y, axis=1)` turns one-hot "
-                f"labels into them. Received: labels of shape {labels.shape}"
+                f"Labels must be {wanted}. Received: labels of dtype {labels.dtype} "
+                f"and shape {labels.shape}"
+            )
+        if labels.ndim == 2 and labels.shape[1] != 1:
+            raise ValueError(
+                f"Labels must be {wanted}; one-hot labels need a loss such as "
+                "'categorical_crossentropy', or `numpy.argmax(y, axis=1)`. Received: "
+                f"labels of shape {labels.shape}"
             )
         if len(labels) != batch.shape[0]:
             raise ValueError(
@@ -137,7 +173,7 @@ class Classifier(keras.Model):
                 "Labels must be of two classes at least: there is nothing to tell "
                 f"apart. Received: {len(labels)} labels, all {labels[0]}"
             )
-        return x
+        return x, y
 
     def get_config(self):
         config = {"name": self.name, "num_classes": self.num_classes}

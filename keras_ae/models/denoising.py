@@ -90,8 +90,8 @@ class DenoisingAE(AE):
 
         Args:
             x: Array `(n, *image_shape)`, or any data set that `fit` takes.
-            seed: Integer; the same seed spoils alike, and leaves the noise of training
-                as it was.
+            seed: Integer; the same seed and batch size spoil alike, and leave the noise
+                of training as it was.
             batch_size: Examples at a time, for arrays.
 
         Returns:
@@ -138,4 +138,8 @@ class DenoisingAE(AE):
 
 def _is_pair(x, y):
     """Whether `y` holds clean examples for `x`, not labels."""
-    return y is not None and len(y.shape) > 1 and y.shape[1:] == x.shape[1:]
+    if y is None or not 1 < len(y.shape) == len(x.shape):
+        return False
+    # tf.data may know the size of one of the two only when it has decoded it.
+    sizes = zip(x.shape[1:], y.shape[1:], strict=True)
+    return all(None in pair or pair[0] == pair[1] for pair in sizes)

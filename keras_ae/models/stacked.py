@@ -10,10 +10,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import autodiff, inputs
 from keras_ae.base import Autoencoder, portable, streamed
 from keras_ae.datasets import Batches
-from keras_ae.layers import Seeded, check_corruption, get_corruption, get_sparsity
+from keras_ae.layers import (
+    ContrastiveDivergence,
+    check_corruption,
+    get_corruption,
+    get_sparsity,
+)
 from keras_ae.likelihoods import Bernoulli, Gaussian, get_likelihood
 from keras_ae.models.classifier import Classifier
 from keras_ae.models.sparse import activity
@@ -32,18 +37,21 @@ class StackedSAE(Autoencoder):
     on the features of the trained layers below, which are computed once a phase; then
     fine-tuning of the unrolled network. Each phase has an optimizer of its own, from
     the same settings, and starts the callbacks anew: an `EarlyStopping` ends a phase,
-    and the next one begins. `phase` is logged with each epoch; `loss` is that of the
-    phase. Bring a layer's labels in by `classifier`.
+    and the next one begins; the best of a `ModelCheckpoint` is that of the last phase.
+    `phase` is logged with each epoch; `loss` is that of the phase. A classifier on the
+    encoder comes from `classifier`.
 
     Args:
         layer_dims: Units of each layer, the last of which is the code.
         pretraining: What a layer learns by: `"sparse"` (`sparsity`), `"denoising"`
             (`corruption` of its input), `"plain"`, or `"rbm"`, a restricted Boltzmann
-            machine trained by contrastive divergence.
+            machine trained by contrastive divergence. That is a gradient to follow, no
+            score to compare: `mse` tells how well such a layer restores its input.
         pretraining_epochs: Epochs of each layer's phase, a number or one for each
             layer, >= 0.
         pretraining_patience: Epochs without a better `val_loss` (`loss` where there are
-            no validation data) before a layer's phase ends with its best weights.
+            no validation data; `val_mse` or `mse` for `"rbm"`) before a layer's phase
+            ends with its best weights.
             Defaults to no early stopping but that of your callbacks.
         sparsity: `"kl"`, `"l1"`, `"k_sparse"` or a layer, as for `SparseAE`.
         corruption: `"masking"`, `"gaussian"`, `"salt_and_pepper"` or a layer, as for
@@ -145,7 +153,7 @@ class StackedSAE(Autoencoder):
             self.feature_likelihood = Bernoulli()
         else:
             self.feature_likelihood = Gaussian(1.0, activation=self.feature_activation)
-        self.gibbs_noise = Seeded()
+        self.contrastive_divergence = ContrastiveDivergence(self.gibbs_steps)
         if pretraining == "rbm":
             self.term_names = ("reconstruction", "contrastive_divergence")
         elif pretraining == "sparse" and sparsity.has_penalty:
@@ -220,15 +228,16 @@ class StackedSAE(Autoencoder):
     # The mathematics
 
     def call(self, x, training=False):
+        x = self.to_floats(x)
         if self.training_layer is None:
             z = self.encoder(x, training=training)  # (batch, layer_dims[-1])
             return {"z": z, "parameters": self.decoder(z, training=training)}
         x = ops.reshape(x, (ops.shape(x)[0], -1))  # (batch, layer_dims[k - 1])
+        encoding, units, decoding = self._layer(self.training_layer)
         if self.pretraining == "rbm":
-            return self._boltzmann_machine(x)
+            return self.contrastive_divergence(x, up=encoding, down=decoding)
         if self.pretraining == "denoising" and training:
             x = ops.cast(self.corruption(x, training=True), "float32")
-        encoding, units, decoding = self._layer(self.training_layer)
         z = units(encoding(x), training=training)  # (batch, layer_dims[k])
         return {"z": z, "parameters": decoding(z)}
 
@@ -251,46 +260,6 @@ class StackedSAE(Autoencoder):
                     "contrastive_divergence": outputs["contrastive_divergence"],
                 }
         return terms
-
-    def _boltzmann_machine(self, v):
-        """Contrastive divergence of visible units `v` `(batch, visible)`.
-
-            F(v) = -b·v - Σ_j softplus(c_j + v·W_j)
-            contrastive_divergence = F(v) - F(v'),  v' after a few steps of Gibbs
-
-        sampling, whose gradient for W is <v h>_model - <v h>_data.
-        """
-        encoding, _, decoding = self._layer(self.training_layer)
-        kernel, hidden_bias, visible_bias = (
-            ops.convert_to_tensor(variable)
-            for variable in (encoding.kernel, encoding.bias, decoding.bias)
-        )
-
-        def free_energy(v):
-            activation = ops.softplus(hidden_bias + ops.matmul(v, kernel))
-            return -ops.matmul(v, visible_bias) - ops.sum(activation, axis=-1)
-
-        def up(v):
-            return ops.sigmoid(hidden_bias + ops.matmul(v, kernel))
-
-        def down(h):  # logits
-            return visible_bias + ops.matmul(h, ops.transpose(kernel))
-
-        z = up(v)  # (batch, hidden)
-        model_v, h = v, z
-        for _ in range(self.gibbs_steps):
-            noise = keras.random.uniform(
-                ops.shape(h), dtype="float32", seed=self.gibbs_noise.seed_generator
-            )
-            # Visible units take their probabilities, which is less noisy.
-            model_v = ops.sigmoid(down(ops.cast(noise < h, "float32")))
-            h = up(model_v)
-        model_v = ops.stop_gradient(model_v)
-        return {
-            "z": z,
-            "parameters": down(z),
-            "contrastive_divergence": free_energy(v) - free_energy(model_v),
-        }
 
     def monitors(self, x, outputs, terms):
         x, parameters = self._as_parameters(x, outputs)
@@ -389,25 +358,39 @@ class StackedSAE(Autoencoder):
 
     def _compile_for(self, layer):
         """Gives a phase an optimizer of its own, unless it goes on with one."""
-        if self._optimized_layer != layer:
-            if self._optimized_layer is None:
-                self._fine_tuning_optimizer = _as_text(self.optimizer)
-            text = self._fine_tuning_optimizer
-            if layer is not None and self._pretraining_optimizer is not None:
-                text = self._pretraining_optimizer
-            self._optimized_layer = layer
-            self._compile_with(text)
-        # What was traced before belongs to another phase.
-        self.train_function = self.test_function = None
+        if self._optimized_layer == layer:
+            return
+        if self._optimized_layer is None:
+            self._fine_tuning_optimizer = _as_text(self.optimizer)
+        text = self._fine_tuning_optimizer
+        if layer is not None and self._pretraining_optimizer is not None:
+            text = self._pretraining_optimizer
+        self._optimized_layer = layer
+        self._compile_with(text)
 
     def _compile_with(self, text):
-        optimizer = keras.saving.deserialize_keras_object(json.loads(text))
-        super().compile(optimizer, **self._compile_choices)
+        try:
+            optimizer = keras.saving.deserialize_keras_object(json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "Each phase starts with a new optimizer of the same settings. An "
+                "optimizer or a schedule of your own must be registered for that, with "
+                "`keras.saving.register_keras_serializable()`. Received: "
+                f"{json.loads(text)['class_name']}"
+            ) from error
+        with autodiff.build_scope(self):
+            super().compile(optimizer, **self._compile_choices)
 
     def _build_optimizer(self):
         if self._optimized_layer is None:
             return super()._build_optimizer()
-        return self.optimizer.build(self._layer_variables(self._optimized_layer))
+        with autodiff.build_scope(self):
+            self.optimizer.build(self._layer_variables(self._optimized_layer))
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        """Fine-tunes all layers by one batch; see `keras.Model.train_on_batch`."""
+        self._compile_for(None)
+        return super().train_on_batch(x, y, *args, **kwargs)
 
     def get_compile_config(self):
         return {
@@ -507,6 +490,11 @@ class StackedSAE(Autoencoder):
         return self._train(x, y, phases, 0, initial_epoch, validation_data, options)
 
     @property
+    def score_name(self) -> str:
+        """The logged value that tells which of two epochs of a phase is better."""
+        return "mse" if self.pretraining == "rbm" else "loss"
+
+    @property
     def next_phase(self) -> int:
         """The phase that `fit` begins with: a layer from 1, then fine-tuning."""
         return int(ops.convert_to_numpy(self.progress)[0]) if self.built else 1
@@ -521,6 +509,11 @@ class StackedSAE(Autoencoder):
         planned = (*self._epochs_by_layer, epochs)[self.next_phase - 1 :]
         return max(0, sum(planned) - self._epochs_done())
 
+    def end_phase(self) -> None:
+        """Ends the pretraining of the layer whose turn it is; the next is next."""
+        if self.next_phase < self._fine_tuning:
+            self.progress.assign([self.next_phase + 1, 0])
+
     def _epochs_done(self):
         """Epochs of the next phase that are behind it already."""
         return int(ops.convert_to_numpy(self.progress)[1]) if self.built else 0
@@ -531,9 +524,12 @@ class StackedSAE(Autoencoder):
         validation_data = self._inspect_validation(validation_data)
         if isinstance(x, np.memmap) and y is None:
             x, options = streamed(x, options)
+        callbacks = _listed(options.pop("callbacks", None))
         if phases.start < self._fine_tuning:
             _check_finite(x, options)
-        callbacks = _listed(options.pop("callbacks", None))
+            _check_validation(validation_data, options)
+        _check_callbacks(callbacks)
+        first_best = {id(c): getattr(c, "best", None) for c in callbacks}
         whole = keras.callbacks.History()
         whole.set_model(self)
         whole.on_train_begin()
@@ -547,8 +543,15 @@ class StackedSAE(Autoencoder):
                 if planned > 0:
                     self._compile_for(layer)
                     self.training_layer = layer
+                    # What was traced before belongs to another phase.
+                    self.train_function = self.test_function = None
                     if isinstance(data, Batches):
                         data.epoch = epoch
+                    for callback in callbacks:
+                        if isinstance(callback, keras.callbacks.ModelCheckpoint):
+                            callback.best = first_best[id(callback)]
+                        elif isinstance(callback, keras.callbacks.CSVLogger):
+                            callback.append = callback.append or bool(whole.epoch)
                     history = super(Autoencoder, self).fit(
                         data,
                         y,
@@ -571,7 +574,9 @@ class StackedSAE(Autoencoder):
                         # The phases above would learn from features that are NaN.
                         break
                 if layer:
-                    self.progress.assign([layer + 1, 0])
+                    self.end_phase()
+            if self.next_phase == self._fine_tuning:
+                self._compile_for(None)
         finally:
             self.training_layer = None
             self.train_function = self.test_function = None
@@ -620,7 +625,7 @@ class StackedSAE(Autoencoder):
         validated = held_back is not None or options.get("validation_split")
         return [
             keras.callbacks.EarlyStopping(
-                "val_loss" if validated else "loss",
+                f"val_{self.score_name}" if validated else self.score_name,
                 mode="min",
                 patience=self.pretraining_patience,
                 restore_best_weights=True,
@@ -713,6 +718,29 @@ def _check_finite(data, options):
             "Weights can't follow the features through the layers of a data set. Pass "
             "`x` and `sample_weight` as arrays."
         )
+
+
+def _check_validation(data, options):
+    """Raises `ValueError` for validation data that can't follow through the layers."""
+    if data is None or isinstance(data, tuple):
+        return
+    inputs.check_readable_again("StackedSAE (`validation_data`)", data)
+    if options.get("validation_steps"):
+        raise ValueError(
+            "StackedSAE reads all of `validation_data` for each layer, so "
+            "`validation_steps` must be None. Received: validation_steps="
+            f"{options['validation_steps']}; pass a part of the data set instead."
+        )
+
+
+def _check_callbacks(callbacks):
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.BackupAndRestore):
+            raise ValueError(
+                "`BackupAndRestore` can't restore the phases of StackedSAE. Save with "
+                "`ModelCheckpoint`, and go on with `keras.saving.load_model` and "
+                "`fit(initial_epoch=...)`."
+            )
 
 
 def _listed(callbacks):
