@@ -20,17 +20,21 @@ MIRRORED = """
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, two)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    def train(scope):
+    def train(scope, make):
         with scope:
             keras.utils.set_random_seed(0)
-            model = keras_ae.AE(2, architecture="dense", widths=(8,))
+            model = make()
             model.compile(keras.optimizers.SGD(1e-3))
-            return model.fit(x, batch_size=16, epochs=3, shuffle=False, verbose=0)
+        return model.fit(x, batch_size=16, epochs=3, shuffle=False, verbose=0)
     x = np.random.default_rng(0).random((32, 6), dtype="float32")
     import contextlib
-    alone = train(contextlib.nullcontext()).history["loss"]
-    together = train(strategy.scope()).history["loss"]
-    np.testing.assert_allclose(alone, together, rtol=1e-4)
+    for make in (
+        lambda: keras_ae.AE(2, architecture="dense", widths=(8,)),
+        lambda: keras_ae.StackedSAE((5, 3), pretraining="plain", pretraining_epochs=2),
+    ):
+        alone = train(contextlib.nullcontext(), make).history["loss"]
+        together = train(strategy.scope(), make).history["loss"]
+        np.testing.assert_allclose(alone, together, rtol=1e-4)
 """
 
 DATA_PARALLEL = """

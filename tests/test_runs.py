@@ -244,6 +244,32 @@ def test_early_stopping_remembers_the_epochs_before(invoke, tmp_path):
     assert len(rows(tmp_path / "still" / "history.csv")) > trained
 
 
+@pytest.mark.parametrize(("stop", "patience"), [(2, 9), (3, 9), (6, 9), (4, 0)])
+def test_a_stacked_run_goes_on_in_its_phase(invoke, tmp_path, stop, patience):
+    vae = 'keras_ae.VAE(latent_dim, architecture="dense", widths=(16,))'
+    stacked = (
+        'keras_ae.StackedSAE((8, 4), pretraining="denoising", pretraining_epochs=2)'
+    )
+    assert vae in SCRIPT
+    (tmp_path / "stacked.py").write_text(SCRIPT.replace(vae, stacked))
+    rate = 1e-3 if patience else 0.0
+    options = ["--limit", 48, "--set", f"patience={patience}", "--set", f"rate={rate}"]
+    for name, options_of_run in (
+        ("whole", options),
+        ("stopped", [*options, "--set", f"stop={stop}"]),
+    ):
+        run = ["recipe", "stacked.py", "--run-dir", name]
+        result = invoke(*run, *options_of_run)
+    assert result.exit_code == 130, result.output
+    result = invoke("recipe", "stacked.py", "--run-dir", "stopped", "--resume")
+    assert result.exit_code == 0, result.output
+    assert_same_training(tmp_path / "whole", tmp_path / "stopped")
+    phases = [row["phase"] for row in rows(tmp_path / "whole" / "history.csv")]
+    assert phases == ([1, 1, 2, 2, 3, 3, 3, 3] if patience else phases)
+    assert sorted({*phases}) == [1, 2, 3]
+    assert runs.load_model(tmp_path / "stopped").next_phase == 3
+
+
 def test_a_resumed_run_keeps_its_settings(invoke):
     begin = ("recipe", "tiny.py", "--run-dir", "run")
     assert invoke(*begin, "--limit", 16, "--epochs", 1).exit_code == 0
