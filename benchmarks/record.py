@@ -33,7 +33,7 @@ ROWS = (
         "mnist-pca",
         "summed squared error of a test digit, 30 components",
         "13.87 (Hinton and Salakhutdinov 2006)",
-        "{summed_squared_error:.2f}",
+        "{summed_squared_error:.2f}; linear AE {linear_ae_summed_squared_error:.2f}",
     ),
     (
         "mnist-dae",
