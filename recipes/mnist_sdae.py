@@ -19,7 +19,7 @@ def main(
     units=1000,
     layers=3,
     noise_level=0.25,
-    pretraining_epochs=10,
+    pretraining_epochs=20,
     fine_tuning_rate=1e-3,
     patience=80,
 ):
@@ -29,7 +29,7 @@ def main(
     count = len(digits) - len(digits) // 6
     train, validation = digits[:count], digits[count:]
     labels, validation_labels = labels[:count], labels[count:]
-    epochs = run.epochs or 30
+    epochs = run.epochs or 50
     batch_size = run.batch_size or 128
 
     def build():
