@@ -97,8 +97,8 @@ def main(run, latent_dim=512, width=1024, highest_level=0.8, patience=20):
             psnr = keras_ae.metrics.psnr(chosen, pictures)
             ssim = keras_ae.metrics.ssim(chosen[..., None], pictures[..., None])
             print(f"{level:5}  {method:15}  {psnr:7.2f}  {ssim:.3f}")
-            name = method.replace(" ", "_").replace("-", "_")
-            run.scores(**{f"psnr_{name}_{level}": psnr, f"ssim_{name}_{level}": ssim})
+            name = f"{method} {level:.0%}".translate(str.maketrans(" -", "__", "%"))
+            run.scores(**{f"psnr_{name}": psnr, f"ssim_{name}": ssim})
     run.picture(
         "filters_beside_autoencoder",
         keras_ae.plots.sheet(np.concatenate(rows)[..., None], columns=12),
