@@ -138,10 +138,12 @@ def table() -> str:
         scores = result["scores"]
         environment = result["environment"]
         cores = environment["machine"].rsplit(", ", 1)[-1]
+        epochs, minutes = result["epochs"], round(result["training_seconds"] / 60)
         protocol = (
             f"`{result['command']}`: {result['training']['pictures']:,} pictures, "
-            f"{result['epochs']} epochs, seed {result['options']['seed']}, "
-            f"{result['training_seconds'] / 60:.0f} min on {cores}, "
+            f"{epochs} epoch{'' if epochs == 1 else 's'}, "
+            f"seed {result['options']['seed']}, "
+            f"{f'{minutes} min' if minutes else 'seconds'} on {cores}, "
             f"{environment['backend']}"
         )
         cells = (recipe, what.format(**scores), published, ours.format(**scores))

@@ -10,6 +10,7 @@ import pathlib
 import platform
 import shutil
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -329,7 +330,11 @@ class Run:
                     ],
                 )
         if self.best_path.exists():
-            model.load_weights(self.best_path)
+            with warnings.catch_warnings():
+                # The best weights of a pretrained layer come with that layer's
+                # optimizer, whose state is not wanted.
+                warnings.filterwarnings("ignore", "Skipping variable loading")
+                model.load_weights(self.best_path)
         elif not any(np.isfinite(row.get(monitor, np.nan)) for row in self.history):
             raise ValueError(
                 f"Training diverged: `{monitor}` was never finite. Lower the learning "
