@@ -1,6 +1,7 @@
 """The README says what the repository holds."""
 
 import ast
+import configparser
 import importlib.util
 import re
 from pathlib import Path
@@ -37,3 +38,19 @@ def test_every_model_and_linked_file_is_there():
         assert f"| `{name}` |" in README
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_every_extra_that_is_named_can_be_installed():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    extras = settings["options.extras_require"]
+    files = [ROOT / "README.md", *ROOT.glob("recipes/*.py")]
+    files += Path(keras_ae.__file__).parent.rglob("*.py")
+    named = {
+        extra.strip()
+        for file in files
+        for group in re.findall(r"keras-ae\[([\w,-]+)\]", file.read_text())
+        for extra in group.split(",")
+    }
+    assert {"recipes", "map", "cuda"} <= named
+    assert named <= {*extras}
