@@ -405,9 +405,7 @@ class KSparse(Sparsity):
 
     def __init__(self, k: int = 16, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            raise ValueError(f"`k` must be an integer >= 1. Received: k={k!r}")
-        self.k = k
+        self.k = inputs.check_count("k", k)
         self.built = True
 
     def call(self, x, training=False):

@@ -524,7 +524,7 @@ class StackedSAE(Autoencoder):
         validation_data = self._inspect_validation(validation_data)
         if isinstance(x, np.memmap) and y is None:
             x, options = streamed(x, options)
-        callbacks = _listed(options.pop("callbacks", None))
+        callbacks = keras.tree.flatten(options.pop("callbacks", None) or [])
         if phases.start < self._fine_tuning:
             _check_finite(x, options)
             _check_validation(validation_data, options)
@@ -741,9 +741,3 @@ def _check_callbacks(callbacks):
                 "`ModelCheckpoint`, and go on with `keras.saving.load_model` and "
                 "`fit(initial_epoch=...)`."
             )
-
-
-def _listed(callbacks):
-    if callbacks is None:
-        return []
-    return list(callbacks) if isinstance(callbacks, list | tuple) else [callbacks]
