@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import keras
+from keras import ops
 
 BACKEND = keras.backend.backend()
 
@@ -81,7 +82,9 @@ def minimize(
     loss_fn: Callable[[], tuple[Any, Any]],
     variables: Sequence[keras.Variable],
     optimizer: keras.optimizers.Optimizer,
-):
+    condition: Any = None,
+    with_norm: bool = False,
+) -> tuple[Any, Any]:
     """Takes one optimizer step on `variables` against the gradient of `loss_fn`.
 
     Other variables that `loss_fn` assigns (batch statistics, seeds, running scales)
@@ -92,10 +95,15 @@ def minimize(
         loss_fn: Function of nothing that returns a scalar loss and anything else.
         variables: The variables to update, those that `optimizer` was built with.
         optimizer: The optimizer that updates them.
+        condition: None, or a boolean scalar: where it is false, `variables` and the
+            optimizer's own stay as they are.
+        with_norm: Whether to return the norm of the gradient, without loss scaling.
 
     Returns:
-        What `loss_fn` returned beside the loss.
+        What `loss_fn` returned beside the loss, and the norm or None.
     """
+    scale = optimizer.scale_loss(1.0)
+
     if BACKEND == "tensorflow":
         # tf.distribute sums the gradients of its replicas.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
@@ -103,8 +111,9 @@ def minimize(
             loss, others = loss_fn()
             loss = optimizer.scale_loss(loss / replicas)
         gradients = tape.gradient(loss, [variable.value for variable in variables])
-        optimizer.apply(gradients, variables)
-        return others
+        norm = _norm(gradients) * replicas / scale if with_norm else None
+        _apply(optimizer, gradients, variables, condition)
+        return others, norm
 
     if BACKEND == "torch":
         loss, others = loss_fn()
@@ -114,8 +123,9 @@ def minimize(
             allow_unused=True,
         )
         with torch.no_grad():
-            optimizer.apply(gradients, variables)
-        return others
+            norm = _norm(gradients) / scale if with_norm else None
+            _apply(optimizer, gradients, variables, condition)
+        return others, norm
 
     chosen = {id(variable) for variable in variables}
     state = [
@@ -150,8 +160,42 @@ def minimize(
     )
     for group, updates in zip((variables, optimizer.variables), results, strict=True):
         for variable, update in zip(group, updates, strict=True):
+            if condition is not None:
+                update = ops.where(condition, update, variable.value)
             variable.assign(update)
-    return others
+    return others, _norm(gradients) / scale if with_norm else None
+
+
+def _norm(gradients):
+    """Euclidean norm of all gradients together, in float32."""
+    squares = [
+        ops.sum(ops.square(ops.cast(gradient, "float32")))
+        for gradient in gradients
+        if gradient is not None
+    ]
+    return ops.sqrt(sum(squares, ops.zeros(())))
+
+
+def _apply(optimizer, gradients, variables, condition):
+    """Applies gradients where `condition` holds: on TensorFlow and PyTorch."""
+    if condition is None:
+        optimizer.apply(gradients, variables)
+        return
+    if (
+        BACKEND == "tensorflow"
+        and tf.distribute.get_strategy().num_replicas_in_sync > 1
+    ):
+        raise ValueError(
+            "A player that sits out steps can't be trained by tf.distribute. Received: "
+            f"{tf.distribute.get_strategy().num_replicas_in_sync} replicas; train on "
+            "one device, or let all players take every step."
+        )
+    touched = [*variables, *optimizer.variables]
+    # Copies, because optimizers update in place.
+    before = [ops.copy(variable.value) for variable in touched]
+    optimizer.apply(gradients, variables)
+    for variable, value in zip(touched, before, strict=True):
+        variable.assign(ops.where(condition, variable.value, value))
 
 
 def gradient(function: Callable, x):

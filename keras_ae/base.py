@@ -9,16 +9,30 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import autodiff, inputs, likelihoods, networks
+from keras_ae import autodiff, inputs, likelihoods, networks, optimizers
 from keras_ae.datasets import Batches
+from keras_ae.verbs import Verbs
 
 
 class Player(NamedTuple):
-    """Who learns what: `variables` descend the sum of `terms` through `optimizer`."""
+    """Who learns what: `variables` descend the sum of `terms`.
+
+    Attributes:
+        terms: Function of (x, outputs, training) that returns named losses, each
+            `(batch,)`. It may add to `outputs` what its monitors look at.
+        variables: What the player learns.
+        monitors: Function of (x, outputs, terms) that returns figures to log.
+        name: One of the model's `player_names`.
+        plays: None, or a function of nothing that returns whether the player takes this
+            step, a boolean scalar; otherwise its variables and optimizer stay as they
+            are.
+    """
 
     terms: Callable[..., dict[str, Any]]
     variables: Sequence[keras.Variable]
-    optimizer: keras.optimizers.Optimizer
+    monitors: Callable[..., dict[str, Any]] | None = None
+    name: str = ""
+    plays: Callable[[], Any] | None = None
 
 
 class _BuildsFromImageShape(type(keras.Model)):
@@ -31,7 +45,7 @@ class _BuildsFromImageShape(type(keras.Model)):
         return model
 
 
-class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
+class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     """Base of all models: an encoder, a decoder, a likelihood and named loss terms.
 
     A subclass says what its network computes (`call`, a dict of tensors) and what it
@@ -39,6 +53,10 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
     batch of the sum of the terms, in training and validation alike, and each term is
     logged under its name: the logged loss is the sum of the logged terms. Terms are in
     nats, summed over pixels and over latent dimensions.
+
+    A model of several players (`players`, `player_names`) has terms and an optimizer
+    for each of them. Then the loss is the sum of all players' terms, and each player's
+    own is logged as `{player}_loss`, in training beside `{player}_gradient_norm`.
 
     Every constructor argument is kept as the attribute of the same name, which is what
     `get_config` returns.
@@ -64,7 +82,9 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
 
     term_names: tuple[str, ...] = ("reconstruction",)
     monitor_names: tuple[str, ...] = ("mse",)
-    score_name: str = "loss"
+    player_names: tuple[str, ...] = ()
+    # The logged value that tells which weights are best; None for the last ones.
+    score_name: str | None = "loss"
     encoder_heads: tuple[str, ...] = ("z",)
     # Arguments of this constructor that a subclass settles itself and does not take.
     settled_arguments: tuple[str, ...] = ()
@@ -97,6 +117,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         self.decoder = decoder
         self._given = {"encoder": encoder is not None, "decoder": decoder is not None}
         self._compiled_functions = {}
+        self._evaluating = False
         self.compile()
 
     # Building
@@ -118,10 +139,11 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         self.trackers = {
             name: keras.metrics.Mean(name=name)
             for name in (
-                "loss",
                 *self.term_names,
                 *(("regularization",) if regularized else ()),
                 *self.monitor_names,
+                *(f"{player}_loss" for player in self.player_names),
+                *self._training_figures,
             )
         }
         self.built = True
@@ -167,7 +189,9 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         """Configures training; the constructor has done it already, with Adam(1e-3).
 
         Args:
-            optimizer: A Keras optimizer, or its name.
+            optimizer: A Keras optimizer, or its name. For a model of several players a
+                dict of them by player, or one of which each player gets its own; the
+                others keep the default.
             loss, loss_weights, metrics, weighted_metrics: Not used: the model names its
                 own terms, and the likelihood is an argument of the constructor.
             jit_compile: As in `keras.Model.compile`.
@@ -175,7 +199,8 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
                 `keras.Model.compile`.
 
         Raises:
-            ValueError: If a loss or metrics are passed.
+            ValueError: If a loss or metrics are passed, or an optimizer for a name
+                that is no player.
         """
         unused = {
             "loss": loss,
@@ -190,24 +215,46 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
                     f"terms ({', '.join(self.term_names)}); choose what it "
                     f"reconstructs with `likelihood=`. Received: {name}={value!r}"
                 )
+        # The choice is saved, not what it came to: "auto" differs between backends.
+        self._compile_choices = {"jit_compile": jit_compile, **kwargs}
+        if self.player_names:
+            scaled = kwargs.pop("auto_scale_loss", True)
+            kwargs["auto_scale_loss"] = False
+            with autodiff.build_scope(self):
+                optimizer = optimizers.for_players(
+                    optimizer,
+                    self.player_names,
+                    self.default_optimizers(),
+                    scale_loss=scaled and self.dtype_policy.name == "mixed_float16",
+                )
+        elif isinstance(optimizer, dict):
+            raise ValueError(
+                f"`optimizer` must be one Keras optimizer: {type(self).__name__} has "
+                f"one player. Received: optimizers for {', '.join(map(str, optimizer))}"
+            )
         super().compile(
             optimizer=keras.optimizers.Adam(1e-3) if optimizer is None else optimizer,
             jit_compile=jit_compile,
             **kwargs,
         )
-        # The choice is saved, not what it came to: "auto" differs between backends.
-        self._compile_choices = {"jit_compile": jit_compile, **kwargs}
         if self.built:
             self._build_optimizer()
 
+    def default_optimizers(self) -> dict[str, keras.optimizers.Optimizer]:
+        """Returns what each player of several learns with by default."""
+        return {name: keras.optimizers.Adam(1e-3) for name in self.player_names}
+
     def _build_optimizer(self):
+        variables = self.trainable_variables
+        if self.player_names:
+            variables = {player.name: player.variables for player in self.players()}
         # With the networks, so that whatever is saved holds the optimizer's state.
         with autodiff.build_scope(self):
-            self.optimizer.build(self.trainable_variables)
+            self.optimizer.build(variables)
 
     def get_compile_config(self):
         optimizer = keras.saving.serialize_keras_object(self.optimizer)
-        return {"optimizer": portable(optimizer), **self._compile_choices}
+        return {"optimizer": optimizers.portable(optimizer), **self._compile_choices}
 
     def compile_from_config(self, config):
         config = dict(config)
@@ -216,7 +263,7 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
 
     def players(self) -> list[Player]:
         """Who plays, in order, on each batch. One player learns everything."""
-        return [Player(self.terms, self.trainable_variables, self.optimizer)]
+        return [Player(self.terms, self.trainable_variables, self.monitors)]
 
     def call(self, x, training=False) -> dict[str, Any]:
         """Returns what the network computes on a batch, a dict of tensors."""
@@ -268,19 +315,36 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
 
     def _train_on(self, data):
         batch = self._unpack(data)
-        for terms_fn, variables, optimizer in self.players():
+        for player in self.players():
 
-            def loss_fn(terms_fn=terms_fn):
-                losses, figures = self._objective(terms_fn, *batch, training=True)
+            def loss_fn(player=player):
+                losses, figures = self._objective(player, *batch, training=True)
                 return ops.mean(losses), figures
 
-            self._track(autodiff.minimize(self, loss_fn, variables, optimizer))
+            optimizer = self.optimizer[player.name] if player.name else self.optimizer
+            plays = None if player.plays is None else player.plays()
+            figures, norm = autodiff.minimize(
+                self,
+                loss_fn,
+                player.variables,
+                optimizer,
+                condition=plays,
+                with_norm=bool(player.name),
+            )
+            if player.name:
+                figures[f"{player.name}_gradient_norm"] = norm
+            self._track(figures)
+        self.end_step()
         return self.get_metrics_result()
+
+    def end_step(self) -> None:
+        """What follows the players' updates in a training step: a running average."""
 
     def _test_on(self, data):
         batch = self._unpack(data)
-        for player in self.players():
-            self._track(self._objective(player.terms, *batch, training=False)[1])
+        # Who plays several times a batch in training is measured once.
+        for player in {player.name: player for player in self.players()}.values():
+            self._track(self._objective(player, *batch, training=False)[1])
         return self.get_metrics_result()
 
     def _predict_on(self, data):
@@ -305,13 +369,13 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
             )
         return self.to_floats(x)
 
-    def _objective(self, terms_fn, x, others, weight, training):
-        """Returns the losses `(batch,)` and every figure to log, by name."""
+    def _objective(self, player, x, others, weight, training):
+        """Returns a player's losses `(batch,)` and every figure to log, by name."""
         outputs = self(x, training=training, **others)
         # Of this call, not of those that terms may make.
         penalties = self.losses
-        terms = terms_fn(x, outputs, training=training)
-        figures = self.monitors(x, outputs, terms)
+        terms = player.terms(x, outputs, training=training)
+        figures = {} if player.monitors is None else player.monitors(x, outputs, terms)
         if weight is not None:
             weight = ops.cast(weight, "float32")
             terms = {name: value * weight for name, value in terms.items()}
@@ -321,7 +385,9 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
             penalty = ops.sum(ops.stack([ops.cast(v, "float32") for v in penalties]))
             losses = losses + penalty
             figures["regularization"] = ops.broadcast_to(penalty, ops.shape(losses))
-        return losses, {"loss": losses, **figures}
+        if player.name:
+            figures[f"{player.name}_loss"] = losses
+        return losses, figures
 
     def _track(self, figures):
         unknown = figures.keys() - self.trackers.keys()
@@ -336,6 +402,24 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
     @property
     def metrics(self):
         return list(self.trackers.values()) if self.built else []
+
+    @property
+    def _training_figures(self):
+        """What only training knows."""
+        return tuple(f"{player}_gradient_norm" for player in self.player_names)
+
+    def get_metrics_result(self):
+        """Returns the loss, which is the sum of the terms, and all logged figures."""
+        hidden = self._training_figures if self._evaluating else ()
+        results = {
+            name: tracker.result()
+            for name, tracker in self.trackers.items()
+            if name not in hidden
+        }
+        terms = [results[name] for name in self.term_names]
+        if "regularization" in results:
+            terms.append(results["regularization"])
+        return {"loss": sum(terms), **results}
 
     # Data
 
@@ -386,7 +470,11 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
         if "_use_cached_eval_dataset" not in kwargs:
             x = self._inspect(x, "x", y)
         y = inputs.labels_beside_weights(x, y, kwargs.get("sample_weight"))
-        return super().evaluate(x, y, *args, **kwargs)
+        self._evaluating = True
+        try:
+            return super().evaluate(x, y, *args, **kwargs)
+        finally:
+            self._evaluating = False
 
     def predict(self, x, *args, **kwargs):
         """Returns the reconstructions; see `keras.Model.predict`."""
@@ -399,7 +487,12 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         """Evaluates one batch; see `keras.Model.test_on_batch`."""
-        return super().test_on_batch(self._inspect(x, "x", y), y, *args, **kwargs)
+        x = self._inspect(x, "x", y)
+        self._evaluating = True
+        try:
+            return super().test_on_batch(x, y, *args, **kwargs)
+        finally:
+            self._evaluating = False
 
     def predict_on_batch(self, x):
         """Reconstructs one batch; see `keras.Model.predict_on_batch`."""
@@ -444,160 +537,6 @@ class Autoencoder(keras.Model, metaclass=_BuildsFromImageShape):
 
     def _check_values(self, x, y, restored):
         inputs.check_values(x, self.likelihood)
-
-    # Verbs
-
-    def encode(self, x, batch_size: int = 256) -> np.ndarray:
-        """Returns the codes of `x`.
-
-        Args:
-            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
-            batch_size: Examples at a time, for arrays.
-
-        Returns:
-            Array `(n, latent_dim)`.
-        """
-        x = self._inspect(x, "x", restored=False)
-        return self._apply("encode", self._encode, x, batch_size)
-
-    def decode(self, z, batch_size: int = 256) -> np.ndarray:
-        """Returns the likelihood's mean for codes `z`.
-
-        Args:
-            z: Array `(n, latent_dim)`.
-            batch_size: Codes at a time.
-
-        Returns:
-            Array `(n, *image_shape)`, pictures in [0, 1].
-        """
-        self._require_built("decode")
-        z = np.asarray(z, "float32")
-        if z.ndim != 2 or z.shape[1] != self.latent_dim:
-            raise ValueError(
-                f"`z` must have the shape (n, {self.latent_dim}). Received: {z.shape}"
-            )
-        return self._apply("decode", self._decode, z, batch_size)
-
-    def reconstruct(self, x, batch_size: int = 256) -> np.ndarray:
-        """Returns the decoded codes of `x`.
-
-        Args:
-            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
-            batch_size: Examples at a time, for arrays.
-
-        Returns:
-            Array `(n, *image_shape)`, pictures in [0, 1].
-        """
-        x = self._inspect(x, "x", restored=False)
-        return self._apply("reconstruct", self._reconstruct, x, batch_size)
-
-    def interpolate(
-        self, a, b, steps: int = 9, spherical: bool = False, batch_size: int = 256
-    ) -> np.ndarray:
-        """Returns pictures on the way from `a` to `b`, through the codes between.
-
-        Args:
-            a: One example of shape `image_shape`, or several `(n, *image_shape)`.
-            b: As `a`.
-            steps: Pictures in a row, the reconstructions of `a` and `b` included.
-            spherical: Whether to follow the great circle between the codes instead of
-                the straight line; samples of a Gaussian prior lie near a sphere.
-            batch_size: Codes decoded at a time.
-
-        Returns:
-            Array `(steps, *image_shape)` for one example, `(n, steps, *image_shape)`
-            for several.
-
-        Reference:
-            White, Sampling Generative Networks, 2016 (https://arxiv.org/abs/1609.04468).
-        """
-        self._require_built("interpolate")
-        inputs.check_count("steps", steps, minimum=2)
-        a, b = np.asarray(a), np.asarray(b)
-        if a.shape != b.shape:
-            raise ValueError(
-                "`a` and `b` must have the same shape. "
-                f"Received: {a.shape} and {b.shape}"
-            )
-        single = a.ndim == len(self.built_image_shape)
-        if single:
-            a, b = a[None], b[None]
-        z_a, z_b = (self.encode(x)[:, None] for x in (a, b))  # (n, 1, latent_dim)
-        t = np.linspace(0, 1, steps, dtype="float32")[:, None]  # (steps, 1)
-        z = _slerp(z_a, z_b, t) if spherical else (1 - t) * z_a + t * z_b
-        x = self.decode(z.reshape(-1, self.latent_dim), batch_size)
-        x = x.reshape(len(a), steps, *self.built_image_shape)
-        return x[0] if single else x
-
-    def traverse(
-        self,
-        x,
-        dims: Sequence[int] | None = None,
-        steps: int = 9,
-        span: float = 3.0,
-        batch_size: int = 256,
-    ) -> np.ndarray:
-        """Returns what changing one latent dimension at a time does to a picture.
-
-        Args:
-            x: One example of shape `image_shape`.
-            dims: Latent dimensions to change. Defaults to all.
-            steps: Values that each dimension takes.
-            span: They run from `-span` to `span`.
-            batch_size: Codes decoded at a time.
-
-        Returns:
-            Array `(len(dims), steps, *image_shape)`.
-        """
-        self._require_built("traverse")
-        inputs.check_count("steps", steps)
-        dims = range(self.latent_dim) if dims is None else dims
-        if not len(dims) or any(not 0 <= dim < self.latent_dim for dim in dims):
-            raise ValueError(
-                f"`dims` must be dimensions from 0 to {self.latent_dim - 1}. "
-                f"Received: dims={list(dims)}"
-            )
-        z = np.tile(self.encode(np.asarray(x)[None]), (len(dims), steps, 1))
-        for row, dim in enumerate(dims):
-            z[row, :, dim] = np.linspace(-span, span, steps)
-        x = self.decode(z.reshape(-1, self.latent_dim), batch_size)
-        return x.reshape(len(dims), steps, *self.built_image_shape)
-
-    def _encode(self, x):
-        return self.encoder(self.to_floats(x), training=False)
-
-    def _decode(self, z):
-        return self.likelihood.mean(self.decoder(z, training=False))
-
-    def _reconstruct(self, x):
-        return self._decode(self._encode(x))
-
-    def _apply(self, name, function, data, batch_size):
-        """Applies a compiled function of one tensor to all of `data`, in batches."""
-        inputs.check_count("batch_size", batch_size)
-        function = self._compiled(name, function)
-        outputs = []
-        for batch in inputs.batches(data, batch_size):
-            size = batch.shape[0]
-            if size < batch_size and outputs and hasattr(data, "shape"):
-                # A last, shorter batch would be compiled a second time.
-                padding = [(0, batch_size - size)] + [(0, 0)] * (len(batch.shape) - 1)
-                batch = np.pad(batch, padding)
-            output = ops.convert_to_numpy(function(ops.convert_to_tensor(batch)))
-            outputs.append(output[:size])
-        return np.concatenate(outputs)
-
-    def _compiled(self, name, function):
-        if name not in self._compiled_functions:
-            self._compiled_functions[name] = autodiff.compiled(function, self.variables)
-        return self._compiled_functions[name]
-
-    def _require_built(self, verb):
-        if not self.built:
-            raise ValueError(
-                f"{type(self).__name__} must know its `image_shape` before `{verb}`: "
-                "pass it to the constructor or call `fit` first."
-            )
 
     # Saving
 
@@ -679,19 +618,6 @@ def _join(shape):
     return ", ".join(map(str, shape))
 
 
-def portable(config):
-    """An optimizer's config by its public name, which every backend can load.
-
-    On PyTorch, Keras' optimizers are of classes of their own that it saves by module.
-    """
-    if not isinstance(config, dict):
-        return config
-    config = {name: portable(value) for name, value in config.items()}
-    if str(config.get("module")).startswith("keras.src.backend."):
-        config |= {"module": "keras.optimizers", "registered_name": None}
-    return config
-
-
 def streamed(images, options):
     """Batches of a memory map, of which Keras would hold several copies in memory."""
     options = dict(options)
@@ -703,16 +629,3 @@ def streamed(images, options):
     seed = int(np.random.randint(2**31))
     streamed = Batches(images, batch_size, shuffle=shuffle, seed=seed)
     return streamed, {**options, "shuffle": False}
-
-
-def _slerp(a, b, t):
-    """Spherical interpolation of codes `(..., latent_dim)` at `t` in [0, 1]."""
-    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    cosine = np.sum(a * b, axis=-1) / np.maximum(norms, 1e-12)
-    angle = np.arccos(np.clip(cosine, -1, 1))[..., None]
-    # Parallel codes have no plane to turn in; the straight line is the limit.
-    straight = np.sin(angle) < 1e-4
-    sine = np.where(straight, 1.0, np.sin(angle))
-    weight_a = np.where(straight, 1 - t, np.sin((1 - t) * angle) / sine)
-    weight_b = np.where(straight, t, np.sin(t * angle) / sine)
-    return (weight_a * a + weight_b * b).astype("float32")

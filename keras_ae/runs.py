@@ -25,6 +25,7 @@ from keras_ae import (
     datasets,
     metrics,
     models,
+    optimizers,
     plots,
     report,
 )
@@ -195,11 +196,7 @@ class Run:
         model = load_model(self.last_path)
         # A schedule is made for a number of epochs, which may be a larger one now: at
         # the end of the old schedule a rate may be 0.
-        optimizer = getattr(new.optimizer, "inner_optimizer", new.optimizer)
-        schedule = optimizer.get_config().get("learning_rate")
-        if isinstance(schedule, dict):
-            schedule = keras.saving.deserialize_keras_object(schedule)
-            model.optimizer.learning_rate = schedule
+        optimizers.adopt_schedules(model.optimizer, new.optimizer)
         # The checkpoint carries the history that it is the end of.
         self.history = callbacks.read_note(self.last_path)
         return model

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_ae import autodiff, inputs
-from keras_ae.base import Autoencoder, portable, streamed
+from keras_ae.base import Autoencoder, streamed
 from keras_ae.datasets import Batches
 from keras_ae.layers import (
     ContrastiveDivergence,
@@ -22,6 +22,7 @@ from keras_ae.layers import (
 from keras_ae.likelihoods import Bernoulli, Gaussian, get_likelihood
 from keras_ae.models.classifier import Classifier
 from keras_ae.models.sparse import activity
+from keras_ae.optimizers import portable
 
 PRETRAINING = ("sparse", "denoising", "plain", "rbm")
 

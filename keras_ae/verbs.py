@@ -1,0 +1,180 @@
+"""What people do with a trained model: encode, decode, reconstruct, interpolate."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from keras import ops
+
+from keras_ae import autodiff, inputs
+
+
+class Verbs:
+    """The verbs that every autoencoder has, on arrays and data sets, in batches.
+
+    A model implements `_encode`, `_decode` and `_reconstruct`, functions of a batch.
+    """
+
+    def encode(self, x, batch_size: int = 256) -> np.ndarray:
+        """Returns the codes of `x`.
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            batch_size: Examples at a time, for arrays.
+
+        Returns:
+            Array `(n, latent_dim)`.
+        """
+        x = self._inspect(x, "x", restored=False)
+        return self._apply("encode", self._encode, x, batch_size)
+
+    def decode(self, z, batch_size: int = 256) -> np.ndarray:
+        """Returns the likelihood's mean for codes `z`.
+
+        Args:
+            z: Array `(n, latent_dim)`.
+            batch_size: Codes at a time.
+
+        Returns:
+            Array `(n, *image_shape)`, pictures in [0, 1].
+        """
+        self._require_built("decode")
+        z = np.asarray(z, "float32")
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise ValueError(
+                f"`z` must have the shape (n, {self.latent_dim}). Received: {z.shape}"
+            )
+        return self._apply("decode", self._decode, z, batch_size)
+
+    def reconstruct(self, x, batch_size: int = 256) -> np.ndarray:
+        """Returns the decoded codes of `x`.
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            batch_size: Examples at a time, for arrays.
+
+        Returns:
+            Array `(n, *image_shape)`, pictures in [0, 1].
+        """
+        x = self._inspect(x, "x", restored=False)
+        return self._apply("reconstruct", self._reconstruct, x, batch_size)
+
+    def interpolate(
+        self, a, b, steps: int = 9, spherical: bool = False, batch_size: int = 256
+    ) -> np.ndarray:
+        """Returns pictures on the way from `a` to `b`, through the codes between.
+
+        Args:
+            a: One example of shape `image_shape`, or several `(n, *image_shape)`.
+            b: As `a`.
+            steps: Pictures in a row, the reconstructions of `a` and `b` included.
+            spherical: Whether to follow the great circle between the codes instead of
+                the straight line; samples of a Gaussian prior lie near a sphere.
+            batch_size: Codes decoded at a time.
+
+        Returns:
+            Array `(steps, *image_shape)` for one example, `(n, steps, *image_shape)`
+            for several.
+
+        Reference:
+            White, Sampling Generative Networks, 2016 (https://arxiv.org/abs/1609.04468).
+        """
+        self._require_built("interpolate")
+        inputs.check_count("steps", steps, minimum=2)
+        a, b = np.asarray(a), np.asarray(b)
+        if a.shape != b.shape:
+            raise ValueError(
+                "`a` and `b` must have the same shape. "
+                f"Received: {a.shape} and {b.shape}"
+            )
+        single = a.ndim == len(self.built_image_shape)
+        if single:
+            a, b = a[None], b[None]
+        z_a, z_b = (self.encode(x)[:, None] for x in (a, b))  # (n, 1, latent_dim)
+        t = np.linspace(0, 1, steps, dtype="float32")[:, None]  # (steps, 1)
+        z = _slerp(z_a, z_b, t) if spherical else (1 - t) * z_a + t * z_b
+        x = self.decode(z.reshape(-1, self.latent_dim), batch_size)
+        x = x.reshape(len(a), steps, *self.built_image_shape)
+        return x[0] if single else x
+
+    def traverse(
+        self,
+        x,
+        dims: Sequence[int] | None = None,
+        steps: int = 9,
+        span: float = 3.0,
+        batch_size: int = 256,
+    ) -> np.ndarray:
+        """Returns what changing one latent dimension at a time does to a picture.
+
+        Args:
+            x: One example of shape `image_shape`.
+            dims: Latent dimensions to change. Defaults to all.
+            steps: Values that each dimension takes.
+            span: They run from `-span` to `span`.
+            batch_size: Codes decoded at a time.
+
+        Returns:
+            Array `(len(dims), steps, *image_shape)`.
+        """
+        self._require_built("traverse")
+        inputs.check_count("steps", steps)
+        dims = range(self.latent_dim) if dims is None else dims
+        if not len(dims) or any(not 0 <= dim < self.latent_dim for dim in dims):
+            raise ValueError(
+                f"`dims` must be dimensions from 0 to {self.latent_dim - 1}. "
+                f"Received: dims={list(dims)}"
+            )
+        z = np.tile(self.encode(np.asarray(x)[None]), (len(dims), steps, 1))
+        for row, dim in enumerate(dims):
+            z[row, :, dim] = np.linspace(-span, span, steps)
+        x = self.decode(z.reshape(-1, self.latent_dim), batch_size)
+        return x.reshape(len(dims), steps, *self.built_image_shape)
+
+    def _encode(self, x):
+        return self.encoder(self.to_floats(x), training=False)
+
+    def _decode(self, z):
+        return self.likelihood.mean(self.decoder(z, training=False))
+
+    def _reconstruct(self, x):
+        return self._decode(self._encode(x))
+
+    def _apply(self, name, function, data, batch_size):
+        """Applies a compiled function of one tensor to all of `data`, in batches."""
+        inputs.check_count("batch_size", batch_size)
+        function = self._compiled(name, function)
+        outputs = []
+        for batch in inputs.batches(data, batch_size):
+            size = batch.shape[0]
+            if size < batch_size and outputs and hasattr(data, "shape"):
+                # A last, shorter batch would be compiled a second time.
+                padding = [(0, batch_size - size)] + [(0, 0)] * (len(batch.shape) - 1)
+                batch = np.pad(batch, padding)
+            output = ops.convert_to_numpy(function(ops.convert_to_tensor(batch)))
+            outputs.append(output[:size])
+        return np.concatenate(outputs)
+
+    def _compiled(self, name, function):
+        if name not in self._compiled_functions:
+            self._compiled_functions[name] = autodiff.compiled(function, self.variables)
+        return self._compiled_functions[name]
+
+    def _require_built(self, verb):
+        if not self.built:
+            raise ValueError(
+                f"{type(self).__name__} must know its `image_shape` before `{verb}`: "
+                "pass it to the constructor or call `fit` first."
+            )
+
+
+def _slerp(a, b, t):
+    """Spherical interpolation of codes `(..., latent_dim)` at `t` in [0, 1]."""
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    cosine = np.sum(a * b, axis=-1) / np.maximum(norms, 1e-12)
+    angle = np.arccos(np.clip(cosine, -1, 1))[..., None]
+    # Parallel codes have no plane to turn in; the straight line is the limit.
+    straight = np.sin(angle) < 1e-4
+    sine = np.where(straight, 1.0, np.sin(angle))
+    weight_a = np.where(straight, 1 - t, np.sin((1 - t) * angle) / sine)
+    weight_b = np.where(straight, t, np.sin(t * angle) / sine)
+    return (weight_a * a + weight_b * b).astype("float32")
