@@ -10,6 +10,7 @@ import sys
 __version__ = "0.1.0"
 
 _MODULES = (
+    "adversarial",
     "autodiff",
     "base",
     "callbacks",
@@ -22,6 +23,7 @@ _MODULES = (
     "metrics",
     "models",
     "networks",
+    "optimizers",
     "plots",
     "runs",
 )
@@ -29,6 +31,7 @@ _MODELS = (
     "AE",
     "ContractiveAE",
     "DenoisingAE",
+    "GAN",
     "PCA",
     "RAE",
     "SparseAE",

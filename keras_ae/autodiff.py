@@ -227,6 +227,22 @@ def gradient(function: Callable, x):
     return jax.grad(lambda x: function(x).sum())(x)
 
 
+def pure(model: keras.Model, function: Callable) -> Callable:
+    """A function that reads the model's variables and leaves nothing behind.
+
+    `gradient` wants that of functions that call layers: those with activity
+    regularisers add losses whenever they are called, and a spectral normalisation moves
+    its vectors in training.
+    """
+
+    def without_traces(*tensors):
+        variables = [(variable, variable.value) for variable in model.variables]
+        with keras.StatelessScope(variables):
+            return function(*tensors)
+
+    return without_traces
+
+
 def compiled(function: Callable, variables: Sequence[keras.Variable]) -> Callable:
     """Compiles a function of tensors for inference, where the backend compiles.
 

@@ -120,6 +120,16 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         self._evaluating = False
         self.compile()
 
+    @classmethod
+    def refuse_settled(cls, arguments: dict[str, Any], reason: str) -> None:
+        """Raises `ValueError` for an argument that the class settles itself."""
+        for name in cls.settled_arguments:
+            if name in arguments:
+                raise ValueError(
+                    f"`{name}` must be left out: {reason}. "
+                    f"Received: {name}={arguments[name]!r}"
+                )
+
     # Building
 
     def build(self, input_shape):
@@ -149,9 +159,9 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         self.built = True
         self._build_optimizer()
 
-    def build_networks(self, image_shape: tuple[int, ...]) -> None:
-        """Makes the networks; a subclass adds what else has variables."""
-        options = {
+    def network_options(self, image_shape: tuple[int, ...]) -> dict[str, Any]:
+        """Returns arguments for `networks.encoder` and `networks.decoder`."""
+        return {
             "image_shape": image_shape,
             "latent_dim": self.latent_dim,
             "architecture": self.architecture,
@@ -159,6 +169,10 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             "activation": self.activation,
             "dtype": self.dtype_policy,
         }
+
+    def build_networks(self, image_shape: tuple[int, ...]) -> None:
+        """Makes the networks; a subclass adds what else has variables."""
+        options = self.network_options(image_shape)
         if self.encoder is None:
             self.encoder = networks.encoder(heads=self.encoder_heads, **options)
         if self.decoder is None:
@@ -167,8 +181,8 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         expected = {name: code_shape for name in self.encoder_heads}
         if len(expected) == 1:
             expected = code_shape
-        _check_network("encoder", self.encoder, image_shape, expected)
-        _check_network("decoder", self.decoder, code_shape, image_shape)
+        networks.check("encoder", self.encoder, image_shape, expected)
+        networks.check("decoder", self.decoder, code_shape, image_shape)
 
     def build_decoder(self, **options) -> keras.Model:
         """Makes the decoder from the arguments of `networks.decoder`."""
@@ -590,32 +604,6 @@ def _image_shape(shape: Sequence[int]) -> tuple[int, ...]:
             "with `numpy.moveaxis(x, 1, -1)` for a batch."
         )
     return tuple(int(size) for size in shape)
-
-
-def _check_network(name, network, input_shape, expected):
-    """Raises `ValueError` unless a network maps `input_shape` to `expected` shapes."""
-    requirement = (
-        f"`{name}` must be a Keras model that maps (batch, {_join(input_shape)}) to "
-        + (
-            " and ".join(f"'{k}' (batch, {_join(v)})" for k, v in expected.items())
-            + ", as a dict"
-            if isinstance(expected, dict)
-            else f"(batch, {_join(expected)})"
-        )
-    )
-    if not isinstance(network, keras.Layer):
-        raise ValueError(f"{requirement}. Received: {network!r}")
-    try:
-        outputs = network(keras.KerasTensor((None, *input_shape)))
-    except ValueError as error:
-        raise ValueError(f"{requirement}. It refused that shape: {error}") from error
-    received = keras.tree.map_structure(lambda tensor: tuple(tensor.shape)[1:], outputs)
-    if received != expected:
-        raise ValueError(f"{requirement}. Received one that gives {received}")
-
-
-def _join(shape):
-    return ", ".join(map(str, shape))
 
 
 def streamed(images, options):

@@ -393,25 +393,33 @@ def _tfp_object(config):
 Prior = Normal | NormalMixture | TensorFlowProbability
 
 
-def get_prior(identifier: Any = None) -> Prior:
+def get_prior(identifier: Any = None, latent_dim: int | None = None) -> Prior:
     """Makes a prior over codes from what a user may pass for it.
 
     Args:
         identifier: `None` for the standard normal distribution, one of this module's
             distributions over codes or its serialized configuration, or, on the
             TensorFlow backend, a TensorFlow Probability distribution.
+        latent_dim: Numbers in a code, where they are known.
 
     Raises:
-        ValueError: If `identifier` is something else.
+        ValueError: If `identifier` is something else, or a prior of another dimension.
     """
     if identifier is None:
         return Normal()
     if isinstance(identifier, dict):
         identifier = keras.saving.deserialize_keras_object(identifier)
-    if isinstance(identifier, Prior):
-        return identifier
     if _is_tfp(identifier):
-        return TensorFlowProbability(identifier)
+        identifier = TensorFlowProbability(identifier)
+    if isinstance(identifier, Prior):
+        if None not in (latent_dim, identifier.latent_dim) and (
+            identifier.latent_dim != latent_dim
+        ):
+            raise ValueError(
+                f"`prior` must have latent_dim={latent_dim} dimensions, as the model. "
+                f"Received: a prior of {identifier.latent_dim} dimensions"
+            )
+        return identifier
     raise ValueError(
         "`prior` must be None (standard normal), a `Normal` or `NormalMixture` of "
         "`keras_ae.distributions` or, on the TensorFlow backend, a TensorFlow "

@@ -516,12 +516,19 @@ class DepthToSpace(keras.layers.Layer):
         (https://arxiv.org/abs/1609.05158).
     """
 
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
     def call(self, x):
         return ops.depth_to_space(x, 2, data_format="channels_last")
 
     def compute_output_shape(self, input_shape):
         batch, height, width, channels = input_shape
         return (batch, 2 * height, 2 * width, channels // 4)
+
+    # Keras can't guess the config of a layer that was given a dtype policy.
+    def get_config(self):
+        return super().get_config()
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
@@ -622,6 +629,50 @@ class RademacherNoise(Seeded):
 
     def compute_output_shape(self, input_shape):
         return input_shape
+
+
+@keras.saving.register_keras_serializable(package="keras_ae")
+class UniformNoise(Seeded):
+    """Draws one uniform number in [0, 1) for each example, `(batch,)`, in float32.
+
+    Args:
+        seed: Integer seed of the noise.
+    """
+
+    def __init__(self, seed: int | None = None, **kwargs):
+        super().__init__(seed, **{"dtype": "float32", **kwargs})
+
+    def call(self, x):
+        return keras.random.uniform(
+            (ops.shape(x)[0],), dtype="float32", seed=self.seed_generator
+        )
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[:1]
+
+
+class PriorSampling(Seeded):
+    """Draws a code from a prior for each example, `(batch, latent_dim)`, in float32.
+
+    It belongs to the model that makes it, which saves the prior.
+
+    Args:
+        prior: Distribution of codes, from `keras_ae.distributions`.
+        latent_dim: Numbers in a code.
+        seed: Integer seed of the codes.
+    """
+
+    def __init__(self, prior: Any, latent_dim: int, seed: int | None = None, **kwargs):
+        super().__init__(seed, **{"dtype": "float32", **kwargs})
+        self.prior = prior
+        self.latent_dim = latent_dim
+
+    def call(self, x):
+        shape = (ops.shape(x)[0], self.latent_dim)
+        return self.prior.sample(shape, seed=self.seed_generator)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.latent_dim)
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")

@@ -202,6 +202,8 @@ class LocationScale(Likelihood):
         super().__init__(**kwargs)
         self.scale = scale
         self.activation = keras.activations.get(activation)
+        if self.activation is keras.activations.sigmoid:
+            self.low, self.high = 0.0, 1.0
         if scale == "learned":
             self.log_scale = self.add_weight(
                 shape=(),

@@ -1,4 +1,4 @@
-"""Encoders and decoders, sized to the shape of the data.
+"""Encoders, decoders and critics, sized to the shape of the data.
 
 Each is a plain Keras model that can be called, saved and exported on its own. Data may
 be vectors `(features,)`, grey pictures `(height, width)` or pictures
@@ -8,6 +8,7 @@ be vectors `(features,)`, grey pictures `(height, width)` or pictures
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
@@ -202,6 +203,65 @@ def decoder(
     return keras.Model(inputs, x, name="decoder")
 
 
+def critic(
+    image_shape: Sequence[int],
+    architecture: str = "auto",
+    widths: Sequence[int] | None = None,
+    activation: str = "leaky_relu",
+    dtype=None,
+    spectral_norm: bool = False,
+    code_dim: int = 0,
+) -> keras.Model:
+    """Builds a critic, or discriminator: one number for each example.
+
+    It has the layers of `encoder` without batch normalisation, whose statistics would
+    differ between real and generated batches, and tie examples together where a
+    gradient penalty wants them apart.
+
+    Args:
+        image_shape: Shape of one example.
+        architecture: `"auto"`, `"linear"`, `"dense"`, `"conv"` or `"residual"`.
+        widths: See `resolve`.
+        activation: Activation of the hidden layers.
+        dtype: Dtype policy of the hidden layers.
+        spectral_norm: Whether dense layers and convolutions are spectrally normalised.
+        code_dim: Numbers in a code that is judged together with the example; 0 for
+            none.
+
+    Returns:
+        A model from `(batch, *image_shape)`, or from a list of that and
+        `(batch, code_dim)`, to `(batch, 1)`, in float32. Its layer `"features"` is the
+        last hidden one.
+    """
+    architecture, widths = resolve(image_shape, architecture, widths)
+    normalized = SpectralNormalization if spectral_norm else _unchanged
+    inputs = [keras.Input(image_shape, name="x")]
+    x = inputs[0]
+    if len(image_shape) > 1:
+        # Pictures in [0, 1] would push all units of a layer the same way.
+        x = layers.Rescaling(2.0, -1.0, dtype=dtype)(x)
+    if architecture in ("conv", "residual"):
+        if len(image_shape) == 2:
+            x = layers.Reshape((*image_shape, 1), dtype=dtype)(x)
+        for width in widths:
+            size = 4 if architecture == "conv" else 3
+            x = normalized(_convolution(width, size, 2, dtype, use_bias=True))(x)
+            if architecture == "residual":
+                x = ResidualBlock(width, activation, spectral_norm, dtype=dtype)(x)
+            else:
+                x = layers.Activation(activation, dtype=dtype)(x)
+        widths = widths[-1:] if code_dim else ()
+    x = layers.Flatten(dtype=dtype)(x)
+    if code_dim:
+        inputs.append(keras.Input((code_dim,), name="z"))
+        x = layers.Concatenate(dtype=dtype)([x, inputs[1]])
+    for width in widths:
+        x = normalized(layers.Dense(width, activation, dtype=dtype))(x)
+    x = layers.Identity(dtype=dtype, name="features")(x)
+    x = normalized(layers.Dense(1, dtype="float32", name="logits"))(x)
+    return keras.Model(inputs if code_dim else inputs[0], x, name="critic")
+
+
 def _unchanged(layer):
     return layer
 
@@ -226,3 +286,36 @@ def _crop(x, size, dtype):
     return layers.Cropping2D(
         ((0, rows), (0, columns)), data_format="channels_last", dtype=dtype
     )(x)
+
+
+def check(name: str, network: Any, input_shape: Any, expected: Any) -> None:
+    """Raises `ValueError` unless a network maps `input_shape` to `expected` shapes.
+
+    Args:
+        name: The argument that the network was passed as.
+        network: What was passed.
+        input_shape: Shape of one example, without the batch.
+        expected: Shape of one output, or a dict of them by name.
+    """
+    requirement = (
+        f"`{name}` must be a Keras model that maps (batch, {_join(input_shape)}) to "
+        + (
+            " and ".join(f"'{k}' (batch, {_join(v)})" for k, v in expected.items())
+            + ", as a dict"
+            if isinstance(expected, dict)
+            else f"(batch, {_join(expected)})"
+        )
+    )
+    if not isinstance(network, keras.Layer):
+        raise ValueError(f"{requirement}. Received: {network!r}")
+    try:
+        outputs = network(keras.KerasTensor((None, *input_shape)))
+    except ValueError as error:
+        raise ValueError(f"{requirement}. It refused that shape: {error}") from error
+    received = keras.tree.map_structure(lambda tensor: tuple(tensor.shape)[1:], outputs)
+    if received != expected:
+        raise ValueError(f"{requirement}. Received one that gives {received}")
+
+
+def _join(shape):
+    return ", ".join(map(str, shape))

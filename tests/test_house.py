@@ -13,6 +13,8 @@ PACKAGE = Path(keras_ae.__file__).parent
 
 # What each room may import of ours. A room imports nothing of ours by default.
 MAY_IMPORT = {
+    "adversarial": {"autodiff"},
+    "projection": {"autodiff"},
     "distributions": {"autodiff"},
     "divergences": {"distributions"},
     "layers": {"inputs"},
@@ -30,6 +32,7 @@ MAY_IMPORT = {
         "verbs",
     },
     "models": {
+        "adversarial",
         "autodiff",
         "base",
         "datasets",
@@ -40,6 +43,8 @@ MAY_IMPORT = {
         "likelihoods",
         "networks",
         "optimizers",
+        "projection",
+        "verbs",
     },
     "callbacks": {"datasets", "plots"},
     "compression": {"metrics"},

@@ -3,6 +3,7 @@
 from keras_ae.models.classifier import Classifier as Classifier
 from keras_ae.models.denoising import DenoisingAE
 from keras_ae.models.deterministic import AE
+from keras_ae.models.gan import GAN
 from keras_ae.models.pca import PCA
 from keras_ae.models.regularized import RAE, ContractiveAE
 from keras_ae.models.sparse import SparseAE
@@ -13,6 +14,7 @@ __all__ = [
     "AE",
     "ContractiveAE",
     "DenoisingAE",
+    "GAN",
     "PCA",
     "RAE",
     "SparseAE",

@@ -78,12 +78,9 @@ class PCA(Autoencoder):
         image_shape: Sequence[int] | None = None,
         **kwargs,
     ):
-        for name in self.settled_arguments:
-            if name in kwargs:
-                raise ValueError(
-                    f"`{name}` must be left out: PCA is linear, with a Gaussian "
-                    f"likelihood. Received: {name}={kwargs[name]!r}; use `AE`."
-                )
+        self.refuse_settled(
+            kwargs, "PCA is linear, with a Gaussian likelihood, unlike `AE`"
+        )
         super().__init__(
             latent_dim,
             image_shape,

@@ -120,7 +120,7 @@ class ContractiveAE(AE):
             basis = math.sqrt(self.latent_dim) * ops.eye(self.latent_dim)
             shape = (self.latent_dim, *ops.shape(z))
             directions = ops.broadcast_to(basis[:, None], shape)
-        return squared_jacobian_norm(_pure(self, self.code), x, directions)
+        return squared_jacobian_norm(autodiff.pure(self, self.code), x, directions)
 
 
 class RAE(AE):
@@ -234,7 +234,9 @@ class RAE(AE):
         """Returns what `regularizer` keeps small, `(batch,)`."""
         if self.regularizer == "gradient_penalty":
             directions = self.noise(x)[None]  # (1, batch, *image_shape)
-            return squared_jacobian_norm(_pure(self, self._decode), z, directions)
+            return squared_jacobian_norm(
+                autodiff.pure(self, self._decode), z, directions
+            )
         # Biases and the parameters of normalisation are vectors.
         kernels = [w for w in self.decoder.trainable_variables if len(w.shape) > 1]
         squares = [ops.sum(ops.square(ops.cast(w, "float32"))) for w in kernels]
@@ -261,18 +263,3 @@ def squared_jacobian_norm(function: Callable, x, directions):
     products = autodiff.gradient(lambda x: function(x) * directions, repeated)
     norms = ops.sum(ops.square(ops.reshape(products, (samples, batch, -1))), axis=-1)
     return ops.mean(norms, axis=0)
-
-
-def _pure(model, function):
-    """A function that reads the model's variables and leaves nothing behind.
-
-    Layers with activity regularisers add losses whenever they are called. These would
-    leave the differentiated function, which JAX refuses, and count twice.
-    """
-
-    def pure(x):
-        variables = [(variable, variable.value) for variable in model.variables]
-        with keras.StatelessScope(variables):
-            return function(x)
-
-    return pure

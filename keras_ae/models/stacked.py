@@ -106,12 +106,7 @@ class StackedSAE(Autoencoder):
         **kwargs,
     ):
         layer_dims = _check_layer_dims(layer_dims)
-        for name in self.settled_arguments:
-            if name in kwargs:
-                raise ValueError(
-                    f"`{name}` must be left out: `layer_dims` settles the networks of "
-                    f"StackedSAE. Received: {name}={kwargs[name]!r}"
-                )
+        self.refuse_settled(kwargs, "`layer_dims` settles the networks of StackedSAE")
         if pretraining not in PRETRAINING:
             raise ValueError(
                 f"`pretraining` must be {', '.join(map(repr, PRETRAINING))}. "

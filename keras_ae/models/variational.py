@@ -10,11 +10,12 @@ from keras import ops
 from keras_ae import distributions, divergences, inputs
 from keras_ae.base import Autoencoder
 from keras_ae.layers import GaussianSampling
+from keras_ae.verbs import SamplesPrior, seed_generator
 
 LOG_VAR_RANGE = (-20.0, 20.0)
 
 
-class VAE(Autoencoder):
+class VAE(SamplesPrior, Autoencoder):
     """Variational autoencoder: a Gaussian posterior, held to a prior by the KL.
 
         ELBO(x) = E_q(z|x) [log p(x | z)] - KL(q(z | x) || p(z)) <= log p(x)
@@ -74,12 +75,7 @@ class VAE(Autoencoder):
         **kwargs,
     ):
         super().__init__(latent_dim, likelihood=likelihood, **kwargs)
-        self.prior = distributions.get_prior(prior)
-        if self.prior.latent_dim not in (None, latent_dim):
-            raise ValueError(
-                f"`prior` must have latent_dim={latent_dim} dimensions, as the model. "
-                f"Received: a prior of {self.prior.latent_dim} dimensions"
-            )
+        self.prior = distributions.get_prior(prior, latent_dim)
         for name, value in (("beta", beta), ("free_bits", free_bits)):
             inputs.check_weight(name, value)
         if free_bits and not isinstance(self.prior, distributions.Normal):
@@ -142,24 +138,6 @@ class VAE(Autoencoder):
     def _encode(self, x):
         return self.posterior(x).mean
 
-    def sample(
-        self, n: int, seed: int | None = None, batch_size: int = 256
-    ) -> np.ndarray:
-        """Returns the likelihood's mean for codes drawn from the prior.
-
-        Args:
-            n: Pictures to draw, >= 1.
-            seed: Integer; the same seed gives the same codes.
-            batch_size: Codes decoded at a time.
-
-        Returns:
-            Array `(n, *image_shape)`, pictures in [0, 1].
-        """
-        self._require_built("sample")
-        n = inputs.check_count("n", n)
-        z = self.prior.sample((n, self.latent_dim), seed=_seed_generator(seed))
-        return self.decode(ops.convert_to_numpy(z), batch_size)
-
     def log_likelihood(
         self, x, samples: int = 100, seed: int | None = None, chunk_size: int = 4096
     ) -> np.ndarray:
@@ -194,7 +172,7 @@ class VAE(Autoencoder):
         sizes = [len(part) for part in np.array_split(np.arange(samples), chunks)]
         batch_size = max(1, rows // sizes[0])
         log_weights = self._compiled("log_weights", self._log_weights)
-        seed = _seed_generator(seed)
+        seed = seed_generator(seed)
 
         estimates = []
         for batch in inputs.batches(x, batch_size):
@@ -222,7 +200,3 @@ class VAE(Autoencoder):
         log_likelihood = self.likelihood.log_prob(x, parameters)
         log_likelihood = ops.reshape(log_likelihood, (samples, -1))
         return log_likelihood + self.prior.log_prob(z) - posterior.log_prob(z)
-
-
-def _seed_generator(seed):
-    return keras.random.SeedGenerator(None if seed is None else int(seed))
