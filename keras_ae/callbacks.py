@@ -142,7 +142,8 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         last: Path of the checkpoint of the last complete epoch.
         best: Path of the model with the best value of `monitor`.
-        monitor: Name of the logged value to compare.
+        monitor: Name of the logged value to compare; None to take each epoch's model
+            for better than the one before.
         mode: `"min"` or `"max"`.
         start_from_epoch: Epochs before this one (from 0) are no candidates for best.
         history: The list of rows, one dict an epoch, that travels with the files.
@@ -156,7 +157,7 @@ class Checkpoint(keras.callbacks.Callback):
         self,
         last: str | os.PathLike,
         best: str | os.PathLike,
-        monitor: str = "val_loss",
+        monitor: str | None = "val_loss",
         mode: str = "min",
         start_from_epoch: int = 0,
         history: list[dict] | None = None,
@@ -175,19 +176,20 @@ class Checkpoint(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         # What counts is the best model that is on disk: when one could not be
         # written, the next that beats the file takes its place.
-        if self.best.exists():
+        if self.monitor is not None and self.best.exists():
             rows = _of_phase(read_note(self.best), self.model)
             self.best_value = rows[-1].get(self.monitor) if rows else None
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.monitor not in (logs or {}):
+        name = self.monitor or "loss"
+        if name not in (logs or {}):
             raise ValueError(
                 f"`monitor` must be one of the logged values: {', '.join(logs or {})}. "
                 f"Received: monitor={self.monitor!r}"
             )
-        value = float(logs[self.monitor])
+        value = float(logs[name])
         if not np.isfinite(value):
-            warn(f"Epoch {epoch + 1}: {self.monitor} is {value}: training diverged.")
+            warn(f"Epoch {epoch + 1}: {name} is {value}: training diverged.")
         saved = self._save(
             self.last, lambda temporary: save(self.model, temporary, self.history)
         )
@@ -207,7 +209,9 @@ class Checkpoint(keras.callbacks.Callback):
     def _improves(self, value):
         if not np.isfinite(value):
             return False
-        if self.best_value is None or not np.isfinite(self.best_value):
+        if self.monitor is None or self.best_value is None:
+            return True
+        if not np.isfinite(self.best_value):
             return True
         if self.mode == "min":
             return value < self.best_value
@@ -244,6 +248,71 @@ class ResumedEarlyStopping(keras.callbacks.EarlyStopping):
         super().on_train_begin(logs)
         for row in _of_phase(self._history, self.model):
             self.on_epoch_end(row["epoch"], row)
+
+
+class AdversarialWatch(keras.callbacks.Callback):
+    """Warns when a discriminator wins outright, or samples collapse, with the figure.
+
+    It reads what adversarial models log: `discriminator_accuracy`, the share of pairs
+    of a real and a generated example that the discriminator ranks rightly, and
+    `diversity`, the spread of samples relative to that of the data. A Wasserstein
+    critic is meant to win, so that only collapse is watched there.
+
+    Args:
+        accuracy: A higher one in each of `patience` epochs is an outright win.
+        diversity: A lower one in each of `patience` epochs is a collapse.
+        patience: Number of epochs, >= 1.
+
+    Raises:
+        ValueError: If the model logs neither figure, or `patience` is below 1.
+
+    Example:
+
+    ```python
+    model.fit(x, epochs=50, callbacks=[keras_ae.callbacks.AdversarialWatch()])
+    ```
+    """
+
+    def __init__(
+        self, accuracy: float = 0.99, diversity: float = 0.1, patience: int = 3
+    ):
+        super().__init__()
+        if patience < 1:
+            raise ValueError(f"`patience` must be >= 1. Received: patience={patience}")
+        self.accuracy = accuracy
+        self.diversity = diversity
+        self.patience = patience
+
+    def on_train_begin(self, logs=None):
+        if "discriminator_accuracy" not in self.model.monitor_names:
+            raise ValueError(
+                "`AdversarialWatch` needs a model with a discriminator, such as `GAN`. "
+                f"Received: a {type(self.model).__name__}"
+            )
+        self._wins = self._collapses = 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        accuracy = logs["discriminator_accuracy"]
+        is_critic = getattr(self.model, "adversarial_loss", None) == "wasserstein"
+        won = accuracy > self.accuracy and not is_critic
+        self._wins = self._wins + 1 if won else 0
+        collapsed = logs.get("diversity", 1.0) < self.diversity
+        self._collapses = self._collapses + 1 if collapsed else 0
+        if self._wins == self.patience:
+            warn(
+                f"Epoch {epoch + 1}: the discriminator has ranked more than "
+                f"{self.accuracy:.1%} of pairs rightly for {self.patience} epochs "
+                f"({accuracy:.1%} in this one). It wins outright, and little is left "
+                "to learn from: lower its learning rate, or try spectral_norm=True or "
+                "adversarial_loss='wasserstein'."
+            )
+        if self._collapses == self.patience:
+            warn(
+                f"Epoch {epoch + 1}: samples have varied less than {self.diversity:.0%}"
+                f" as much as the data for {self.patience} epochs "
+                f"({logs['diversity']:.1%} in this one). They have collapsed: lower the "
+                "learning rates, or try another `adversarial_loss`."
+            )
 
 
 class EpochSeeds(keras.callbacks.Callback):

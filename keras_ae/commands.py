@@ -117,11 +117,14 @@ def train(
     """
     model_name = scripts.find_model(model_name)
     constructor = getattr(models, model_name)
-    defaults = {"learning_rate": 1e-3, "patience": 20, **_arguments(constructor)}
+    # The players of an adversarial model have rates of their own.
+    rate = None if constructor.player_names else 1e-3
+    defaults = {"learning_rate": rate, "patience": 20, **_arguments(constructor)}
     settings = scripts.choose(defaults, chosen)
     if latent_dim is not None:
         settings["latent_dim"] = latent_dim
-    if not 0 < settings.get("learning_rate", 1) < math.inf:
+    rate = settings.get("learning_rate", 1)
+    if isinstance(rate, str) or not 0 < rate < math.inf:
         raise ValueError(
             "`learning_rate` must be > 0 and finite. "
             f"Received: learning_rate={settings['learning_rate']}"
@@ -148,7 +151,10 @@ def train(
 
     def build():
         model = constructor(**given)
-        model.compile(optimizer=keras.optimizers.Adam(learning_rate))
+        if not model.player_names:
+            model.compile(optimizer=keras.optimizers.Adam(learning_rate))
+        elif learning_rate is not None:
+            model.optimizer.learning_rate = learning_rate
         return model
 
     # What the constructor refuses, it refuses before the data are read.
@@ -163,7 +169,6 @@ def train(
             epochs=200,
             batch_size=64,
             patience=patience,
-            monitor=f"val_{model.score_name}",
         )
         run.evaluate(model, test)
         run.pictures(model, test, *_classes(run.labels["test"]))
@@ -707,7 +712,7 @@ def evaluate(
     return {
         "pictures": len(images),
         **scores,
-        "psnr": reconstruction_psnr(model, images),
+        **reconstruction_psnr(model, images),
     }
 
 

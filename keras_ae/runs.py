@@ -31,7 +31,6 @@ from keras_ae import (
 )
 
 _OPTIONS = ("seed", "epochs", "batch_size", "limit", "image_size", "data_dir")
-_CODES = 2000
 # Reconstructions in memory at a time.
 _CHUNK = 1024
 
@@ -210,7 +209,7 @@ class Run:
         epochs: int,
         batch_size: int,
         patience: int = 10,
-        monitor: str = "val_loss",
+        monitor: str | None = None,
         mode: str = "min",
         binarize: bool = False,
         extra_callbacks: Iterable[keras.callbacks.Callback] = (),
@@ -225,7 +224,9 @@ class Run:
                 stacked model at its pretraining.
             batch_size: Pictures a step; `--batch-size` takes its place.
             patience: Epochs without a better `monitor` before training ends.
-            monitor: The logged value that decides which weights are best.
+            monitor: The logged value that decides which weights are best. Defaults to
+                the model's own, `val_loss` for most; adversarial models have none: they
+                train for all epochs and keep the last weights.
             mode: Whether `"min"` or `"max"` of it is best.
             binarize: Whether grey values are read as the chance of a white pixel, and
                 drawn anew each epoch.
@@ -247,6 +248,10 @@ class Run:
         batch_size = min(self.batch_size or batch_size, len(train))
         self._evaluation_batch = max(batch_size, min(256, len(validation)))
         extra_callbacks = list(extra_callbacks)
+        if monitor is None and model.score_name is not None:
+            monitor = f"val_{model.score_name}"
+        if "discriminator_accuracy" in model.monitor_names:
+            extra_callbacks.append(callbacks.AdversarialWatch())
         warm_up = max(
             [c.epochs for c in extra_callbacks if isinstance(c, callbacks.BetaWarmUp)],
             default=0,
@@ -266,9 +271,9 @@ class Run:
         self._begin()
         stopping = callbacks.ResumedEarlyStopping(
             self.history,
-            monitor=monitor,
+            monitor=monitor or "loss",
             mode=mode,
-            patience=patience,
+            patience=patience if monitor else sys.maxsize,
             start_from_epoch=warm_up,
         )
         stopping.set_model(model)
@@ -332,9 +337,11 @@ class Run:
                 # optimizer, whose state is not wanted.
                 warnings.filterwarnings("ignore", "Skipping variable loading")
                 model.load_weights(self.best_path)
-        elif not any(np.isfinite(row.get(monitor, np.nan)) for row in self.history):
+        elif not any(
+            np.isfinite(row.get(monitor or "loss", np.nan)) for row in self.history
+        ):
             raise ValueError(
-                f"Training diverged: `{monitor}` was never finite. Lower the learning "
+                f"Training diverged: `{monitor or 'loss'}` was never finite. Lower the learning "
                 "rate, or look for pictures that are not what the likelihood describes."
             )
         self.picture(
@@ -417,7 +424,7 @@ class Run:
         found = model.evaluate(batches, return_dict=True, verbose=0)
         scores = {name: float(value) for name, value in found.items()}
         if not binarize:
-            scores["psnr"] = reconstruction_psnr(model, test, self.seed)
+            scores |= reconstruction_psnr(model, test, self.seed)
         if hasattr(model, "log_likelihood") and len(test) > 1:
             scores["active_units"] = metrics.active_units(model.encode(test))
         self.scores(**scores)
@@ -487,7 +494,8 @@ class Run:
             "From one held-back picture to another, in equal steps between their "
             "codes.",
         )
-        codes = model.encode(test[:_CODES])
+        # A search for a code takes a thousand times as long as an encoder.
+        codes = model.encode(test[: 200 if hasattr(model, "project") else 2000])
         # The dimensions that matter most; the others change little or nothing.
         dims = np.argsort(-codes.var(axis=0))[:8]
         span = float(min(3.0, 2.5 * codes.std(axis=0).max())) or 1.0
@@ -539,10 +547,11 @@ class Run:
         if row:
             seconds = sum(entry.get("seconds", 0) for entry in self.history)
             monitor = self._settings["training"]["monitor"]
+            kept = "Best epoch" if monitor else "Weights of epoch"
+            value = f" ({monitor} {row[monitor]:.5g})" if monitor else ""
             print(
-                f"\nBest epoch {row['epoch'] + 1} of {len(self.history)} "
-                f"({monitor} {row[monitor]:.5g}), {report.duration(seconds)} of "
-                "training."
+                f"\n{kept} {row['epoch'] + 1} of {len(self.history)}{value}, "
+                f"{report.duration(seconds)} of training."
             )
         for name, value in self._scores.items():
             print(f"  {name.replace('_', ' '):28} {value:.6g}")
@@ -573,7 +582,7 @@ def held_back(
 
 def reconstruction_psnr(
     model: keras.Model, pictures: np.ndarray, seed: int = 0
-) -> float:
+) -> dict[str, float]:
     """Peak signal-to-noise ratio of a model's reconstructions, dB.
 
     Args:
@@ -582,14 +591,17 @@ def reconstruction_psnr(
         seed: Seed of the noise, for a denoising model.
 
     Returns:
-        The mean over pictures.
+        The mean over pictures as `"psnr"`; nothing for a model without an encoder,
+        which would have to search for every code.
     """
+    if hasattr(model, "project"):
+        return {}
     total = 0.0
     for start in range(0, len(pictures), _CHUNK):
         chunk = pictures[start : start + _CHUNK]
         restored = model.reconstruct(spoilt(model, chunk, seed + start))
         total += len(chunk) * metrics.psnr(chunk, restored)
-    return total / len(pictures)
+    return {"psnr": total / len(pictures)}
 
 
 def binarized(pictures: np.ndarray, seed: int = 0) -> np.ndarray:

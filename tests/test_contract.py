@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import keras_ae
-from keras_ae import models
+from keras_ae import models, projection
 
 SETTINGS = {"latent_dim": 3, "widths": (24,), "architecture": "dense"}
 STACKED_SETTINGS = {"layer_dims": (24, 3), "pretraining_epochs": 1}
@@ -23,6 +23,16 @@ TRAINED = [name for name in models.__all__ if name != "PCA"]
 NON_DEFAULT = {
     "AE": {"activation": "tanh", "likelihood": "laplace"},
     "ContractiveAE": {"code_activation": "tanh", "weight": 0.02, "activation": "tanh"},
+    "GAN": {
+        "adversarial_loss": "wasserstein",
+        "critic_steps": 2,
+        "gradient_penalty": 3.0,
+        "spectral_norm": True,
+        "ema_momentum": 0.9,
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
     "DenoisingAE": {"corruption": keras_ae.layers.MaskingCorruption((0.1, 0.4), 5)},
     "RAE": {"regularizer": "spectral_norm", "code_weight": 0.02},
     "SparseAE": {"sparsity": keras_ae.layers.KLSparsity(0.5, 0.2, momentum=0.8)},
@@ -51,6 +61,26 @@ BACKEND = keras.backend.backend()
 @pytest.fixture(params=TRAINED)
 def Model(request):
     return getattr(models, request.param)
+
+
+@pytest.fixture(autouse=True)
+def _short_searches(monkeypatch):
+    """Searches for codes, which take hundreds of steps, take three."""
+    descend = projection.descend
+
+    def shortened(objective, z, steps, learning_rate):
+        return descend(objective, z, 3, learning_rate)
+
+    monkeypatch.setattr(projection, "descend", shortened)
+
+
+def searches(Model):
+    return hasattr(Model, "project")
+
+
+def decoder_name(Model):
+    """What the argument for a decoder of one's own is called."""
+    return "generator" if "decoder" in Model.settled_arguments else "decoder"
 
 
 def is_stacked(Model):
@@ -86,12 +116,29 @@ class FixedNoise(keras.layers.Layer):
         return mean + keras.ops.exp(0.5 * log_var) * noise
 
 
+class FixedCodes(keras.layers.Layer):
+    """Stands in for codes drawn from a prior."""
+
+    def call(self, x):
+        steps = keras.ops.arange(keras.ops.shape(x)[0], dtype="float32")[:, None]
+        return keras.ops.sin(steps * keras.ops.convert_to_tensor([1.0, 2.0, 3.0]))
+
+
 def without_noise(model):
     if hasattr(model, "sampling"):
         model.sampling = FixedNoise()
+    if hasattr(model, "prior_sampling"):
+        model.prior_sampling = FixedCodes()
     if hasattr(model, "corruption"):
         model.corruption = keras.layers.Identity()
     return model
+
+
+def optimizers(model):
+    """Its optimizer, or those of all its players."""
+    if model.player_names:
+        return [model.optimizer[name] for name in model.player_names]
+    return [model.optimizer]
 
 
 def weights(model):
@@ -135,10 +182,15 @@ def test_terms_are_per_example_and_finite(Model, images):
     model = make(Model, image_shape=images.shape[1:])
     x = model.to_floats(keras.ops.convert_to_tensor(images[:5]))
     for training in (True, False):
-        outputs = model(x, training=training)
-        terms = model.terms(x, outputs, training=training)
-        assert tuple(terms) == model.term_names
-        figures = {**terms, **model.monitors(x, outputs, terms)}
+        names, figures = [], {}
+        for player in {p.name: p for p in model.players()}.values():
+            outputs = model(x, training=training)
+            terms = player.terms(x, outputs, training=training)
+            names += terms
+            if player.monitors is not None:
+                terms = {**terms, **player.monitors(x, outputs, terms)}
+            figures |= terms
+        assert sorted(names) == sorted(model.term_names)
         assert set(figures) == {*model.term_names, *model.monitor_names}
         for value in figures.values():
             assert tuple(value.shape) == (5,)
@@ -166,14 +218,15 @@ def test_validation_has_the_objective_of_training(Model, images):
 def test_regularizers_are_a_logged_term(Model, images):
     if is_stacked(Model):
         pytest.skip("its networks are its own")
+    regularized = keras.Sequential(
+        [
+            keras.layers.Dense(120, kernel_regularizer=keras.regularizers.L2(1.0)),
+            keras.layers.Reshape(images.shape[1:]),
+        ]
+    )
     model = make(
         Model,
-        decoder=keras.Sequential(
-            [
-                keras.layers.Dense(120, kernel_regularizer=keras.regularizers.L2(1.0)),
-                keras.layers.Reshape(images.shape[1:]),
-            ]
-        ),
+        **{decoder_name(Model): regularized},
     )
     history = fit(model, images, validation_data=images)
     for prefix in ("", "val_"):
@@ -186,7 +239,14 @@ def test_regularizers_are_a_logged_term(Model, images):
 def test_loss_falls(Model, images):
     model = make(Model)
     model.compile(keras.optimizers.Adam(1e-2))
-    losses = fit(model, images, epochs=25)["loss"]
+    if searches(Model):
+        # The sum of two opponents' losses need not fall; that of one alone does.
+        model.compile({"generator": keras.optimizers.SGD(0.0), "discriminator": "adam"})
+        losses = fit(model, images, epochs=25)["discriminator_loss"]
+        assert losses[-1] < losses[0] - 0.5
+        return
+    name = "reconstruction" if model.player_names else "loss"
+    losses = fit(model, images, epochs=25)[name]
     assert losses[-1] < losses[0] - 5
 
 
@@ -218,7 +278,8 @@ def test_saving_keeps_outputs_and_optimizer_and_goes_on(Model, images, tmp_path)
     assert type(again) is Model
     np.testing.assert_array_equal(again.encode(images), model.encode(images))
     np.testing.assert_array_equal(again.reconstruct(images), model.reconstruct(images))
-    assert again.optimizer.clipnorm == 5.0
+    for optimizer in optimizers(again):
+        assert optimizer.clipnorm == 5.0
     for mine, theirs in zip(
         model.optimizer.variables, again.optimizer.variables, strict=True
     ):
@@ -292,7 +353,8 @@ def test_mixed_float16_scales_the_loss(Model, images):
     model = make(Model, dtype="mixed_float16")
     losses = fit(model, images, epochs=3)["loss"]
     assert np.isfinite(losses).all()
-    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    for optimizer in optimizers(model):
+        assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 
 
 def test_early_stopping_restores_the_best_weights(Model, images):
@@ -327,9 +389,16 @@ def test_own_networks_are_saved(Model, images, tmp_path):
     decoder = keras.Sequential(
         [keras.layers.Dense(120), keras.layers.Reshape(images.shape[1:])]
     )
-    model = make(Model, encoder=encoder, decoder=decoder)
+    own = {"encoder": encoder, decoder_name(Model): decoder}
+    own = {k: v for k, v in own.items() if k not in Model.settled_arguments}
+    if "discriminator" in Model.player_names and searches(Model):
+        own["discriminator"] = keras.Sequential(
+            [keras.layers.Flatten(), keras.layers.Dense(1)]
+        )
+    model = make(Model, **own)
     fit(model, images)
-    assert model.encoder is encoder and model.decoder is decoder
+    for name, network in own.items():
+        assert getattr(model, name) is network
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(again.reconstruct(images), model.reconstruct(images))
@@ -337,7 +406,8 @@ def test_own_networks_are_saved(Model, images, tmp_path):
 
 def test_encoder_and_decoder_are_models_of_their_own(Model, images, tmp_path):
     model = make(Model, image_shape=images.shape[1:])
-    for network, x in ((model.encoder, images / 255), (model.decoder, np.ones((2, 3)))):
+    pairs = [(model.encoder, images / 255), (model.decoder, np.ones((2, 3)))]
+    for network, x in pairs[model.encoder is None :]:
         network.save(tmp_path / "network.keras")
         again = keras.saving.load_model(tmp_path / "network.keras")
         for mine, theirs in zip(
@@ -370,13 +440,20 @@ def test_weights_of_one_backend_load_in_another(Model, images, tmp_path):
     model = make_networks(Model, "conv", (4, 8))
     fit(model, images)
     model.save(tmp_path / "model.keras")
-    np.savez(tmp_path / "x.npz", x=images, y=model.reconstruct(images))
+    z = np.random.default_rng(0).normal(size=(4, 3))
+    x = np.zeros((0, *images.shape[1:])) if searches(Model) else images
+    restored = model.reconstruct(x) if len(x) else x
+    np.savez(
+        tmp_path / "x.npz", z=z, decoded=model.decode(z), x=images, restored=restored
+    )
     script = f"""
         import keras, numpy as np
         import keras_ae.models
         model = keras.saving.load_model(r"{tmp_path / "model.keras"}")
         data = np.load(r"{tmp_path / "x.npz"}")
-        np.testing.assert_allclose(model.reconstruct(data["x"]), data["y"], atol=1e-5)
+        np.testing.assert_allclose(model.decode(data["z"]), data["decoded"], atol=1e-5)
+        for x, restored in zip(data["x"], data["restored"]):
+            np.testing.assert_allclose(model.reconstruct(x[None])[0], restored, atol=1e-5)
         print("same", keras.backend.backend(), model.jit_compile)
         model.fit(data["x"], verbose=0)
     """
@@ -413,6 +490,8 @@ def test_weights_of_one_backend_load_in_another(Model, images, tmp_path):
 def test_bad_arguments(Model, arguments, message):
     if is_stacked(Model) and not {"image_shape", "likelihood"} >= arguments.keys():
         message = "must be left out: `layer_dims`"
+    elif arguments.keys() & {*Model.settled_arguments}:
+        message = "must be left out"
     with pytest.raises(ValueError, match=message):
         make(Model, **arguments)
 
@@ -421,7 +500,9 @@ def test_networks_of_wrong_shapes_are_refused(Model):
     if is_stacked(Model):
         pytest.skip("its networks are its own")
     encoder = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(5)])
-    with pytest.raises(ValueError, match=r"`encoder` must be .*3\).*Received"):
-        make(Model, encoder=encoder, image_shape=(4, 4))
-    with pytest.raises(ValueError, match=r"`decoder` must be .*4, 4\).*Received"):
-        make(Model, decoder=keras.layers.Dense(5), image_shape=(4, 4))
+    if "encoder" not in Model.settled_arguments:
+        with pytest.raises(ValueError, match=r"`encoder` must be .*3\).*Received"):
+            make(Model, encoder=encoder, image_shape=(4, 4))
+    name = decoder_name(Model)
+    with pytest.raises(ValueError, match=rf"`{name}` must be .*4, 4\).*Received"):
+        make(Model, **{name: keras.layers.Dense(5)}, image_shape=(4, 4))
