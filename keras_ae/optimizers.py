@@ -13,8 +13,8 @@ class PlayerOptimizers(keras.optimizers.Optimizer):
 
     Keras saves a single optimizer, and on JAX carries only its variables through the
     training loop; here these are the variables of all players' optimizers. The learning
-    rate is that of the first player. Setting it to a number multiplies those of the
-    others by the same factor, so that Keras' callbacks for learning rates work.
+    rate is that of the first player; setting it to a number multiplies those of the
+    others by the same factor. Keras' callbacks for learning rates know `optimizers`.
 
     Args:
         optimizers: A Keras optimizer, or its name, for each player's name.
@@ -30,13 +30,21 @@ class PlayerOptimizers(keras.optimizers.Optimizer):
 
     def __init__(self, optimizers: Mapping[str, Any], name: str = "player_optimizers"):
         super().__init__(learning_rate=0.0, name=name)
-        self.optimizers = {
+        self.by_player = {
             player: keras.optimizers.get(optimizer)
             for player, optimizer in optimizers.items()
         }
+        for player, optimizer in self.by_player.items():
+            # Keras' callbacks log rates under the optimizers' names.
+            optimizer.name = player
 
     def __getitem__(self, player: str) -> keras.optimizers.Optimizer:
-        return self.optimizers[player]
+        return self.by_player[player]
+
+    @property
+    def optimizers(self) -> list[keras.optimizers.Optimizer]:
+        """The players' optimizers, in the order of the players."""
+        return list(self.by_player.values())
 
     def build(self, variables: Mapping[str, Sequence[keras.Variable]]) -> None:
         """Builds each player's optimizer.
@@ -52,22 +60,20 @@ class PlayerOptimizers(keras.optimizers.Optimizer):
 
     @property
     def variables(self) -> list[keras.Variable]:
-        return [
-            v for optimizer in self.optimizers.values() for v in optimizer.variables
-        ]
+        return [v for optimizer in self.optimizers for v in optimizer.variables]
 
     @property
     def iterations(self):
-        return next(iter(self.optimizers.values())).iterations
+        return self.optimizers[0].iterations
 
     @property
     def learning_rate(self):
-        return next(iter(self.optimizers.values())).learning_rate
+        return self.optimizers[0].learning_rate
 
     @learning_rate.setter
     def learning_rate(self, rate):
         first = float(ops.convert_to_numpy(self.learning_rate))
-        for optimizer in self.optimizers.values():
+        for optimizer in self.optimizers:
             own = float(ops.convert_to_numpy(optimizer.learning_rate))
             optimizer.learning_rate = float(rate) * (own / first if first else 1.0)
 
@@ -86,7 +92,7 @@ class PlayerOptimizers(keras.optimizers.Optimizer):
     def get_config(self) -> dict:
         optimizers = {
             player: keras.saving.serialize_keras_object(optimizer)
-            for player, optimizer in self.optimizers.items()
+            for player, optimizer in self.by_player.items()
         }
         return {"optimizers": optimizers, "name": self.name}
 
@@ -120,7 +126,7 @@ def for_players(
         ValueError: If there is an optimizer for a name that is no player.
     """
     if isinstance(optimizer, PlayerOptimizers):
-        optimizer = optimizer.optimizers
+        optimizer = optimizer.by_player
     if optimizer is None:
         optimizer = {}
     if isinstance(optimizer, Mapping):
@@ -159,7 +165,7 @@ def adopt_schedules(old: keras.optimizers.Optimizer, new: keras.optimizers.Optim
         new: Optimizer of the same kind, as `compile` made it.
     """
     if isinstance(old, PlayerOptimizers):
-        for player, optimizer in old.optimizers.items():
+        for player, optimizer in old.by_player.items():
             adopt_schedules(optimizer, new[player])
         return
     new = getattr(new, "inner_optimizer", new)

@@ -10,6 +10,7 @@ import textwrap
 import keras
 import numpy as np
 import pytest
+from numerics import to_numpy
 
 import keras_ae
 from keras_ae import models, projection
@@ -33,6 +34,23 @@ NON_DEFAULT = {
         "activation": "tanh",
         "likelihood": "laplace",
     },
+    "BiGAN": {
+        "adversarial_loss": "wasserstein",
+        "critic_steps": 2,
+        "gradient_penalty": 3.0,
+        "spectral_norm": True,
+        "ema_momentum": 0.9,
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
+    "FactorVAE": {
+        "gamma": 3.0,
+        "discriminator_widths": (16, 8),
+        "beta": 0.3,
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
     "DenoisingAE": {"corruption": keras_ae.layers.MaskingCorruption((0.1, 0.4), 5)},
     "RAE": {"regularizer": "spectral_norm", "code_weight": 0.02},
     "SparseAE": {"sparsity": keras_ae.layers.KLSparsity(0.5, 0.2, momentum=0.8)},
@@ -52,6 +70,18 @@ NON_DEFAULT = {
         "prior": keras_ae.distributions.Normal(0.5, 0.1),
         "beta": 0.3,
         "free_bits": 0.05,
+    },
+    "VAEGAN": {
+        "gamma": 0.5,
+        "pixel_weight": 0.1,
+        "adversarial_loss": "hinge",
+        "feature_layer": "features",
+        "discriminator_start": 1,
+        "equilibrium": (0.9, 0.6),
+        "spectral_norm": True,
+        "beta": 0.3,
+        "activation": "tanh",
+        "likelihood": "laplace",
     },
 }
 
@@ -106,6 +136,17 @@ def make_networks(Model, architecture, widths=None, **kwargs):
 def fit(model, images, epochs=2, **kwargs):
     kwargs = {"batch_size": 16, "shuffle": False, "verbose": 0, **kwargs}
     return model.fit(images, epochs=epochs, **kwargs).history
+
+
+def learn(model, images, epochs):
+    """Trains, and returns by epoch what has to fall."""
+    model.compile(keras.optimizers.Adam(1e-2))
+    name = "reconstruction" if model.player_names else "loss"
+    if hasattr(model, "project"):
+        # The sum of two opponents' losses need not fall; that of one alone does.
+        model.compile({"generator": keras.optimizers.SGD(0.0), "discriminator": "adam"})
+        name = "discriminator_loss"
+    return fit(model, images, epochs=epochs)[name]
 
 
 class FixedNoise(keras.layers.Layer):
@@ -237,17 +278,8 @@ def test_regularizers_are_a_logged_term(Model, images):
 
 
 def test_loss_falls(Model, images):
-    model = make(Model)
-    model.compile(keras.optimizers.Adam(1e-2))
-    if searches(Model):
-        # The sum of two opponents' losses need not fall; that of one alone does.
-        model.compile({"generator": keras.optimizers.SGD(0.0), "discriminator": "adam"})
-        losses = fit(model, images, epochs=25)["discriminator_loss"]
-        assert losses[-1] < losses[0] - 0.5
-        return
-    name = "reconstruction" if model.player_names else "loss"
-    losses = fit(model, images, epochs=25)[name]
-    assert losses[-1] < losses[0] - 5
+    losses = learn(make(Model), images, epochs=25)
+    assert losses[-1] < losses[0] - (0.5 if searches(Model) else 5)
 
 
 def test_config_returns_what_was_passed(Model):
@@ -340,11 +372,26 @@ def test_optimizer_options(Model, images, options):
     assert any((a != b).any() for a, b in zip(before, weights(model), strict=True))
 
 
+def test_each_player_moves_only_its_own_weights(Model, images):
+    names = Model.player_names
+    if not names:
+        pytest.skip("it has one player")
+    for name in names:
+        model = make(Model, image_shape=images.shape[1:])
+        model.compile(
+            {n: keras.optimizers.SGD(0.1 if n == name else 0.0) for n in names}
+        )
+        own = {id(v) for p in model.players() if p.name == name for v in p.variables}
+        before = [(v, to_numpy(v)) for v in model.trainable_variables]
+        model.train_on_batch(images)
+        moved = {id(v) for v, value in before if (to_numpy(v) != value).any()}
+        assert moved and moved <= own
+
+
 @pytest.mark.parametrize("architecture", ["dense", "conv", "residual"])
 def test_mixed_bfloat16_trains(Model, images, architecture):
     model = make_networks(Model, architecture, (8,), dtype="mixed_bfloat16")
-    model.compile(keras.optimizers.Adam(1e-2))
-    losses = fit(model, images, epochs=20)["loss"]
+    losses = learn(model, images, epochs=20)
     assert losses[-1] < losses[0]
     assert model.encode(images).dtype == "float32"
 
