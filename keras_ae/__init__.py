@@ -18,6 +18,7 @@ _MODULES = (
     "datasets",
     "distributions",
     "divergences",
+    "features",
     "layers",
     "likelihoods",
     "metrics",
@@ -29,14 +30,17 @@ _MODULES = (
 )
 _MODELS = (
     "AE",
+    "BiGAN",
     "ContractiveAE",
     "DenoisingAE",
+    "FactorVAE",
     "GAN",
     "PCA",
     "RAE",
     "SparseAE",
     "StackedSAE",
     "VAE",
+    "VAEGAN",
 )
 
 __all__ = [*_MODELS, "Classifier", *_MODULES]

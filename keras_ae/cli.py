@@ -454,6 +454,57 @@ def interpolate(model, a, b, output, steps, backend):
     commands.interpolate(model, a, b, output, steps=steps)
 
 
+@main.command()
+@click.argument("model")
+@click.argument("pictures", nargs=-1, required=True)
+@click.option(
+    "--add",
+    "added",
+    multiple=True,
+    metavar="NAME",
+    help="Attribute to add, such as Smiling; may be repeated.",
+)
+@click.option(
+    "--remove",
+    "removed",
+    multiple=True,
+    metavar="NAME",
+    help="Attribute to take away; may be repeated.",
+)
+@click.option(
+    "--strength",
+    type=float,
+    default=2.0,
+    show_default=True,
+    help="How far to go; 1 is from the mean of those without to that of those with it.",
+)
+@click.option(
+    "--data",
+    default="celeba",
+    show_default=True,
+    help="Data set with attributes to learn from.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Change at most this many pictures.",
+)
+@click.option("--output", metavar="FILE.png", help="Default: attribute.png.")
+@_options("data-dir", "backend")
+def attribute(model, pictures, output, backend, **options):
+    """Give PICTURES, files or folders, an attribute such as a smile.
+
+    Each row of the sheet is a picture, its reconstruction and five steps to the full
+    strength.
+    """
+    _settle_backend(backend)
+    from keras_ae import commands
+
+    commands.attribute(model, pictures, output, **options)
+
+
 @main.command("map")
 @click.argument("model")
 @click.argument("data")

@@ -40,6 +40,8 @@ from keras_ae.runs import (
 _MAY_CHANGE = ("epochs", "data_dir", "patience")
 # Pictures in memory at a time, where there may be any number of them.
 _CHUNK = 1024
+# Labelled pictures that attributes are looked for in, and taken of each side.
+_LABELLED, _A_SIDE = 20_000, 2000
 
 
 def recipe(
@@ -556,6 +558,100 @@ def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:
             ends.append(images[:1])
     row = model.interpolate(*ends, steps=steps)[0]
     _save(plots.sheet(_shown(model, row), columns=steps), output)
+
+
+def attribute(
+    path: str,
+    pictures: Sequence[str],
+    output: str | None = None,
+    *,
+    added: Sequence[str] = (),
+    removed: Sequence[str] = (),
+    strength: float = 2.0,
+    data: str = "celeba",
+    data_dir: str | None = None,
+    limit: int = 16,
+) -> None:
+    """Gives pictures attributes, or takes them away, on one sheet.
+
+    Each row is a picture, its reconstruction and five equal steps to the full strength.
+
+    Args:
+        path: A `.keras` file or a run directory.
+        pictures: Paths of pictures, and of folders of them.
+        output: Path of the sheet, `.png`; by default `attribute.png`, which is not
+            overwritten.
+        added: Names of attributes to add, case ignored.
+        removed: Names of attributes to take away.
+        strength: Length of the last step, in attribute vectors.
+        data: Name or path of a data set with attributes, from whose training split the
+            vectors are computed.
+        data_dir: Folder of data sets.
+        limit: At most this many pictures.
+
+    Raises:
+        ValueError: If there is no such attribute, or `output` ends otherwise or is one
+            of the pictures.
+        FileExistsError: If there is an `attribute.png` and no `output`.
+        FileNotFoundError: If a path does not exist.
+    """
+    if not added and not removed:
+        raise ValueError("Nothing to change: name an attribute with `--add`.")
+    if output is None:
+        output = "attribute.png"
+        _check_absent(pathlib.Path(output))
+    _check_png(output)
+    files = _files(pictures)[:limit]
+    if pathlib.Path(output).resolve() in {file.resolve() for file in files}:
+        raise ValueError(f"{output} would be overwritten; choose another `--output`.")
+    model = load_model(path)
+    labelled, found = _load(model, data, "train", data_dir, _LABELLED)
+    signs = {}
+    for option, names, sign in (("--add", added, 1), ("--remove", removed, -1)):
+        for name in names:
+            name = _attribute(found, name, option, data)
+            if signs.setdefault(name, sign) != sign:
+                raise ValueError(f"{name} can't be both added and taken away.")
+    vector = np.zeros(model.latent_dim, "float32")
+    for name, sign in signs.items():
+        chosen = [np.flatnonzero(found[name] == side)[:_A_SIDE] for side in (1, 0)]
+        rows = np.sort(np.concatenate(chosen))
+        print(
+            f"{name}: {len(chosen[0]):,} pictures with it, {len(chosen[1]):,} without"
+        )
+        vector += sign * model.attribute_vector(labelled[rows], found[name][rows])
+    strengths = np.linspace(0, strength, 6)
+    shown = []
+    for _, images in _read(model, files):
+        changed = _shown(model, model.add_attribute(images, vector, strengths))
+        changed = changed.reshape(len(images), len(strengths), *changed.shape[1:])
+        originals = _shown(model, images) / 255
+        shown.append(np.concatenate([originals[:, None], changed], axis=1))
+    _save(plots.interpolation(np.concatenate(shown)), output)
+
+
+def _attribute(found, name, option, data):
+    """The full name of one of a data set's attributes."""
+    known = [
+        label
+        for label, values in found.items()
+        if values.dtype.kind in "biu" and np.isin(values, (0, 1)).all()
+    ]
+    matching = [label for label in found if label.lower() == name.lower()]
+    if matching and matching[0] in known:
+        return matching[0]
+    if matching:
+        raise ValueError(
+            f"`{option}` must name an attribute that a picture has or has not. "
+            f"Received: {name}, of which {data} has "
+            f"{len(np.unique(found[matching[0]])):,} values"
+        )
+    if not known:
+        raise ValueError(
+            f"{data} has no attributes, yes or no for each picture; `--data` names a "
+            "data set that has, such as celeba."
+        )
+    raise ValueError(f"`{option}` must be one of {', '.join(known)}. Received: {name}")
 
 
 def latent_map(

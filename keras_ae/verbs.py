@@ -131,6 +131,106 @@ class Verbs:
         x = self.decode(z.reshape(-1, self.latent_dim), batch_size)
         return x.reshape(len(dims), steps, *self.built_image_shape)
 
+    def attribute_vector(self, x, has_attribute, batch_size: int = 256) -> np.ndarray:
+        """Returns the way from codes without an attribute to codes with it.
+
+        Attributes that come together in the data come together in the vector, too: give
+        pictures in which others are as common with this one as without it.
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            has_attribute: Booleans, or 0 and 1, `(n,)`: which of `x` have the
+                attribute.
+            batch_size: Examples at a time, for arrays.
+
+        Returns:
+            Array `(latent_dim,)`: the mean code of those that have the attribute less
+            the mean code of those that do not.
+
+        Raises:
+            ValueError: If `has_attribute` is not one 0 or 1 an example, or all are
+                alike.
+
+        Example:
+
+        ```python
+        faces, labels = keras_ae.datasets.load("celeba", labels=True)
+        smile = model.attribute_vector(faces, labels["Smiling"])
+        smiling = model.add_attribute(faces[:8], smile)
+        ```
+
+        Reference:
+            Larsen et al., Autoencoding beyond Pixels Using a Learned Similarity Metric,
+            2016 (https://arxiv.org/abs/1512.09300).
+        """
+        values = np.asarray(has_attribute)
+        numbers = values.dtype.kind in "biuf"
+        if values.ndim != 1 or not numbers or not np.isin(values, (0, 1)).all():
+            raise ValueError(
+                "`has_attribute` must be booleans, or 0 and 1, one an example. "
+                f"Received: an array of dtype {values.dtype} and shape {values.shape}"
+                + (f", with {np.unique(values)[:3]}" if values.size else "")
+            )
+        values = values.astype(bool)
+        if values.all() or not values.any():
+            raise ValueError(
+                "`has_attribute` must hold for some examples and not for others. "
+                f"Received: {values.sum()} of {len(values)} have the attribute"
+            )
+        codes = self.encode(x, batch_size).astype("float64")  # (n, latent_dim)
+        if len(codes) != len(values):
+            raise ValueError(
+                "`has_attribute` must have one value an example. Received: "
+                f"{len(values)} for {len(codes)} examples"
+            )
+        vector = codes[values].mean(axis=0) - codes[~values].mean(axis=0)
+        return vector.astype("float32")
+
+    def add_attribute(
+        self,
+        x,
+        vector: np.ndarray,
+        strength: float | Sequence[float] = 1.0,
+        batch_size: int = 256,
+    ) -> np.ndarray:
+        """Returns the decoded codes of `x` after a step along an attribute vector.
+
+        Args:
+            x: One example of shape `image_shape`, or several `(n, *image_shape)`.
+            vector: What `attribute_vector` returned, or a sum of such vectors.
+            strength: Length of the step, in vectors; below 0 it takes the attribute
+                away, and 0 gives the reconstruction. Several lengths give a row each.
+            batch_size: Codes decoded at a time.
+
+        Returns:
+            Array `(n, *image_shape)` for one strength, `(n, strengths, *image_shape)`
+            for several; without the first axis for one example.
+
+        Raises:
+            ValueError: If the vector has another length than a code, or is not finite.
+        """
+        self._require_built("add_attribute")
+        vector = np.asarray(vector, "float32")
+        if vector.shape != (self.latent_dim,) or not np.isfinite(vector).all():
+            raise ValueError(
+                f"`vector` must be {self.latent_dim} finite numbers, as "
+                f"`attribute_vector` gives. Received: an array of shape {vector.shape}"
+            )
+        strengths = np.asarray(strength, "float32")
+        if strengths.ndim > 1 or not strengths.size or not np.isfinite(strengths).all():
+            raise ValueError(
+                "`strength` must be a finite number, or several. Received: "
+                f"strength={strength!r}"
+            )
+        x = np.asarray(x)
+        single = x.ndim == len(self.built_image_shape)
+        z = self.encode(x[None] if single else x)[:, None]  # (n, 1, latent_dim)
+        z = z + strengths.reshape(-1, 1) * vector  # (n, strengths, latent_dim)
+        decoded = self.decode(z.reshape(-1, self.latent_dim), batch_size)
+        shape = (len(z), *strengths.shape, *self.built_image_shape)
+        decoded = decoded.reshape(shape)
+        return decoded[0] if single else decoded
+
     def _encode(self, x):
         return self.encoder(self.to_floats(x), training=False)
 

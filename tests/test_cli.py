@@ -141,7 +141,7 @@ def test_an_unknown_name_or_value_lists_what_there_is(invoke):
     wrong = invoke("recipe", "moon-vae", "--set", "latent_dim=many")
     assert_one_sentence(wrong, "`latent_dim` must be a whole number", "latent_dim=8")
     assert_one_sentence(invoke("recipe", "moon-vae", "--set", "nothing"), "name=value")
-    assert_one_sentence(invoke("train", "gan", "photos"), "gan", "AE, VAE")
+    assert_one_sentence(invoke("train", "transformer", "photos"), "gan", "AE, VAE")
     assert invoke("recipe", "moon-vae", "--epochs", 0).exit_code == 2
     assert invoke("recipe", "moon-vae", "--backend", "mxnet").exit_code == 2
 
@@ -290,6 +290,82 @@ def test_interpolate_makes_a_row(invoke, saved, photos):
     assert result.exit_code == 0, result.output
     with Image.open("row.png") as image:
         assert image.width > 4 * image.height / 16 * 12
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """Folder of data sets with a small CelebA of two attributes."""
+    folder = tmp_path / "data" / "celeba" / "img_align_celeba"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rows = ["30", "Smiling Wearing_Hat"]
+    for index in range(30):
+        pixels = rng.integers(0, 256, (218, 178, 3)).astype("uint8")
+        Image.fromarray(pixels).save(folder / f"{index:06d}.png")
+        rows.append(f"{index:06d}.png {index % 2 * 2 - 1} {index % 3 // 2 * 2 - 1}")
+    (folder.parent / "list_attr_celeba.txt").write_text("\n".join(rows))
+    return tmp_path / "data"
+
+
+def test_attribute_shows_steps_to_its_full_strength(invoke, saved, photos, faces):
+    attribute = ("attribute", saved, photos, "--data-dir", faces, "--limit", 3)
+    options = ("--add", "smiling", "--remove", "Wearing_Hat", "--strength", 0.5)
+    result = invoke(*attribute, *options)
+    assert result.exit_code == 0, result.output
+    assert "Smiling: " in result.stdout and "Wearing_Hat: " in result.stdout
+    model = keras.saving.load_model(saved)
+    images, labels = keras_ae.datasets.load(
+        "celeba", image_size=(16, 12), data_dir=faces, labels=True
+    )
+    vector = model.attribute_vector(images, labels["Smiling"])
+    vector -= model.attribute_vector(images, labels["Wearing_Hat"])
+    x = keras_ae.datasets.read_pictures(sorted(photos.iterdir())[:3], (16, 12, 3))
+    rows = model.add_attribute(x, vector, np.linspace(0, 0.5, 6))
+    rows = np.concatenate([x[:, None] / 255, rows], axis=1)
+    expected = keras_ae.plots.interpolation(rows)
+    with Image.open("attribute.png") as image:
+        assert image.size == expected.size
+        np.testing.assert_allclose(
+            np.asarray(image).astype(int), np.asarray(expected).astype(int), atol=1
+        )
+
+
+def test_attribute_overwrites_nothing_unasked(invoke, saved, photos, faces):
+    attribute = ("attribute", saved, photos, "--data-dir", faces, "--add", "Smiling")
+    assert invoke(*attribute).exit_code == 0
+    assert_one_sentence(invoke(*attribute), "attribute.png exists already", "--output")
+    again = invoke(*attribute, "--output", "attribute.png")
+    assert again.exit_code == 0, again.output
+    photo = photos / "photo-00.png"
+    before = photo.read_bytes()
+    over = invoke(*attribute, "--output", photo)
+    assert_one_sentence(over, "photo-00.png would be overwritten")
+    assert photo.read_bytes() == before
+    assert_one_sentence(invoke(*attribute, "--output", "a.jpg"), "must end in .png")
+
+
+def test_attributes_that_are_none_are_refused(invoke, saved, photos, faces, tmp_path):
+    photo = photos / "photo-00.png"
+    attribute = ("attribute", saved, photo, "--data-dir", faces)
+    unknown = invoke(*attribute, "--add", "Smirking")
+    assert_one_sentence(unknown, "one of Smiling, Wearing_Hat", "Smirking")
+    text = invoke(*attribute, "--remove", "path")
+    assert_one_sentence(text, "`--remove`", "path", "values")
+    assert_one_sentence(invoke(*attribute), "`--add`")
+    both = invoke(*attribute, "--add", "Smiling", "--remove", "smiling")
+    assert_one_sentence(both, "Smiling can't be both")
+    far = invoke(*attribute, "--add", "Smiling", "--strength", "inf")
+    assert_one_sentence(far, "`strength` must be a finite number")
+    folder = invoke(*attribute, "--data", photos, "--add", "Smiling")
+    assert_one_sentence(folder, "photos has no attributes", "celeba")
+    nowhere = invoke("attribute", saved, photo, "--add", "Smiling")
+    assert_one_sentence(nowhere, "celeba is not on this machine")
+    grey = keras_ae.AE(2, image_shape=(8, 8, 1), architecture="dense", widths=(4,))
+    grey.save(tmp_path / "grey.keras")
+    moons = ("attribute", "grey.keras", photo, "--data", "moon-phases", "--add")
+    assert_one_sentence(invoke(*moons, "phase"), "`--add`", "phase", "values")
+    assert_one_sentence(invoke(*moons, "Smiling"), "moon-phases has no attributes")
+    assert not (tmp_path / "attribute.png").exists()
 
 
 def test_map_draws_codes_coloured_by_the_folders(invoke, saved, photos, tmp_path):

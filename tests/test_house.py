@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "layers": {"inputs"},
     "likelihoods": {"distributions"},
     "networks": {"layers"},
+    "features": {"callbacks", "datasets", "inputs", "networks"},
     "verbs": {"autodiff", "inputs"},
     "base": {
         "autodiff",

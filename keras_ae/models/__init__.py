@@ -1,23 +1,29 @@
 """The models. `__all__` is the registry."""
 
+from keras_ae.models.bigan import BiGAN
 from keras_ae.models.classifier import Classifier as Classifier
 from keras_ae.models.denoising import DenoisingAE
 from keras_ae.models.deterministic import AE
+from keras_ae.models.factor import FactorVAE
 from keras_ae.models.gan import GAN
 from keras_ae.models.pca import PCA
 from keras_ae.models.regularized import RAE, ContractiveAE
 from keras_ae.models.sparse import SparseAE
 from keras_ae.models.stacked import StackedSAE
+from keras_ae.models.vaegan import VAEGAN
 from keras_ae.models.variational import VAE
 
 __all__ = [
     "AE",
+    "BiGAN",
     "ContractiveAE",
     "DenoisingAE",
+    "FactorVAE",
     "GAN",
     "PCA",
     "RAE",
     "SparseAE",
     "StackedSAE",
     "VAE",
+    "VAEGAN",
 ]

@@ -1,0 +1,279 @@
+"""Feature spaces for comparing sets of pictures: classifiers trained on the data."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import zipfile
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_ae import callbacks, inputs, networks
+from keras_ae.datasets import Batches
+
+DIMENSIONS = 64
+# Pictures in memory at a time.
+_CHUNK = 4096
+
+
+class FeatureNetwork:
+    """A classifier of pictures whose last hidden layer is a feature space.
+
+    Pictures are rounded to 8 bits first, as files hold them, so that data and what a
+    model draws differ in nothing but their content.
+
+    Args:
+        network: Keras model from integer pictures `(batch, *image_shape)` of 0-255 to
+            probabilities, with a layer called `"features"` that gives `(batch,
+            dimensions)`. `train` makes it.
+
+    Attributes:
+        network: That model.
+        name: What it tells apart, and at which size: `"classifier-10-classes-28px"`.
+        digest: 16 hexadecimal digits of its weights; distances can be compared where
+            the digests agree.
+
+    Reference:
+        Salimans et al., Improved Techniques for Training GANs, 2016
+        (https://arxiv.org/abs/1606.03498), for measuring in a classifier's features.
+    """
+
+    def __init__(self, network: keras.Model):
+        self.network = network
+        self._features = keras.Model(
+            network.inputs, network.get_layer("features").output
+        )
+
+    @property
+    def name(self) -> str:
+        return self.network.name
+
+    @property
+    def digest(self) -> str:
+        digest = hashlib.sha256(self.name.encode())
+        for weight in self.network.get_weights():
+            digest.update(np.ascontiguousarray(weight, "<f4").tobytes())
+        return digest.hexdigest()[:16]
+
+    def features(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """Returns the features of pictures.
+
+        Args:
+            images: Array `(n, *image_shape)`, integers 0-255 or floats in [0, 1], which
+                are clipped.
+            batch_size: Pictures at a time.
+
+        Returns:
+            float32 array `(n, dimensions)`.
+
+        Raises:
+            ValueError: If the pictures are of another shape or range.
+        """
+        return self._predict(self._features, images, batch_size)
+
+    def predict(self, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """Returns the probability of each class, or of each attribute.
+
+        Args:
+            images: As for `features`.
+            batch_size: Pictures at a time.
+
+        Returns:
+            float32 array `(n, classes)` whose rows sum to 1, or `(n, attributes)`.
+
+        Raises:
+            ValueError: If the pictures are of another shape or range.
+        """
+        return self._predict(self.network, images, batch_size)
+
+    def _predict(self, model, images, batch_size):
+        inputs.check_count("batch_size", batch_size)
+        expected = self.network.input_shape[1:]
+        shape = np.shape(images)
+        if shape[1:] != expected or not shape[0]:
+            raise ValueError(
+                f"`images` must have the shape (n, {', '.join(map(str, expected))}), "
+                f"with n >= 1. Received: {shape}"
+            )
+        return np.concatenate(
+            [
+                model.predict(
+                    _eight_bits(images[start : start + _CHUNK]),
+                    batch_size=batch_size,
+                    verbose=0,
+                )
+                for start in range(0, shape[0], _CHUNK)
+            ]
+        )
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the network to a `.keras` file, which `load` reads on any backend."""
+        pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with callbacks.replacing(path) as temporary:
+            self.network.save(temporary)
+
+
+def train(
+    images: np.ndarray,
+    targets: np.ndarray,
+    seed: int = 0,
+    epochs: int = 4,
+    batch_size: int = 64,
+    verbose: int = 0,
+) -> FeatureNetwork:
+    """Trains a small convolutional classifier for its features.
+
+    Train one network on the training split, save it, and measure all models with it.
+
+    Args:
+        images: Array `(n, height, width, channels)` or `(n, height, width)`, integers
+            0-255 or floats in [0, 1].
+        targets: Integers `(n,)`, classes from 0; or a matrix `(n, attributes)` of 0
+            and 1, any number of which may hold for one picture.
+        seed: Seed of the weights and of the order of the pictures.
+        epochs: Passes over the pictures.
+        batch_size: Pictures a step.
+        verbose: As in `keras.Model.fit`.
+
+    Returns:
+        The trained network.
+
+    Raises:
+        ValueError: If pictures or targets are of another shape or range.
+
+    Example:
+
+    ```python
+    faces, labels = keras_ae.datasets.load("celeba", labels=True)
+    names = [name for name in labels if name != "path"]
+    targets = np.stack([labels[name] for name in names], axis=1)
+    network = keras_ae.features.train(faces, targets)
+    keras_ae.metrics.frechet_distance(
+        network.features(test), network.features(model.sample(len(test)))
+    )
+    ```
+    """
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        inputs.check_count(name, value)
+    inputs.check_count("seed", seed, minimum=0)
+    images = np.asanyarray(images)
+    if images.ndim not in (3, 4) or not images.size:
+        raise ValueError(
+            "`images` must have the shape (n, height, width) or (n, height, width, "
+            f"channels). Received: {images.shape}"
+        )
+    targets, outputs = _targets(targets, len(images))
+    by_class = targets.ndim == 1
+    kind = "classes" if by_class else "attributes"
+    height, width = images.shape[1:3]
+    size = f"{height}px" if height == width else f"{height}x{width}px"
+    network = _build(
+        images.shape[1:],
+        outputs,
+        "softmax" if by_class else "sigmoid",
+        f"classifier-{outputs}-{kind}-{size}",
+        seed,
+    )
+    batches = Batches(_eight_bits(images), batch_size, seed=seed, targets=targets)
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, epochs * len(batches))
+    network.compile(
+        keras.optimizers.Adam(rate),
+        "sparse_categorical_crossentropy" if by_class else "binary_crossentropy",
+    )
+    network.fit(batches, epochs=epochs, shuffle=False, verbose=verbose)
+    return FeatureNetwork(network)
+
+
+def load(path: str | os.PathLike) -> FeatureNetwork:
+    """Loads a network that `FeatureNetwork.save` wrote.
+
+    Args:
+        path: A `.keras` file.
+
+    Returns:
+        The network, with the digest that it had.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged or holds something else.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no feature network at {path}.")
+    refusal = ValueError(f"{path} is not a feature network, or it is damaged.")
+    if not zipfile.is_zipfile(path):
+        raise refusal
+    try:
+        network = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds
+        raise refusal from error
+    if "features" not in {layer.name for layer in getattr(network, "layers", ())}:
+        raise refusal
+    return FeatureNetwork(network)
+
+
+def _build(image_shape, outputs, activation, name, seed):
+    x = keras.Input(image_shape, dtype="uint8", name="images")
+    scaled = layers.Rescaling(1 / 255, dtype="float32")(x)
+    encoder = networks.encoder(image_shape, DIMENSIONS, dtype="float32")
+    # Before the activation, where they are nearer to a Gaussian.
+    features = layers.Identity(dtype="float32", name="features")(encoder(scaled))
+    hidden = layers.Activation("relu", dtype="float32")(features)
+    probabilities = layers.Dense(outputs, activation, dtype="float32")(hidden)
+    network = keras.Model(x, probabilities, name=name)
+    # Keras draws weights from global random state, which is the caller's.
+    rng = np.random.default_rng(seed)
+    for variable in network.trainable_variables:
+        if len(variable.shape) > 1:
+            glorot = keras.initializers.GlorotUniform(int(rng.integers(2**31)))
+            variable.assign(glorot(variable.shape))
+    return network
+
+
+def _targets(targets, count):
+    """Returns targets as a network is trained on them, and its number of outputs."""
+    targets = np.asarray(targets)
+    whole = targets.dtype.kind in "biu" or (
+        targets.dtype.kind == "f" and np.array_equal(targets, np.round(targets))
+    )
+    if targets.ndim not in (1, 2) or len(targets) != count or not whole:
+        raise ValueError(
+            f"`targets` must be {count} integers, one a picture, or a matrix ({count}, "
+            "attributes) of 0 and 1. Received: an array of dtype "
+            f"{targets.dtype} and shape {targets.shape}"
+        )
+    low, high = targets.min(), targets.max()
+    if targets.ndim == 2:
+        if low < 0 or high > 1:
+            raise ValueError(
+                "`targets` must be 0 or 1 where they are a matrix (n, attributes). "
+                f"Received: values from {low} to {high}"
+            )
+        return targets.astype("float32"), targets.shape[1]
+    if low < 0 or low == high:
+        raise ValueError(
+            "`targets` must be classes from 0, at least two of them. Received: values "
+            f"from {low} to {high}"
+        )
+    return targets.astype("int32"), int(high) + 1
+
+
+def _eight_bits(images):
+    """Returns pictures in uint8; floats are read as [0, 1], clipped and rounded."""
+    images = np.asanyarray(images)
+    if images.dtype == np.uint8:
+        return images
+    inputs.check_values(images)
+    if images.dtype.kind in "iu":
+        return images.astype("uint8")
+    outside = np.mean((images < -0.1) | (images > 1.1))
+    if outside > 0.1:
+        raise ValueError(
+            "Floats must be in [0, 1], but for a few that are clipped. Received: "
+            f"values from {images.min()} to {images.max()}, {outside:.0%} of them "
+            "beyond"
+        )
+    return np.rint(255 * np.clip(images, 0, 1)).astype("uint8")
