@@ -1,0 +1,189 @@
+"""BiGAN: a generative adversarial network that learns its encoder beside itself."""
+
+import functools
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ae import adversarial, autodiff, networks
+from keras_ae.models.gan import GAN
+from keras_ae.verbs import Verbs
+
+
+class BiGAN(GAN):
+    """Bidirectional GAN: a discriminator of pairs (x, z) teaches an encoder as well.
+
+        discriminator: min E_x [real(D(x, E(x)))] + E_z [fake(D(G(z), z))],  z ~ p(z)
+        generator:     min E_z [generator(D(G(z), z))] + E_x [encoder(D(x, E(x)))]
+
+    Encoder E and generator G learn jointly, as the player `generator`. When the
+    discriminator can't tell the pairs apart E has become the inverse of G, though no
+    pixel was ever compared. The losses are those of `GAN`; that of the encoder is the
+    generator's with the parts of real and fake exchanged:
+
+    | adversarial_loss | generator(d) | encoder(d) |
+    |---|---|---|
+    | `"non_saturating"` | softplus(-d) | softplus(d) |
+    | `"least_squares"` | (d - 1)² / 2 | d² / 2 |
+    | `"hinge"`, `"wasserstein"` | -d | d |
+
+    The gradient penalty is taken with respect to the pair, between (x, E(x)) and
+    (G(z), z). The verbs use the encoder, whose reconstructions are alike in kind rather
+    than in detail; `project` still searches for the code of a picture.
+
+    Args:
+        latent_dim: Numbers in a code.
+        image_shape: Shape of one example; see `GAN`, also for all other arguments.
+            `architecture`, `widths` and `activation` are the encoder's too.
+        encoder: Your own Keras model from x to codes `(batch, latent_dim)`.
+        discriminator: Your own Keras model from a list of examples and codes to
+            `(batch, 1)`, without an activation.
+        **kwargs: As for `GAN`.
+
+    Raises:
+        ValueError: If an argument is out of range, or a network of the wrong shape.
+
+    Example:
+
+    ```python
+    model = keras_ae.BiGAN(latent_dim=64)
+    model.fit(x_train, epochs=50)
+    codes = model.encode(x_test)  # (n, 64)
+    pictures = model.sample(64, seed=0)  # (64, height, width, channels)
+    ```
+
+    Reference:
+        Donahue et al., Adversarial Feature Learning, 2017
+        (https://arxiv.org/abs/1605.09782); Dumoulin et al., Adversarially Learned
+        Inference, 2017 (https://arxiv.org/abs/1606.00704); Donahue and Simonyan, Large
+        Scale Adversarial Representation Learning, 2019
+        (https://arxiv.org/abs/1907.02544), for the encoder's hinge loss.
+    """
+
+    term_names = (*GAN.term_names, "encoder_adversarial")
+    settled_arguments = ("decoder",)
+
+    def __init__(
+        self,
+        latent_dim: int = 64,
+        *,
+        encoder: keras.Model | None = None,
+        **kwargs,
+    ):
+        super().__init__(latent_dim, encoder=encoder, **kwargs)
+
+    def build_networks(self, image_shape):
+        options = self.network_options(image_shape)
+        code_shape = (self.latent_dim,)
+        if self.encoder is None:
+            self.encoder = networks.encoder(**options)
+        if self.decoder is None:
+            self.decoder = self.build_decoder(**options)
+        if self.discriminator is None:
+            self.discriminator = networks.critic(
+                image_shape,
+                self.architecture,
+                self.widths,
+                dtype=self.dtype_policy,
+                spectral_norm=self.spectral_norm,
+                code_dim=self.latent_dim,
+            )
+        networks.check("encoder", self.encoder, image_shape, code_shape)
+        networks.check("generator", self.decoder, code_shape, image_shape)
+        _check_discriminator(self.discriminator, image_shape, code_shape)
+        if self.ema_momentum is not None:
+            self.averaged_generator = keras.models.clone_model(self.decoder)
+            self.averaged_generator.set_weights(self.decoder.get_weights())
+            self.averaged_generator.trainable = False
+
+    def players(self):
+        *discriminator, generator = super().players()
+        learned = (self.encoder, self.decoder)
+        variables = [v for network in learned for v in network.trainable_variables]
+        return [*discriminator, generator._replace(variables=variables)]
+
+    def call(self, x, training=False):
+        code = self.encoder(x, training=training)  # (batch, latent_dim)
+        return {**super().call(x, training), "code": ops.cast(code, "float32")}
+
+    def terms(self, x, outputs, training=False):
+        """Returns the losses of generator and encoder."""
+        judge = functools.partial(
+            adversarial.logits, self.discriminator, training=training
+        )
+        fake = judge(outputs["fake"], outputs["z"])
+        # What counts as real for the discriminator is 1 for least squares, of 0 and 1.
+        mirror = 1.0 if self.adversarial_loss == "least_squares" else 0.0
+        real = mirror - judge(x, outputs["code"])
+        return {
+            "adversarial": self._loss.generator(fake),
+            "encoder_adversarial": self._loss.generator(real),
+        }
+
+    def discriminator_terms(self, x, outputs, training=False):
+        """Returns the discriminator's losses."""
+        fake, code = (ops.stop_gradient(outputs[name]) for name in ("fake", "code"))
+        z = outputs["z"]
+        judge = functools.partial(
+            adversarial.logits, self.discriminator, training=training
+        )
+        outputs["real_logits"], outputs["fake_logits"] = judge(x, code), judge(fake, z)
+        terms = {
+            "discriminator_real": self._loss.real(outputs["real_logits"]),
+            "discriminator_fake": self._loss.fake(outputs["fake_logits"]),
+        }
+        if self._penalty_weight:
+
+            def judge_joined(pair):
+                x, z = pair[:, : -self.latent_dim], pair[:, -self.latent_dim :]
+                return judge(ops.reshape(x, (-1, *self.built_image_shape)), z)
+
+            penalty = adversarial.gradient_penalty(
+                autodiff.pure(self, judge_joined),
+                _joined(x, code),
+                _joined(fake, z),
+                self.mixing(x),
+            )
+            terms["gradient_penalty"] = self._penalty_weight * penalty
+        return terms
+
+    # Verbs
+
+    def encode(self, x, batch_size: int = 256) -> np.ndarray:
+        """Returns the encoder's codes of `x`.
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            batch_size: Examples at a time, for arrays.
+
+        Returns:
+            Array `(n, latent_dim)`.
+        """
+        return Verbs.encode(self, x, batch_size)
+
+    def _encode(self, x):
+        return Verbs._encode(self, x)
+
+
+def _joined(x, z):
+    """Examples and codes side by side, `(batch, values + latent_dim)`."""
+    return ops.concatenate([ops.reshape(x, (ops.shape(x)[0], -1)), z], axis=1)
+
+
+def _check_discriminator(network, image_shape, code_shape):
+    """Raises `ValueError` unless a network maps pairs to `(batch, 1)`."""
+    shapes = [(None, *image_shape), (None, *code_shape)]
+    requirement = (
+        "`discriminator` must be a Keras model that maps a list of examples and codes, "
+        f"of shapes {shapes[0]} and {shapes[1]}, to (batch, 1)"
+    )
+    if not isinstance(network, keras.Layer):
+        raise ValueError(f"{requirement}. Received: {network!r}")
+    try:
+        outputs = network([keras.KerasTensor(shape) for shape in shapes])
+    except ValueError as error:
+        raise ValueError(f"{requirement}. It refused them: {error}") from error
+    received = getattr(outputs, "shape", outputs)
+    if received != (None, 1):
+        raise ValueError(f"{requirement}. Received one that gives {received}")
