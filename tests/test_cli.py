@@ -141,7 +141,9 @@ def test_an_unknown_name_or_value_lists_what_there_is(invoke):
     wrong = invoke("recipe", "moon-vae", "--set", "latent_dim=many")
     assert_one_sentence(wrong, "`latent_dim` must be a whole number", "latent_dim=8")
     assert_one_sentence(invoke("recipe", "moon-vae", "--set", "nothing"), "name=value")
-    assert_one_sentence(invoke("train", "transformer", "photos"), "transformer", "AE, VAE")
+    assert_one_sentence(
+        invoke("train", "transformer", "photos"), "transformer", "AE, VAE"
+    )
     assert invoke("recipe", "moon-vae", "--epochs", 0).exit_code == 2
     assert invoke("recipe", "moon-vae", "--backend", "mxnet").exit_code == 2
 

@@ -170,6 +170,8 @@ def without_noise(model):
         model.sampling = FixedNoise()
     if hasattr(model, "prior_sampling"):
         model.prior_sampling = FixedCodes()
+    if hasattr(model, "permutation"):
+        model.permutation = keras.layers.Identity()
     if hasattr(model, "corruption"):
         model.corruption = keras.layers.Identity()
     return model
@@ -215,8 +217,14 @@ def test_any_shape_and_architecture(Model, image_shape, architecture):
     assert z.shape == (3, 3)
     assert model.decode(z).shape == x.shape
     assert model.reconstruct(x).shape == x.shape
-    assert model.predict(x, verbose=0).shape == x.shape
     assert math.isfinite(model.evaluate(x, verbose=0, return_dict=True)["loss"])
+
+
+def test_predict_reconstructs(Model, images):
+    model = make(Model, image_shape=images.shape[1:])
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0), model.reconstruct(images), atol=1e-5
+    )
 
 
 def test_terms_are_per_example_and_finite(Model, images):
@@ -357,10 +365,8 @@ def test_many_steps_an_execution(Model, images):
 @pytest.mark.parametrize(
     "options",
     [
-        {"clipnorm": 1e-3},
-        {"gradient_accumulation_steps": 2},
-        {"use_ema": True, "ema_momentum": 0.5},
-        {"weight_decay": 0.1},
+        {"clipnorm": 1e-3, "gradient_accumulation_steps": 2},
+        {"use_ema": True, "ema_momentum": 0.5, "weight_decay": 0.1},
     ],
 )
 def test_optimizer_options(Model, images, options):
@@ -388,7 +394,7 @@ def test_each_player_moves_only_its_own_weights(Model, images):
         assert moved and moved <= own
 
 
-@pytest.mark.parametrize("architecture", ["dense", "conv", "residual"])
+@pytest.mark.parametrize("architecture", ["conv", "residual"])
 def test_mixed_bfloat16_trains(Model, images, architecture):
     model = make_networks(Model, architecture, (8,), dtype="mixed_bfloat16")
     losses = learn(model, images, epochs=20)

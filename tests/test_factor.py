@@ -145,20 +145,16 @@ def test_the_likelihoods_own_scale_is_learnt(x):
 
 
 def test_without_gamma_it_is_a_vae(x):
-    histories = []
-    for Model, options in (
-        (keras_ae.VAE, {}),
-        (keras_ae.FactorVAE, {"gamma": 0.0}),
-    ):
-        model = make(Model, layers={"sampling": FixedNoise()}, **options)
-        if histories:
-            model.encoder.set_weights(weights[0])
-            model.decoder.set_weights(weights[1])
-        else:
-            weights = model.encoder.get_weights(), model.decoder.get_weights()
+    layers = {"sampling": FixedNoise()}
+    plain, factor = make(keras_ae.VAE, layers), make(layers=layers, gamma=0.0)
+    factor.encoder.set_weights(plain.encoder.get_weights())
+    factor.decoder.set_weights(plain.decoder.get_weights())
+    for model in (plain, factor):
         model.compile(keras.optimizers.Adam(1e-2))
-        histories.append(model.fit(x, epochs=5, batch_size=8, verbose=0).history)
-    plain, factor = histories
+    plain, factor = (
+        model.fit(x, epochs=5, batch_size=8, verbose=0).history
+        for model in (plain, factor)
+    )
     for name in ("reconstruction", "kl", "elbo", "mse"):
         np.testing.assert_allclose(plain[name], factor[name], rtol=1e-5, err_msg=name)
     assert factor["total_correlation"] == [0.0] * 5

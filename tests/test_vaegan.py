@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from numerics import gradient, to_numpy
 
 import keras_ae
 from keras_ae import autodiff
 from keras_ae.models.vaegan import _with_features
-from numerics import gradient, to_numpy
 
 FEATURES = 6
 LOSSES = {
@@ -138,8 +138,8 @@ def test_terms_are_the_formulae(x, adversarial_loss):
         "adversarial_reconstruction": generator(fake),
         "adversarial_sample": generator(sample),
         "discriminator_real": on_real(real),
-        "discriminator_reconstruction": on_fake(fake),
-        "discriminator_sample": on_fake(sample),
+        "discriminator_reconstruction": 0.5 * on_fake(fake),
+        "discriminator_sample": 0.5 * on_fake(sample),
     }
     for name, value in expected.items():
         np.testing.assert_allclose(terms[name], value, rtol=1e-4, atol=1e-5)
@@ -186,7 +186,7 @@ def test_an_update_moves_one_player_only(images, turn):
 
 
 def test_encoder_does_not_hear_the_verdict(x):
-    """Whatever the last layer of the discriminator says, the encoder learns the same."""
+    """Whatever the discriminator's last layer says, the encoder learns the same."""
     learned = []
     for bias in (0.0, 3.0):
         model = make()
@@ -272,7 +272,9 @@ def test_decoder_trains_before_the_contest_begins(x):
 )
 def test_gates_never_stop_both(real, fake, gates):
     model = make(equilibrium=(0.68, 0.4))
-    losses = (ops.full((4,), value) for value in (real, fake - 0.1, fake + 0.1))
+    losses = (
+        ops.full((4,), value) for value in (real, 0.5 * fake - 0.1, 0.5 * fake + 0.1)
+    )
     model._set_gates(*losses)
     np.testing.assert_array_equal(to_numpy(model.gates), gates)
 

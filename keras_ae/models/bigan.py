@@ -182,7 +182,8 @@ def _check_discriminator(network, image_shape, code_shape):
         raise ValueError(f"{requirement}. Received: {network!r}")
     try:
         outputs = network([keras.KerasTensor(shape) for shape in shapes])
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
+        # A `Sequential` model takes no list, and Keras lets a TypeError through.
         raise ValueError(f"{requirement}. It refused them: {error}") from error
     received = getattr(outputs, "shape", outputs)
     if received != (None, 1):
