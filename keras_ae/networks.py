@@ -230,8 +230,9 @@ def critic(
 
     Returns:
         A model from `(batch, *image_shape)`, or from a list of that and
-        `(batch, code_dim)`, to `(batch, 1)`, in float32. Its layer `"features"` is the
-        last hidden one.
+        `(batch, code_dim)`, to `(batch, 1)`, in float32. Its stages of stride 2 end in
+        the layers `"stage_1"`, `"stage_2"` ..., its dense ones are `"dense_1"` ..., and
+        `"features"` is the last hidden one.
     """
     architecture, widths = resolve(image_shape, architecture, widths)
     normalized = SpectralNormalization if spectral_norm else _unchanged
@@ -243,20 +244,22 @@ def critic(
     if architecture in ("conv", "residual"):
         if len(image_shape) == 2:
             x = layers.Reshape((*image_shape, 1), dtype=dtype)(x)
-        for width in widths:
+        for number, width in enumerate(widths, 1):
             size = 4 if architecture == "conv" else 3
             x = normalized(_convolution(width, size, 2, dtype, use_bias=True))(x)
+            options = {"dtype": dtype, "name": f"stage_{number}"}
             if architecture == "residual":
-                x = ResidualBlock(width, activation, spectral_norm, dtype=dtype)(x)
+                x = ResidualBlock(width, activation, spectral_norm, **options)(x)
             else:
-                x = layers.Activation(activation, dtype=dtype)(x)
+                x = layers.Activation(activation, **options)(x)
         widths = widths[-1:] if code_dim else ()
     x = layers.Flatten(dtype=dtype)(x)
     if code_dim:
         inputs.append(keras.Input((code_dim,), name="z"))
         x = layers.Concatenate(dtype=dtype)([x, inputs[1]])
-    for width in widths:
-        x = normalized(layers.Dense(width, activation, dtype=dtype))(x)
+    for number, width in enumerate(widths, 1):
+        name = f"dense_{number}"
+        x = normalized(layers.Dense(width, activation, dtype=dtype, name=name))(x)
     x = layers.Identity(dtype=dtype, name="features")(x)
     x = normalized(layers.Dense(1, dtype="float32", name="logits"))(x)
     return keras.Model(inputs if code_dim else inputs[0], x, name="critic")

@@ -41,7 +41,7 @@ def main(
     )
     phases = run.labels["test"]["phase"]
     moons, factors = waxing_moons(10_000, test.shape[1:3])
-    epochs = run.epochs or 300
+    epochs = run.epochs or 200
 
     networks = {
         "latent_dim": latent_dim,
@@ -82,7 +82,7 @@ def main(
             model = part.model(build)
             # No training ends early: both take the same steps.
             part.fit(
-                model, train, validation, epochs=300, batch_size=100, patience=epochs
+                model, train, validation, epochs=epochs, batch_size=100, patience=epochs
             )
             shares = metrics.mutual_information(codes(model, moons), factors)
             *_, second, first = np.sort(shares, axis=0)
