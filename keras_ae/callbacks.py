@@ -310,8 +310,8 @@ class AdversarialWatch(keras.callbacks.Callback):
             warn(
                 f"Epoch {epoch + 1}: samples have varied less than {self.diversity:.0%}"
                 f" as much as the data for {self.patience} epochs "
-                f"({logs['diversity']:.1%} in this one). They have collapsed: lower the "
-                "learning rates, or try another `adversarial_loss`."
+                f"({logs['diversity']:.1%} in this one). They have collapsed: lower "
+                "the learning rates, or try another `adversarial_loss`."
             )
 
 

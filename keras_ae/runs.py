@@ -250,6 +250,7 @@ class Run:
         extra_callbacks = list(extra_callbacks)
         if monitor is None and model.score_name is not None:
             monitor = f"val_{model.score_name}"
+        watched = monitor or "loss"
         if "discriminator_accuracy" in model.monitor_names:
             extra_callbacks.append(callbacks.AdversarialWatch())
         warm_up = max(
@@ -271,7 +272,7 @@ class Run:
         self._begin()
         stopping = callbacks.ResumedEarlyStopping(
             self.history,
-            monitor=monitor or "loss",
+            monitor=watched,
             mode=mode,
             patience=patience if monitor else sys.maxsize,
             start_from_epoch=warm_up,
@@ -337,11 +338,9 @@ class Run:
                 # optimizer, whose state is not wanted.
                 warnings.filterwarnings("ignore", "Skipping variable loading")
                 model.load_weights(self.best_path)
-        elif not any(
-            np.isfinite(row.get(monitor or "loss", np.nan)) for row in self.history
-        ):
+        elif not any(np.isfinite(row.get(watched, np.nan)) for row in self.history):
             raise ValueError(
-                f"Training diverged: `{monitor or 'loss'}` was never finite. Lower the learning "
+                f"Training diverged: `{watched}` was never finite. Lower the learning "
                 "rate, or look for pictures that are not what the likelihood describes."
             )
         self.picture(

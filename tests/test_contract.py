@@ -494,8 +494,7 @@ def test_weights_of_one_backend_load_in_another(Model, images, tmp_path):
     fit(model, images)
     model.save(tmp_path / "model.keras")
     z = np.random.default_rng(0).normal(size=(4, 3))
-    x = np.zeros((0, *images.shape[1:])) if searches(Model) else images
-    restored = model.reconstruct(x) if len(x) else x
+    restored = [] if searches(Model) else model.reconstruct(images)
     np.savez(
         tmp_path / "x.npz", z=z, decoded=model.decode(z), x=images, restored=restored
     )
@@ -505,8 +504,9 @@ def test_weights_of_one_backend_load_in_another(Model, images, tmp_path):
         model = keras.saving.load_model(r"{tmp_path / "model.keras"}")
         data = np.load(r"{tmp_path / "x.npz"}")
         np.testing.assert_allclose(model.decode(data["z"]), data["decoded"], atol=1e-5)
-        for x, restored in zip(data["x"], data["restored"]):
-            np.testing.assert_allclose(model.reconstruct(x[None])[0], restored, atol=1e-5)
+        x, restored = data["x"], data["restored"]
+        if len(restored):
+            np.testing.assert_allclose(model.reconstruct(x), restored, atol=1e-5)
         print("same", keras.backend.backend(), model.jit_compile)
         model.fit(data["x"], verbose=0)
     """
