@@ -29,6 +29,7 @@ _MODULES = (
     "runs",
 )
 _MODELS = (
+    "AAE",
     "AE",
     "BiGAN",
     "ContractiveAE",
@@ -41,6 +42,7 @@ _MODELS = (
     "StackedSAE",
     "VAE",
     "VAEGAN",
+    "WAE",
 )
 
 __all__ = [*_MODELS, "Classifier", *_MODULES]

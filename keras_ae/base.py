@@ -163,7 +163,7 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         """Returns arguments for `networks.encoder` and `networks.decoder`."""
         return {
             "image_shape": image_shape,
-            "latent_dim": self.latent_dim,
+            "latent_dim": self.code_dim,
             "architecture": self.architecture,
             "widths": self.widths,
             "activation": self.activation,
@@ -177,7 +177,7 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             self.encoder = networks.encoder(heads=self.encoder_heads, **options)
         if self.decoder is None:
             self.decoder = self.build_decoder(**options)
-        code_shape = (self.latent_dim,)
+        code_shape = (self.code_dim,)
         expected = {name: code_shape for name in self.encoder_heads}
         if len(expected) == 1:
             expected = code_shape

@@ -612,7 +612,7 @@ def attribute(
             name = _attribute(found, name, option, data)
             if signs.setdefault(name, sign) != sign:
                 raise ValueError(f"{name} can't be both added and taken away.")
-    vector = np.zeros(model.latent_dim, "float32")
+    vector = np.zeros(model.code_dim, "float32")
     for name, sign in signs.items():
         chosen = [np.flatnonzero(found[name] == side)[:_A_SIDE] for side in (1, 0)]
         rows = np.sort(np.concatenate(chosen))

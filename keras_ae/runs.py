@@ -212,6 +212,8 @@ class Run:
         monitor: str | None = None,
         mode: str = "min",
         binarize: bool = False,
+        labels: np.ndarray | None = None,
+        validation_labels: np.ndarray | None = None,
         extra_callbacks: Iterable[keras.callbacks.Callback] = (),
     ) -> None:
         """Trains with early stopping and checkpoints, and restores the best weights.
@@ -230,6 +232,8 @@ class Run:
             mode: Whether `"min"` or `"max"` of it is best.
             binarize: Whether grey values are read as the chance of a white pixel, and
                 drawn anew each epoch.
+            labels: One label a picture to learn from, for a model that takes them.
+            validation_labels: The same for `validation`.
             extra_callbacks: More Keras callbacks, such as
                 `keras_ae.callbacks.BetaWarmUp`; early stopping then begins after it.
 
@@ -300,9 +304,12 @@ class Run:
                         shuffle=True,
                         seed=self.seed,
                         binarize=binarize,
+                        targets=labels,
                         epoch=done,
                     ),
-                    validation_data=self._held_back(model, validation, binarize),
+                    validation_data=self._held_back(
+                        model, validation, binarize, validation_labels
+                    ),
                     shuffle=False,
                     epochs=epochs,
                     initial_epoch=done,
@@ -392,16 +399,20 @@ class Run:
         else:
             print(f"Going on after epoch {done}.", flush=True)
 
-    def _held_back(self, model, pictures, binarize=False):
+    def _held_back(self, model, pictures, binarize=False, labels=None):
         """Batches in order; what is drawn or spoilt is so in the same way each time."""
         if binarize:
             pictures = binarized(pictures, seed=self.seed)
-        return held_back(model, pictures, self._evaluation_batch, self.seed)
+        return held_back(model, pictures, self._evaluation_batch, self.seed, labels)
 
     # Results
 
     def evaluate(
-        self, model: keras.Model, test: np.ndarray, binarize: bool = False
+        self,
+        model: keras.Model,
+        test: np.ndarray,
+        binarize: bool = False,
+        labels: np.ndarray | None = None,
     ) -> dict[str, float]:
         """Scores the model on held-back pictures: its terms, and the PSNR.
 
@@ -413,13 +424,14 @@ class Run:
             model: The trained model.
             test: Pictures that neither training nor early stopping has seen.
             binarize: Whether to score on pictures drawn once from the grey values.
+            labels: One label a picture, for a model that takes them.
 
         Returns:
             Scores by name, which are also written to `scores.json`.
         """
         if binarize:
             test = binarized(test, seed=self.seed)
-        batches = self._held_back(model, test)
+        batches = self._held_back(model, test, labels=labels)
         found = model.evaluate(batches, return_dict=True, verbose=0)
         scores = {name: float(value) for name, value in found.items()}
         if not binarize:
@@ -496,7 +508,7 @@ class Run:
         # A search for a code takes a thousand times as long as an encoder.
         codes = model.encode(test[: 200 if hasattr(model, "project") else 2000])
         # The dimensions that matter most; the others change little or nothing.
-        dims = np.argsort(-codes.var(axis=0))[:8]
+        dims = np.argsort(-codes[:, : model.latent_dim].var(axis=0))[:8]
         span = float(min(3.0, 2.5 * codes.std(axis=0).max())) or 1.0
         if not hasattr(model, "log_likelihood"):
             span = float(2.0 * codes.std(axis=0)[dims].mean()) or 1.0
@@ -570,11 +582,15 @@ def spoilt(model: keras.Model, pictures: np.ndarray, seed: int) -> np.ndarray:
 
 
 def held_back(
-    model: keras.Model, pictures: np.ndarray, batch_size: int, seed: int = 0
+    model: keras.Model,
+    pictures: np.ndarray,
+    batch_size: int,
+    seed: int = 0,
+    labels: np.ndarray | None = None,
 ) -> datasets.Batches:
     """Batches in order to score a model on: for one that denoises, with noise."""
     if not hasattr(model, "corrupt"):
-        return datasets.Batches(pictures, batch_size, shuffle=False)
+        return datasets.Batches(pictures, batch_size, shuffle=False, targets=labels)
     noisy = spoilt(model, pictures, seed)
     return datasets.Batches(noisy, batch_size, shuffle=False, targets=pictures)
 

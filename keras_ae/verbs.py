@@ -15,6 +15,11 @@ class Verbs:
     A model implements `_encode`, `_decode` and `_reconstruct`, functions of a batch.
     """
 
+    @property
+    def code_dim(self) -> int:
+        """Numbers that the decoder takes: `latent_dim`, and what a model adds to it."""
+        return self.latent_dim
+
     def encode(self, x, batch_size: int = 256) -> np.ndarray:
         """Returns the codes of `x`.
 
@@ -23,7 +28,7 @@ class Verbs:
             batch_size: Examples at a time, for arrays.
 
         Returns:
-            Array `(n, latent_dim)`.
+            Array `(n, code_dim)`.
         """
         x = self._inspect(x, "x", restored=False)
         return self._apply("encode", self._encode, x, batch_size)
@@ -32,7 +37,7 @@ class Verbs:
         """Returns the likelihood's mean for codes `z`.
 
         Args:
-            z: Array `(n, latent_dim)`.
+            z: Array `(n, code_dim)`.
             batch_size: Codes at a time.
 
         Returns:
@@ -40,9 +45,9 @@ class Verbs:
         """
         self._require_built("decode")
         z = np.asarray(z, "float32")
-        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+        if z.ndim != 2 or z.shape[1] != self.code_dim:
             raise ValueError(
-                f"`z` must have the shape (n, {self.latent_dim}). Received: {z.shape}"
+                f"`z` must have the shape (n, {self.code_dim}). Received: {z.shape}"
             )
         return self._apply("decode", self._decode, z, batch_size)
 
@@ -93,7 +98,7 @@ class Verbs:
         z_a, z_b = (self.encode(x)[:, None] for x in (a, b))  # (n, 1, latent_dim)
         t = np.linspace(0, 1, steps, dtype="float32")[:, None]  # (steps, 1)
         z = _slerp(z_a, z_b, t) if spherical else (1 - t) * z_a + t * z_b
-        x = self.decode(z.reshape(-1, self.latent_dim), batch_size)
+        x = self.decode(z.reshape(-1, self.code_dim), batch_size)
         x = x.reshape(len(a), steps, *self.built_image_shape)
         return x[0] if single else x
 
@@ -128,7 +133,7 @@ class Verbs:
         z = np.tile(self.encode(np.asarray(x)[None]), (len(dims), steps, 1))
         for row, dim in enumerate(dims):
             z[row, :, dim] = np.linspace(-span, span, steps)
-        x = self.decode(z.reshape(-1, self.latent_dim), batch_size)
+        x = self.decode(z.reshape(-1, self.code_dim), batch_size)
         return x.reshape(len(dims), steps, *self.built_image_shape)
 
     def attribute_vector(self, x, has_attribute, batch_size: int = 256) -> np.ndarray:
@@ -144,7 +149,7 @@ class Verbs:
             batch_size: Examples at a time, for arrays.
 
         Returns:
-            Array `(latent_dim,)`: the mean code of those that have the attribute less
+            Array `(code_dim,)`: the mean code of those that have the attribute less
             the mean code of those that do not.
 
         Raises:
@@ -211,9 +216,9 @@ class Verbs:
         """
         self._require_built("add_attribute")
         vector = np.asarray(vector, "float32")
-        if vector.shape != (self.latent_dim,) or not np.isfinite(vector).all():
+        if vector.shape != (self.code_dim,) or not np.isfinite(vector).all():
             raise ValueError(
-                f"`vector` must be {self.latent_dim} finite numbers, as "
+                f"`vector` must be {self.code_dim} finite numbers, as "
                 f"`attribute_vector` gives. Received: an array of shape {vector.shape}"
             )
         strengths = np.asarray(strength, "float32")
@@ -226,7 +231,7 @@ class Verbs:
         single = x.ndim == len(self.built_image_shape)
         z = self.encode(x[None] if single else x)[:, None]  # (n, 1, latent_dim)
         z = z + strengths.reshape(-1, 1) * vector  # (n, strengths, latent_dim)
-        decoded = self.decode(z.reshape(-1, self.latent_dim), batch_size)
+        decoded = self.decode(z.reshape(-1, self.code_dim), batch_size)
         shape = (len(z), *strengths.shape, *self.built_image_shape)
         decoded = decoded.reshape(shape)
         return decoded[0] if single else decoded

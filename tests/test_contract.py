@@ -22,6 +22,13 @@ TRAINED = [name for name in models.__all__ if name != "PCA"]
 
 # Arguments other than the defaults, that `get_config` must return.
 NON_DEFAULT = {
+    "AAE": {
+        "adversarial_loss": "wasserstein",
+        "gradient_penalty": 3.0,
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
     "AE": {"activation": "tanh", "likelihood": "laplace"},
     "ContractiveAE": {"code_activation": "tanh", "weight": 0.02, "activation": "tanh"},
     "GAN": {
@@ -80,6 +87,16 @@ NON_DEFAULT = {
         "equilibrium": (0.9, 0.6),
         "spectral_norm": True,
         "beta": 0.3,
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
+    "WAE": {
+        "penalty": "gan",
+        "penalty_weight": 3.0,
+        "kernel": "rbf",
+        "adversarial_loss": "hinge",
+        "gradient_penalty": 2.0,
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
         "activation": "tanh",
         "likelihood": "laplace",
     },

@@ -5,7 +5,7 @@ from scipy import integrate, stats
 
 from keras_ae import autodiff
 from keras_ae.distributions import Normal, NormalMixture
-from keras_ae.divergences import free_bits, kl, kl_monte_carlo, kl_normal
+from keras_ae.divergences import free_bits, kl, kl_monte_carlo, kl_normal, mmd
 
 
 def to_numpy(tensor):
@@ -148,3 +148,64 @@ def test_free_bits_stop_the_gradient_of_dimensions_below():
         total(x).backward()
         slope = x.grad
     np.testing.assert_array_equal(to_numpy(slope), [[0.0, 1.0], [0.0, 1.0]])
+
+
+def mmd_by_loops(x, y, kernel, scale):
+    constant = 2 * x.shape[1] * scale**2
+
+    def similarity(a, b):
+        square = np.sum((a - b) ** 2)
+        if kernel == "rbf":
+            return np.exp(-square / constant)
+        factors = constant * np.array([0.1, 0.2, 0.5, 1, 2, 5, 10])
+        return np.sum(factors / (factors + square))
+
+    def among(a):
+        pairs = [
+            similarity(a[i], a[j])
+            for i in range(len(a))
+            for j in range(len(a))
+            if i != j
+        ]
+        return np.mean(pairs)
+
+    across = np.mean([similarity(a, b) for a in x for b in y])
+    return among(x) + among(y) - 2 * across
+
+
+@pytest.mark.parametrize("kernel", ["inverse_multiquadratic", "rbf"])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_mmd_equals_the_double_loop(kernel, scale):
+    rng = np.random.default_rng(0)
+    x = rng.normal(0.5, 2.0, (9, 3)).astype("float32")
+    y = rng.normal(size=(6, 3)).astype("float32")
+    value = mmd(ops.convert_to_tensor(x), ops.convert_to_tensor(y), kernel, scale)
+    assert tuple(value.shape) == ()
+    expected = mmd_by_loops(np.float64(x), np.float64(y), kernel, scale)
+    assert to_numpy(value) == pytest.approx(expected, rel=1e-4)
+    rescaled = to_numpy(mmd(3 * x, 3 * y, kernel, 3 * scale))
+    assert rescaled == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("kernel", ["inverse_multiquadratic", "rbf"])
+def test_mmd_is_unbiased(kernel):
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(400, 2, 8, 2)).astype("float32")
+    values = np.array([to_numpy(mmd(x, y, kernel)) for x, y in draws])
+    error = values.std() / np.sqrt(len(values))
+    assert abs(values.mean()) < 3 * error
+    assert values.min() < 0
+    shifted = np.array([to_numpy(mmd(x, y + 1.0, kernel)) for x, y in draws])
+    assert shifted.mean() > 10 * error
+
+
+def test_mmd_of_a_single_code_is_0():
+    x = np.ones((1, 2), "float32")
+    assert to_numpy(mmd(x, np.zeros((5, 2), "float32"))) == 0.0
+    assert to_numpy(mmd(np.zeros((5, 2), "float32"), x)) == 0.0
+
+
+def test_mmd_refuses_an_unknown_kernel():
+    x = np.ones((3, 2), "float32")
+    with pytest.raises(ValueError, match="`kernel` must be one of .*'rbf'.*'laplace'"):
+        mmd(x, x, kernel="laplace")

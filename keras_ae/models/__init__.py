@@ -1,5 +1,6 @@
 """The models. `__all__` is the registry."""
 
+from keras_ae.models.aae import AAE
 from keras_ae.models.bigan import BiGAN
 from keras_ae.models.classifier import Classifier as Classifier
 from keras_ae.models.denoising import DenoisingAE
@@ -12,8 +13,10 @@ from keras_ae.models.sparse import SparseAE
 from keras_ae.models.stacked import StackedSAE
 from keras_ae.models.vaegan import VAEGAN
 from keras_ae.models.variational import VAE
+from keras_ae.models.wae import WAE
 
 __all__ = [
+    "AAE",
     "AE",
     "BiGAN",
     "ContractiveAE",
@@ -26,4 +29,5 @@ __all__ = [
     "StackedSAE",
     "VAE",
     "VAEGAN",
+    "WAE",
 ]
