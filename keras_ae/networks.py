@@ -297,11 +297,17 @@ def check(name: str, network: Any, input_shape: Any, expected: Any) -> None:
     Args:
         name: The argument that the network was passed as.
         network: What was passed.
-        input_shape: Shape of one example, without the batch.
+        input_shape: Shape of one example, without the batch; a list of the shapes of
+            several inputs.
         expected: Shape of one output, or a dict of them by name.
     """
+    several = isinstance(input_shape, list)
+    shapes = input_shape if several else [input_shape]
+    given = " and ".join(f"(batch, {_join(shape)})" for shape in shapes)
     requirement = (
-        f"`{name}` must be a Keras model that maps (batch, {_join(input_shape)}) to "
+        f"`{name}` must be a Keras model that maps "
+        + (f"a list of {given}" if several else given)
+        + " to "
         + (
             " and ".join(f"'{k}' (batch, {_join(v)})" for k, v in expected.items())
             + ", as a dict"
@@ -312,8 +318,10 @@ def check(name: str, network: Any, input_shape: Any, expected: Any) -> None:
     if not isinstance(network, keras.Layer):
         raise ValueError(f"{requirement}. Received: {network!r}")
     try:
-        outputs = network(keras.KerasTensor((None, *input_shape)))
-    except ValueError as error:
+        tensors = [keras.KerasTensor((None, *shape)) for shape in shapes]
+        outputs = network(tensors if several else tensors[0])
+    # Keras refuses a list in either way.
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{requirement}. It refused that shape: {error}") from error
     received = keras.tree.map_structure(lambda tensor: tuple(tensor.shape)[1:], outputs)
     if received != expected:

@@ -506,7 +506,7 @@ class Run:
             "codes.",
         )
         # A search for a code takes a thousand times as long as an encoder.
-        codes = model.encode(test[: 200 if hasattr(model, "project") else 2000])
+        codes = model.encode(test[: 200 if model.encoder is None else 2000])
         # The dimensions that matter most; the others change little or nothing.
         dims = np.argsort(-codes[:, : model.latent_dim].var(axis=0))[:8]
         span = float(min(3.0, 2.5 * codes.std(axis=0).max())) or 1.0
@@ -609,7 +609,7 @@ def reconstruction_psnr(
         The mean over pictures as `"psnr"`; nothing for a model without an encoder,
         which would have to search for every code.
     """
-    if hasattr(model, "project"):
+    if model.encoder is None:
         return {}
     total = 0.0
     for start in range(0, len(pictures), _CHUNK):

@@ -277,7 +277,7 @@ def test_validation_has_the_objective_of_training(Model, images):
     history = fit(model, images, epochs=3, validation_data=images)
     for name in ("loss", *model.term_names):
         np.testing.assert_allclose(
-            history[name][-1], history[f"val_{name}"][-1], rtol=0.05
+            history[name][-1], history[f"val_{name}"][-1], rtol=0.1, atol=0.1
         )
 
 
@@ -461,7 +461,7 @@ def test_own_networks_are_saved(Model, images, tmp_path):
     )
     own = {"encoder": encoder, decoder_name(Model): decoder}
     own = {k: v for k, v in own.items() if k not in Model.settled_arguments}
-    if "discriminator" in Model.player_names and searches(Model):
+    if Model is keras_ae.GAN:
         own["discriminator"] = keras.Sequential(
             [keras.layers.Flatten(), keras.layers.Dense(1)]
         )

@@ -74,28 +74,13 @@ class BiGAN(GAN):
         super().__init__(latent_dim, encoder=encoder, **kwargs)
 
     def build_networks(self, image_shape):
-        options = self.network_options(image_shape)
-        code_shape = (self.latent_dim,)
         if self.encoder is None:
-            self.encoder = networks.encoder(**options)
-        if self.decoder is None:
-            self.decoder = self.build_decoder(**options)
-        if self.discriminator is None:
-            self.discriminator = networks.critic(
-                image_shape,
-                self.architecture,
-                self.widths,
-                dtype=self.dtype_policy,
-                spectral_norm=self.spectral_norm,
-                code_dim=self.latent_dim,
-            )
-        networks.check("encoder", self.encoder, image_shape, code_shape)
-        networks.check("generator", self.decoder, code_shape, image_shape)
-        _check_discriminator(self.discriminator, image_shape, code_shape)
-        if self.ema_momentum is not None:
-            self.averaged_generator = keras.models.clone_model(self.decoder)
-            self.averaged_generator.set_weights(self.decoder.get_weights())
-            self.averaged_generator.trainable = False
+            self.encoder = networks.encoder(**self.network_options(image_shape))
+        networks.check("encoder", self.encoder, image_shape, (self.latent_dim,))
+        super().build_networks(image_shape)
+
+    def build_discriminator(self, image_shape, code_dim=0):
+        super().build_discriminator(image_shape, self.latent_dim)
 
     def players(self):
         *discriminator, generator = super().players()
@@ -169,22 +154,3 @@ class BiGAN(GAN):
 def _joined(x, z):
     """Examples and codes side by side, `(batch, values + latent_dim)`."""
     return ops.concatenate([ops.reshape(x, (ops.shape(x)[0], -1)), z], axis=1)
-
-
-def _check_discriminator(network, image_shape, code_shape):
-    """Raises `ValueError` unless a network maps pairs to `(batch, 1)`."""
-    shapes = [(None, *image_shape), (None, *code_shape)]
-    requirement = (
-        "`discriminator` must be a Keras model that maps a list of examples and codes, "
-        f"of shapes {shapes[0]} and {shapes[1]}, to (batch, 1)"
-    )
-    if not isinstance(network, keras.Layer):
-        raise ValueError(f"{requirement}. Received: {network!r}")
-    try:
-        outputs = network([keras.KerasTensor(shape) for shape in shapes])
-    except (TypeError, ValueError) as error:
-        # A `Sequential` model takes no list, and Keras lets a TypeError through.
-        raise ValueError(f"{requirement}. It refused them: {error}") from error
-    received = getattr(outputs, "shape", outputs)
-    if received != (None, 1):
-        raise ValueError(f"{requirement}. Received one that gives {received}")

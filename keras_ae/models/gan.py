@@ -147,9 +147,17 @@ class GAN(SamplesPrior, Autoencoder):
         return {name: keras.optimizers.Adam(**rates) for name in self.player_names}
 
     def build_networks(self, image_shape):
-        options = self.network_options(image_shape)
         if self.decoder is None:
-            self.decoder = self.build_decoder(**options)
+            self.decoder = self.build_decoder(**self.network_options(image_shape))
+        networks.check("generator", self.decoder, (self.latent_dim,), image_shape)
+        self.build_discriminator(image_shape)
+        if self.ema_momentum is not None:
+            self.averaged_generator = keras.models.clone_model(self.decoder)
+            self.averaged_generator.set_weights(self.decoder.get_weights())
+            self.averaged_generator.trainable = False
+
+    def build_discriminator(self, image_shape: tuple[int, ...], code_dim: int = 0):
+        """Makes the discriminator of x, or of x and a code; checks one's own."""
         if self.discriminator is None:
             self.discriminator = networks.critic(
                 image_shape,
@@ -157,13 +165,10 @@ class GAN(SamplesPrior, Autoencoder):
                 self.widths,
                 dtype=self.dtype_policy,
                 spectral_norm=self.spectral_norm,
+                code_dim=code_dim,
             )
-        networks.check("generator", self.decoder, (self.latent_dim,), image_shape)
-        networks.check("discriminator", self.discriminator, image_shape, (1,))
-        if self.ema_momentum is not None:
-            self.averaged_generator = keras.models.clone_model(self.decoder)
-            self.averaged_generator.set_weights(self.decoder.get_weights())
-            self.averaged_generator.trainable = False
+        judged = [image_shape, (code_dim,)] if code_dim else image_shape
+        networks.check("discriminator", self.discriminator, judged, (1,))
 
     def players(self):
         discriminator = Player(
