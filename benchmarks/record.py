@@ -75,6 +75,26 @@ ROWS = (
         "{negative_log_likelihood:.2f}; {active_units}",
     ),
     (
+        "mnist-gan",
+        "rarest and commonest digit among {samples:,} samples, as a classifier of "
+        "{classifier_accuracy:.1%} accuracy reads them; even would be 10 %",
+        "",
+        "{rarest_digit_share:.1%}; {commonest_digit_share:.1%}",
+    ),
+    (
+        "fashion-wgan",
+        "Fréchet distance of samples to test pictures, features of a classifier trained "
+        "here; that of training pictures",
+        "",
+        "{samples_frechet_distance:.1f}; {training_pictures_frechet_distance:.1f}",
+    ),
+    (
+        "mnist-aae",
+        "test error with {labelled:,} labels",
+        "1.60 % (Makhzani et al. 2015)",
+        "{test_error:.2%}",
+    ),
+    (
         "celeba-ae",
         "mean squared error per value on held-back faces, 64 px, code of 128",
         "",
