@@ -83,8 +83,8 @@ ROWS = (
     ),
     (
         "fashion-wgan",
-        "Fréchet distance of samples to test pictures, features of a classifier trained "
-        "here; that of training pictures",
+        "Fréchet distance of samples to test pictures, in features of a classifier "
+        "trained on the data; that of training pictures",
         "",
         "{samples_frechet_distance:.1f}; {training_pictures_frechet_distance:.1f}",
     ),
@@ -127,7 +127,7 @@ def record(run: Path) -> Path:
     command = [
         word
         for word, before in zip(words, ["", *words], strict=False)
-        if word not in skipped and before not in skipped
+        if word not in (*skipped, "--resume") and before not in skipped
     ]
     rows = (run / "history.csv").read_text().splitlines()
     header = rows[0].split(",")
