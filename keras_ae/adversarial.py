@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_ae import autodiff
+from keras_ae import autodiff, inputs
 
 
 class AdversarialLoss(NamedTuple):
@@ -68,6 +68,22 @@ def get_loss(name: Any) -> AdversarialLoss:
             f"Received: adversarial_loss={name!r}"
         )
     return LOSSES[name]
+
+
+def penalty_weight(given: float | None, adversarial_loss: str) -> float:
+    """Returns the weight of the gradient penalty, 10 for a Wasserstein critic.
+
+    Args:
+        given: What the user passed as `gradient_penalty`.
+        adversarial_loss: Name of the loss.
+
+    Raises:
+        ValueError: If the weight is below 0.
+    """
+    if given is None:
+        return 10.0 if adversarial_loss == "wasserstein" else 0.0
+    inputs.check_weight("gradient_penalty", given)
+    return given
 
 
 def logits(critic: keras.Model, *inputs, training: bool = False):

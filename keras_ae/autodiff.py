@@ -102,6 +102,9 @@ def minimize(
     Returns:
         What `loss_fn` returned beside the loss, and the norm or None.
     """
+    if not variables:
+        return loss_fn()[1], ops.zeros(()) if with_norm else None
+
     scale = optimizer.scale_loss(1.0)
 
     if BACKEND == "tensorflow":

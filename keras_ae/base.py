@@ -55,8 +55,10 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     nats, summed over pixels and over latent dimensions.
 
     A model of several players (`players`, `player_names`) has terms and an optimizer
-    for each of them. Then the loss is the sum of all players' terms, and each player's
-    own is logged as `{player}_loss`, in training beside `{player}_gradient_norm`.
+    for each of them. Then the loss is the sum of all players' terms, and of weights'
+    regularisers. The sum of a player's own terms is logged as `{player}_loss`, in
+    training beside `{player}_gradient_norm`, the norm of its gradient (with
+    `tf.distribute` the mean of that on each replica).
 
     Every constructor argument is kept as the attribute of the same name, which is what
     `get_config` returns.
@@ -142,10 +144,18 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             )
         self.built_image_shape = image_shape
         self.build_networks(image_shape)
-        regularized = bool(self.losses) or any(
-            getattr(layer, "activity_regularizer", None) is not None
+        of_activity = [
+            layer.name
             for layer in self._flatten_layers(include_self=False)
-        )
+            if getattr(layer, "activity_regularizer", None) is not None
+        ]
+        if of_activity and self.player_names:
+            raise ValueError(
+                "Networks of a model of several players may have regularizers of "
+                "weights, not of activities. Received: an `activity_regularizer` of "
+                f"{', '.join(of_activity)}"
+            )
+        regularized = bool(self.losses) or bool(of_activity)
         self.trackers = {
             name: keras.metrics.Mean(name=name)
             for name in (
@@ -261,7 +271,10 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     def _build_optimizer(self):
         variables = self.trainable_variables
         if self.player_names:
-            variables = {player.name: player.variables for player in self.players()}
+            variables = {
+                player.name: player.variables if self.trainable else []
+                for player in self.players()
+            }
         # With the networks, so that whatever is saved holds the optimizer's state.
         with autodiff.build_scope(self):
             self.optimizer.build(variables)
@@ -340,14 +353,19 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             figures, norm = autodiff.minimize(
                 self,
                 loss_fn,
-                player.variables,
+                player.variables if self.trainable else [],
                 optimizer,
                 condition=plays,
                 with_norm=bool(player.name),
             )
-            if player.name:
-                figures[f"{player.name}_gradient_norm"] = norm
             self._track(figures)
+            if player.name:
+                # Loss scaling expects a gradient to overflow now and then.
+                finite = ops.isfinite(norm)
+                self.trackers[f"{player.name}_gradient_norm"].update_state(
+                    ops.where(finite, norm, 0.0), ops.cast(finite, "float32")
+                )
+        self._track_regularization()
         self.end_step()
         return self.get_metrics_result()
 
@@ -359,6 +377,7 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         # Who plays several times a batch in training is measured once.
         for player in {player.name: player for player in self.players()}.values():
             self._track(self._objective(player, *batch, training=False)[1])
+        self._track_regularization()
         return self.get_metrics_result()
 
     def _predict_on(self, data):
@@ -395,13 +414,34 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             terms = {name: value * weight for name, value in terms.items()}
         losses = sum(terms.values())  # (batch,)
         figures = {**terms, **figures}
+        if player.name:
+            figures[f"{player.name}_loss"] = losses
+            return losses + self._regularization(player.name), figures
         if penalties:
             penalty = ops.sum(ops.stack([ops.cast(v, "float32") for v in penalties]))
             losses = losses + penalty
             figures["regularization"] = ops.broadcast_to(penalty, ops.shape(losses))
-        if player.name:
-            figures[f"{player.name}_loss"] = losses
         return losses, figures
+
+    def _regularization(self, name=None):
+        """Sum of the weights' regularisers: of one of several players, or of all.
+
+        Where several players own a weight, it is regularised by the first of them.
+        """
+        owners = {}
+        for player in self.players():
+            for variable in player.variables:
+                owners.setdefault(id(variable), (variable, player.name))
+        penalties = [
+            ops.cast(variable.regularizer(variable), "float32")
+            for variable, owner in owners.values()
+            if variable.regularizer is not None and name in (None, owner)
+        ]
+        return sum(penalties, ops.zeros(()))
+
+    def _track_regularization(self):
+        if self.player_names and "regularization" in self.trackers:
+            self._track({"regularization": self._regularization()})
 
     def _track(self, figures):
         unknown = figures.keys() - self.trackers.keys()

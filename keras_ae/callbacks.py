@@ -292,6 +292,8 @@ class AdversarialWatch(keras.callbacks.Callback):
         self._wins = self._collapses = 0
 
     def on_epoch_end(self, epoch, logs=None):
+        if epoch < getattr(self.model, "discriminator_start", 0):
+            return
         accuracy = logs["discriminator_accuracy"]
         is_critic = getattr(self.model, "adversarial_loss", None) == "wasserstein"
         won = accuracy > self.accuracy and not is_critic
@@ -303,16 +305,23 @@ class AdversarialWatch(keras.callbacks.Callback):
                 f"Epoch {epoch + 1}: the discriminator has ranked more than "
                 f"{self.accuracy:.1%} of pairs rightly for {self.patience} epochs "
                 f"({accuracy:.1%} in this one). It wins outright, and little is left "
-                "to learn from: lower its learning rate, or try spectral_norm=True or "
-                "adversarial_loss='wasserstein'."
+                "to learn from: lower its learning rate" + self._remedies()
             )
         if self._collapses == self.patience:
             warn(
                 f"Epoch {epoch + 1}: samples have varied less than {self.diversity:.0%}"
                 f" as much as the data for {self.patience} epochs "
                 f"({logs['diversity']:.1%} in this one). They have collapsed: lower "
-                "the learning rates, or try another `adversarial_loss`."
+                "the learning rates, or the discriminator's alone."
             )
+
+    def _remedies(self):
+        known = {
+            "spectral_norm": "spectral_norm=True",
+            "gradient_penalty": "a gradient_penalty",
+        }
+        found = [text for name, text in known.items() if hasattr(self.model, name)]
+        return f", or try {' or '.join(found)}." if found else "."
 
 
 class EpochSeeds(keras.callbacks.Callback):

@@ -9,6 +9,7 @@ import datetime
 import inspect
 import json
 import math
+import numbers
 import pathlib
 import shlex
 import sys
@@ -121,12 +122,14 @@ def train(
     constructor = getattr(models, model_name)
     # The players of an adversarial model have rates of their own.
     rate = None if constructor.player_names else 1e-3
-    defaults = {"learning_rate": rate, "patience": 20, **_arguments(constructor)}
+    defaults = {"learning_rate": rate, **_arguments(constructor)}
+    if constructor.score_name is not None:
+        defaults["patience"] = 20
     settings = scripts.choose(defaults, chosen)
     if latent_dim is not None:
         settings["latent_dim"] = latent_dim
     rate = settings.get("learning_rate", 1)
-    if isinstance(rate, str) or not 0 < rate < math.inf:
+    if not isinstance(rate, numbers.Real) or not 0 < rate < math.inf:
         raise ValueError(
             "`learning_rate` must be > 0 and finite. "
             f"Received: learning_rate={settings['learning_rate']}"
@@ -142,7 +145,7 @@ def train(
         defaults=defaults,
         description=f"{scripts.models()[model_name]} Trained on {data}.",
     )
-    patience = settings.pop("patience")
+    patience = settings.pop("patience", 0)
     learning_rate = settings.pop("learning_rate")
     # What the constructor chooses by itself; 0 is a value like any other.
     given = {
@@ -193,7 +196,8 @@ def _arguments(constructor):
             continue
         for parameter in inspect.signature(cls.__init__).parameters.values():
             name, default = parameter.name, parameter.default
-            if name in constructor.settled_arguments:
+            # Labels, which classes need, come with Python only.
+            if name in constructor.settled_arguments or name == "num_classes":
                 continue
             plain = {int, float, str} & {*typing.get_args(parameter.annotation)}
             if name == "widths":
@@ -802,9 +806,12 @@ def evaluate(
     """
     model = load_model(path)
     split = "test" if datasets.known_name(data) else "all"
-    images, _ = _load(model, data, split, data_dir, limit)
-    batches = held_back(model, images, min(256, len(images)))
+    images, found = _load(model, data, split, data_dir, limit)
+    labels = found.get("label") if getattr(model, "num_classes", None) else None
+    batches = held_back(model, images, min(256, len(images)), labels=labels)
     scores = model.evaluate(batches, return_dict=True, verbose=0)
+    # What needs labels is not a number where there are none.
+    scores = {name: value for name, value in scores.items() if not np.isnan(value)}
     return {
         "pictures": len(images),
         **scores,

@@ -136,7 +136,7 @@ def read_codes(model: Any, data: bytes) -> np.ndarray:
         data: What `compress` returned.
 
     Returns:
-        float32 array `(n, latent_dim)`.
+        float32 array `(n, code_dim)`.
 
     Raises:
         ValueError: As `decompress`.
@@ -148,7 +148,7 @@ def read_codes(model: Any, data: bytes) -> np.ndarray:
             f"them. Received: a model of fingerprint {fingerprint(model)}; theirs is "
             f"{mark}"
         )
-    levels = _unpack_integers(integers, (count, model.latent_dim), size)
+    levels = _unpack_integers(integers, (count, model.code_dim), size)
     return (levels * width).astype("float32")
 
 
@@ -200,7 +200,9 @@ def fingerprint(model: Any) -> str:
         "likelihood_activation": likelihood.get_config().get("activation"),
     }
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    for weight in model.decoder.get_weights():
+    # A GAN may decode with a running average of its generator.
+    decoder = getattr(model, "averaged_generator", model.decoder)
+    for weight in decoder.get_weights():
         digest.update(repr(weight.shape).encode())
         digest.update(np.ascontiguousarray(weight, "<f4").tobytes())
     return digest.hexdigest()[:16]

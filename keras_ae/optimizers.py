@@ -1,5 +1,6 @@
 """One optimizer for each player of a model."""
 
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,7 @@ class PlayerOptimizers(keras.optimizers.Optimizer):
         for player, optimizer in self.by_player.items():
             # Keras' callbacks log rates under the optimizers' names.
             optimizer.name = player
+        self._first_rates = [_rate(optimizer) for optimizer in self.optimizers]
 
     def __getitem__(self, player: str) -> keras.optimizers.Optimizer:
         return self.by_player[player]
@@ -72,10 +74,17 @@ class PlayerOptimizers(keras.optimizers.Optimizer):
 
     @learning_rate.setter
     def learning_rate(self, rate):
-        first = float(ops.convert_to_numpy(self.learning_rate))
-        for optimizer in self.optimizers:
-            own = float(ops.convert_to_numpy(optimizer.learning_rate))
-            optimizer.learning_rate = float(rate) * (own / first if first else 1.0)
+        if not isinstance(rate, numbers.Real):
+            raise ValueError(
+                "`learning_rate` of several players must be a number. Received: "
+                f"{rate!r}; set a schedule for each player, as in "
+                "optimizer['discriminator'].learning_rate = schedule"
+            )
+        rates = [_rate(optimizer) for optimizer in self.optimizers]
+        # Rates of 0 have no ratio to keep.
+        rates = rates if rates[0] else self._first_rates
+        for optimizer, own in zip(self.optimizers, rates, strict=True):
+            optimizer.learning_rate = float(rate * own / rates[0] if rates[0] else rate)
 
     def finalize_variable_values(self, variables) -> None:
         for player, owned in self._owned.items():
@@ -105,6 +114,10 @@ class PlayerOptimizers(keras.optimizers.Optimizer):
             for player, optimizer in config["optimizers"].items()
         }
         return cls(optimizers, name=config["name"])
+
+
+def _rate(optimizer):
+    return float(ops.convert_to_numpy(optimizer.learning_rate))
 
 
 def for_players(

@@ -18,7 +18,7 @@ def main(
     run,
     latent_dim=128,
     beta=2.0,
-    gamma="adaptive",
+    gamma=None,
     pixel_weight=0.1,
     adversarial_loss="non_saturating",
     discriminator_rate=1e-3,
@@ -28,6 +28,11 @@ def main(
     # What is not there should be missed before hours of training, not after.
     trained_vae = keras_ae.runs.load_model(vae) if vae else None
     train, validation, test = run.load("celeba", image_size=64)
+    if trained_vae is not None and trained_vae.built_image_shape != test.shape[1:]:
+        raise ValueError(
+            f"`vae` must be of pictures {test.shape[1:]}. Received: {vae}, of "
+            f"{trained_vae.built_image_shape}"
+        )
     networks = {"latent_dim": latent_dim, "activation": "swish"}
     training = {"epochs": 30, "batch_size": 64}
 

@@ -14,7 +14,7 @@ import keras
 import keras_ae
 
 
-def main(run, latent_dim=64, penalty_weight=100.0, learning_rate=1e-3, patience=12):
+def main(run, latent_dim=64, penalty_weight=2000.0, learning_rate=1e-3, patience=12):
     train, validation, test = run.load("celeba", image_size=64)
     epochs = run.epochs or 30
     batch_size = run.batch_size or 64

@@ -36,7 +36,7 @@ def main(
     known[chosen] = digits[chosen]
     # The first time among all the others.
     shown = np.concatenate([np.arange(len(train)), np.tile(chosen, repeats - 1)])
-    epochs = run.epochs or 15
+    epochs = run.epochs or 25
     batch_size = run.batch_size or 100
 
     def build():

@@ -148,7 +148,7 @@ def test_the_encoder_learns_to_invert_the_generator():
         2,
         architecture="dense",
         widths=(32, 32),
-        likelihood="gaussian",
+        likelihood=keras_ae.likelihoods.Gaussian(0.1),
         encoder=keras.Sequential([keras.layers.Dense(2)]),
         generator=keras.Sequential([keras.layers.Dense(2)]),
     )

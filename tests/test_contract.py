@@ -39,7 +39,7 @@ NON_DEFAULT = {
         "ema_momentum": 0.9,
         "prior": keras_ae.distributions.Normal(0.5, 0.1),
         "activation": "tanh",
-        "likelihood": "laplace",
+        "likelihood": keras_ae.likelihoods.Laplace(0.2),
     },
     "BiGAN": {
         "adversarial_loss": "wasserstein",
@@ -49,7 +49,7 @@ NON_DEFAULT = {
         "ema_momentum": 0.9,
         "prior": keras_ae.distributions.Normal(0.5, 0.1),
         "activation": "tanh",
-        "likelihood": "laplace",
+        "likelihood": keras_ae.likelihoods.Laplace(0.2),
     },
     "FactorVAE": {
         "gamma": 3.0,
@@ -318,7 +318,7 @@ def test_config_returns_what_was_passed(Model):
     assert again.name == "mine"
     for name, value in passed.items():
         for received in (getattr(model, name), getattr(again, name)):
-            if name == "likelihood":
+            if isinstance(value, str) and name == "likelihood":
                 assert type(received).__name__.lower() == value
             elif hasattr(value, "get_config"):
                 assert received.get_config() == value.get_config()

@@ -154,7 +154,10 @@ def test_finds_all_modes_of_eight_gaussians():
     noise = 0.05 * rng.normal(size=(8192, 2))
     x = (centers[rng.integers(8, size=8192)] + noise).astype("float32")
     model = keras_ae.GAN(
-        2, architecture="dense", widths=(128, 128), likelihood="gaussian"
+        2,
+        architecture="dense",
+        widths=(128, 128),
+        likelihood=keras_ae.likelihoods.Gaussian(0.1),
     )
     model.compile(keras.optimizers.Adam(1e-3, beta_1=0.5))
     model.fit(x, batch_size=256, epochs=40, verbose=0)
@@ -195,6 +198,7 @@ def test_project_finds_the_codes_of_samples():
         ({"ema_momentum": 1.0}, "`ema_momentum` must be None or a number"),
         ({"prior": "uniform"}, "`prior` must be"),
         ({"generator": 3, "image_shape": (7,)}, "`generator` must be a Keras model"),
+        ({"likelihood": "gaussian"}, "a number for its scale.*scale='optimal'"),
         ({"decoder": None}, "`decoder` must be left out: a GAN has a `generator`"),
     ],
 )
@@ -248,8 +252,73 @@ def test_learning_rates_move_together(images):
     )
     halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
     model.fit(images, epochs=2, verbose=0, callbacks=[halve])
-    rates = [float(model.optimizer[name].learning_rate) for name in model.player_names]
-    np.testing.assert_allclose(rates, [2.5e-4, 1e-3], rtol=1e-5)
+
+    def rates():
+        return [float(model.optimizer[n].learning_rate) for n in model.player_names]
+
+    np.testing.assert_allclose(rates(), [2.5e-4, 1e-3], rtol=1e-5)
+    for rate in (0.0, 1e-2):
+        model.optimizer.learning_rate = rate
+        np.testing.assert_allclose(rates(), [rate, 4 * rate], rtol=1e-5)
+    schedule = keras.optimizers.schedules.CosineDecay(1e-3, 10)
+    with pytest.raises(ValueError, match="several players must be a number"):
+        model.optimizer.learning_rate = schedule
+
+
+def test_regularizers_count_once(images):
+    kernel = keras.regularizers.L2(1e3)
+    encoder = keras.Sequential(
+        [keras.layers.Flatten(), keras.layers.Dense(3, kernel_regularizer=kernel)]
+    )
+    model = keras_ae.AAE(
+        3, encoder=encoder, architecture="dense", image_shape=images.shape[1:]
+    )
+    model.compile(keras.optimizers.SGD(1e-4))
+    before = to_numpy(encoder.layers[-1].kernel)
+    logs = model.train_on_batch(images, return_dict=True)
+    after = to_numpy(encoder.layers[-1].kernel)
+    # The regulariser's step is 1 - 2 rate weight; that of the data is small beside it.
+    np.testing.assert_allclose(
+        np.linalg.norm(after) / np.linalg.norm(before), 0.8, atol=0.05
+    )
+    np.testing.assert_allclose(logs["regularization"], 1e3 * np.sum(after**2), 1e-3)
+    assert logs["encoder_loss"] < 10
+
+
+def test_regularizers_of_activities_are_refused():
+    discriminator = keras.Sequential(
+        [
+            keras.layers.Flatten(),
+            keras.layers.Dense(4, activity_regularizer="l2", name="busy"),
+            keras.layers.Dense(1),
+        ]
+    )
+    with pytest.raises(ValueError, match="`activity_regularizer` of busy"):
+        keras_ae.GAN(**SMALL, discriminator=discriminator, image_shape=(4, 4))
+
+
+def test_frozen_players_stay(images):
+    model = keras_ae.GAN(**SMALL, image_shape=images.shape[1:])
+    model.discriminator.trainable = False
+    model.compile()
+    before = [to_numpy(v) for v in model.discriminator.weights]
+    model.fit(images, epochs=2, verbose=0)
+    for variable, value in zip(model.discriminator.weights, before, strict=True):
+        np.testing.assert_array_equal(to_numpy(variable), value)
+    frozen = keras_ae.GAN(**SMALL, image_shape=images.shape[1:], trainable=False)
+    before = [to_numpy(v) for v in frozen.discriminator.trainable_variables]
+    frozen.fit(images, verbose=0)
+    after = [to_numpy(v) for v in frozen.discriminator.trainable_variables]
+    for mine, theirs in zip(before, after, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_generator_learns_to_fool(images):
+    model = keras_ae.GAN(**SMALL, image_shape=images.shape[1:])
+    still = keras.optimizers.SGD(0.0)
+    model.compile({"generator": keras.optimizers.Adam(1e-2), "discriminator": still})
+    losses = model.fit(images, epochs=15, verbose=0).history["adversarial"]
+    assert losses[-1] < losses[0] - 0.05
 
 
 def watched(logs_by_epoch, **settings):

@@ -13,7 +13,7 @@ PACKAGE = Path(keras_ae.__file__).parent
 
 # What each room may import of ours. A room imports nothing of ours by default.
 MAY_IMPORT = {
-    "adversarial": {"autodiff"},
+    "adversarial": {"autodiff", "inputs"},
     "projection": {"autodiff"},
     "distributions": {"autodiff"},
     "divergences": {"distributions"},

@@ -116,12 +116,10 @@ class AAE(SamplesPrior, AE):
     ):
         self._loss = adversarial.get_loss(adversarial_loss)
         self.adversarial_loss = adversarial_loss
-        if gradient_penalty is not None:
-            inputs.check_weight("gradient_penalty", gradient_penalty)
         self.gradient_penalty = gradient_penalty
-        self._penalty_weight = gradient_penalty
-        if gradient_penalty is None:
-            self._penalty_weight = 10.0 if adversarial_loss == "wasserstein" else 0.0
+        self._penalty_weight = adversarial.penalty_weight(
+            gradient_penalty, adversarial_loss
+        )
         if self._penalty_weight:
             self.term_names = (*self.term_names, "gradient_penalty")
         self.num_classes = num_classes
@@ -294,7 +292,10 @@ class AAE(SamplesPrior, AE):
         cross_entropy = -ops.sum(one_hot * log_probabilities, axis=-1)  # (batch,)
         labelled = ops.cast(labels >= 0, "float32")
         share = ops.maximum(ops.mean(labelled), 1e-12)
-        return {"classification": cross_entropy * labelled / share}
+        # Only the first batch is looked at before training: others must not pass.
+        valid = ops.logical_and(labels >= UNLABELLED, labels < self.num_classes)
+        loss = ops.where(valid, cross_entropy * labelled / share, float("nan"))
+        return {"classification": loss}
 
     def contest(self, x, outputs, terms) -> dict[str, Any]:
         """Returns how the discriminators fare, and how far codes are from the prior."""
@@ -346,6 +347,8 @@ class AAE(SamplesPrior, AE):
             ValueError: If labels are missing or out of range, or the first batch is
                 not what the model can describe.
         """
+        if isinstance(y, list | tuple):
+            y = np.asarray(y)
         if self.num_classes is not None and not isinstance(x, list | tuple | NoneType):
             (_, labels), x = inputs.first_batch(x)
             if labels is None and y is None:

@@ -14,6 +14,15 @@ from keras_ae.layers import PriorSampling, UniformNoise
 from keras_ae.likelihoods import Gaussian
 from keras_ae.verbs import SamplesPrior
 
+# How `project` searches by default.
+SEARCH = {
+    "steps": 200,
+    "restarts": 2,
+    "candidates": 256,
+    "learning_rate": 0.05,
+    "seed": 0,
+}
+
 
 class GAN(SamplesPrior, Autoencoder):
     """Generative adversarial network: a generator against a discriminator.
@@ -45,7 +54,8 @@ class GAN(SamplesPrior, Autoencoder):
             `widths` and `activation`, which are the generator's; the discriminator
             mirrors it with leaky ReLU and without batch normalisation.
         adversarial_loss: One of the losses above.
-        critic_steps: Steps of the discriminator for one of the generator, >= 1.
+        critic_steps: Steps of the discriminator for one of the generator, >= 1. Its
+            learning rate schedule runs that much faster.
         gradient_penalty: Weight of the gradient penalty, >= 0. Defaults to 10 for
             `"wasserstein"` and 0 otherwise.
         spectral_norm: Whether the discriminator's layers are spectrally normalised.
@@ -55,7 +65,8 @@ class GAN(SamplesPrior, Autoencoder):
         prior: Distribution of codes, as for `VAE`. Defaults to N(0, I).
         likelihood: What turns the generator's output into examples, its mean, and what
             `project` maximises. Defaults to a Gaussian of scale 0.1 within [0, 1]; for
-            other data pass `"gaussian"`.
+            other data pass `keras_ae.likelihoods.Gaussian(0.1)`, of a scale that you
+            would call close.
         generator: Your own Keras model from codes `(batch, latent_dim)` to the
             likelihood's parameters `(batch, *image_shape)`.
         discriminator: Your own Keras model from examples to `(batch, 1)`, without an
@@ -108,11 +119,16 @@ class GAN(SamplesPrior, Autoencoder):
         if likelihood is None:
             likelihood = Gaussian(scale=0.1, activation="sigmoid")
         super().__init__(latent_dim, likelihood=likelihood, decoder=generator, **kwargs)
+        if isinstance(getattr(self.likelihood, "scale", None), str):
+            raise ValueError(
+                "`likelihood` must have a number for its scale, which a GAN has no way "
+                "to learn: for example keras_ae.likelihoods.Gaussian(0.1). Received: "
+                f"{type(self.likelihood).__name__} with scale="
+                f"{self.likelihood.scale!r}"
+            )
         self._given["generator"] = generator is not None
         self._given["discriminator"] = discriminator is not None
         self.critic_steps = inputs.check_count("critic_steps", critic_steps)
-        if gradient_penalty is not None:
-            inputs.check_weight("gradient_penalty", gradient_penalty)
         if ema_momentum is not None and not (
             isinstance(ema_momentum, numbers.Real) and 0 <= ema_momentum < 1
         ):
@@ -126,9 +142,9 @@ class GAN(SamplesPrior, Autoencoder):
         self.prior = distributions.get_prior(prior, latent_dim)
         self.discriminator = discriminator
         self.prior_sampling = PriorSampling(self.prior, self.latent_dim)
-        self._penalty_weight = gradient_penalty
-        if gradient_penalty is None:
-            self._penalty_weight = 10.0 if adversarial_loss == "wasserstein" else 0.0
+        self._penalty_weight = adversarial.penalty_weight(
+            gradient_penalty, adversarial_loss
+        )
         if self._penalty_weight:
             self.mixing = UniformNoise()
             self.term_names = (*self.term_names, "gradient_penalty")
@@ -236,11 +252,11 @@ class GAN(SamplesPrior, Autoencoder):
     def project(
         self,
         x,
-        steps: int = 200,
-        restarts: int = 2,
-        candidates: int = 256,
-        learning_rate: float = 0.05,
-        seed: int = 0,
+        steps: int = SEARCH["steps"],
+        restarts: int = SEARCH["restarts"],
+        candidates: int = SEARCH["candidates"],
+        learning_rate: float = SEARCH["learning_rate"],
+        seed: int = SEARCH["seed"],
         batch_size: int = 64,
     ) -> np.ndarray:
         """Searches for the codes from which the generator makes given examples.
@@ -255,7 +271,7 @@ class GAN(SamplesPrior, Autoencoder):
             restarts: Nearest samples to start from, >= 1; the best end counts.
             candidates: Samples to choose the nearest from, >= `restarts`.
             learning_rate: Rate of the first step, > 0; it falls to 0.
-            seed: Seed of the samples.
+            seed: Seed of the samples, >= 0.
             batch_size: Examples at a time, for arrays.
 
         Returns:
@@ -281,7 +297,7 @@ class GAN(SamplesPrior, Autoencoder):
             "restarts": restarts,
             "steps": steps,
             "learning_rate": learning_rate,
-            "seed": int(seed),
+            "seed": inputs.check_count("seed", seed, minimum=0),
         }
         search = functools.partial(self._search, **settings)
         return self._apply(f"project {settings}", search, x, batch_size)
@@ -291,7 +307,7 @@ class GAN(SamplesPrior, Autoencoder):
         return self.project(x, batch_size=batch_size)
 
     def _encode(self, x):
-        return self._search(x, 256, 2, 200, 0.05, 0)
+        return self._search(x, **SEARCH)
 
     def _search(self, x, candidates, restarts, steps, learning_rate, seed):
         def objective(x, z):

@@ -54,9 +54,9 @@ class VAEGAN(VAE):
             discriminator is shown. Defaults to a Gaussian of the optimal scale within
             [0, 1]; for other data pass `"gaussian"`.
         prior: As for `VAE`, also `beta` and `free_bits`.
-        gamma: γ, a number >= 0, or `"adaptive"`: the ratio of the gradients' norms of
-            the adversarial and of the feature loss with respect to the reconstructed
-            pictures, so that both pull at them alike; a running average.
+        gamma: γ, a number >= 0. Defaults to an adaptive one: the ratio of the norms of
+            the gradients of the adversarial and of the feature loss with respect to the
+            reconstructed pictures, so that both pull at them alike; a running average.
         pixel_weight: Weight of -log p(x | z), >= 0. Without it the likelihood may have
             no learned scale, which nothing would learn.
         adversarial_loss: One of the losses of `GAN`.
@@ -124,7 +124,7 @@ class VAEGAN(VAE):
         latent_dim: int = 128,
         *,
         likelihood: Any = None,
-        gamma: float | str = "adaptive",
+        gamma: float | None = None,
         pixel_weight: float = 0.0,
         adversarial_loss: str = "non_saturating",
         feature_layer: str | None = None,
@@ -140,12 +140,8 @@ class VAEGAN(VAE):
             likelihood = Gaussian(activation="sigmoid")
         super().__init__(latent_dim, likelihood=likelihood, **kwargs)
         self._given["discriminator"] = discriminator is not None
-        if gamma != "adaptive" and not (
-            isinstance(gamma, numbers.Real) and 0 <= gamma < float("inf")
-        ):
-            raise ValueError(
-                f"`gamma` must be a number >= 0 or 'adaptive'. Received: gamma={gamma}"
-            )
+        if gamma is not None:
+            inputs.check_weight("gamma", gamma)
         inputs.check_weight("pixel_weight", pixel_weight)
         if not pixel_weight and self.likelihood.trainable_variables:
             raise ValueError(
@@ -166,7 +162,7 @@ class VAEGAN(VAE):
         self.prior_sampling = PriorSampling(self.prior, self.latent_dim)
         if pixel_weight:
             self.term_names = (*self.term_names, "pixels", "decoder_pixels")
-        if gamma == "adaptive":
+        if gamma is None:
             self.monitor_names = (*self.monitor_names, "gamma")
 
     def default_optimizers(self):
@@ -196,7 +192,7 @@ class VAEGAN(VAE):
         # Keras would save its layers, which are the discriminator's, a second time.
         object.__setattr__(self, "_judge", judge)
         self.epoch = self._add_state("epoch", (), "zeros")
-        if self.gamma == "adaptive":
+        if self.gamma is None:
             self.gradient_norms = self._add_state("gradient_norms", (2,), "zeros")
         if self.equilibrium is not None:
             self.gates = self._add_state("gates", (2,), "ones")
@@ -230,7 +226,7 @@ class VAEGAN(VAE):
             Player(
                 self.decoder_terms,
                 decoder_variables,
-                self.decoder_monitors if self.gamma == "adaptive" else None,
+                self.decoder_monitors if self.gamma is None else None,
                 name="decoder",
                 plays=self._decoder_plays if keeps_even else None,
             ),
@@ -281,7 +277,7 @@ class VAEGAN(VAE):
         reconstructed = self.likelihood.mean(outputs["parameters"])
         sampled = self._sample(x, training)
         real_features = self._real_features(x, training)
-        if training and self.gamma == "adaptive":
+        if training and self.gamma is None:
             self._balance(reconstructed, real_features)
         features, logits = self._look(reconstructed, training)
         _, sample_logits = self._look(sampled, training)
@@ -348,7 +344,7 @@ class VAEGAN(VAE):
         return 0.5 * ops.sum(ops.square(real_features - features), axis=1) / scale
 
     def _current_gamma(self):
-        if self.gamma != "adaptive":
+        if self.gamma is not None:
             return self.gamma
         adversarial_norm, reconstruction_norm = ops.unstack(
             ops.convert_to_tensor(self.gradient_norms)
@@ -375,7 +371,8 @@ class VAEGAN(VAE):
         averages = ops.convert_to_tensor(self.gradient_norms)
         updated = GAMMA_MOMENTUM * averages + (1 - GAMMA_MOMENTUM) * ops.stack(norms)
         # What an untrained discriminator says is no loss yet.
-        self.gradient_norms.assign(ops.where(self._started(), updated, averages))
+        counts = ops.logical_and(self._started(), ops.all(ops.isfinite(updated)))
+        self.gradient_norms.assign(ops.where(counts, updated, averages))
 
     def _set_gates(self, real, reconstruction, sample):
         """Decides who plays the next step, from the discriminator's losses."""

@@ -9,7 +9,7 @@ from keras_ae.base import Player
 from keras_ae.models.aae import AAE
 
 # Weights for -log p(x | z) of a Gaussian of scale 1, half the squared error.
-PENALTIES = {"mmd": 100.0, "gan": 10.0}
+PENALTIES = {"mmd": 500.0, "gan": 10.0}
 
 
 class WAE(AAE):
@@ -39,7 +39,9 @@ class WAE(AAE):
             `widths` and `activation`.
         penalty: `"mmd"` or `"gan"`. The estimate of the former wants batches of about
             64 or more; see `divergences.mmd`.
-        penalty_weight: λ, >= 0. Defaults to 100 for `"mmd"` and 10 for `"gan"`.
+        penalty_weight: λ, >= 0. Defaults to 500 for `"mmd"` and 10 for `"gan"`. The
+            reconstruction is a sum over pixels: larger pictures want a larger λ, such
+            as 2,000 for the MMD on 64 by 64 pixels in colour.
         kernel: Kernel of the MMD, `"inverse_multiquadratic"` or `"rbf"`.
         prior: Distribution of codes: None for N(0, I), or as for `VAE`.
         adversarial_loss, gradient_penalty, discriminator: As for `AAE`, for `"gan"`.
@@ -118,11 +120,17 @@ class WAE(AAE):
             **kwargs,
         )
 
+    def default_optimizers(self):
+        # With more momentum the codes swing around those that the discriminator wants.
+        return {
+            name: keras.optimizers.Adam(1e-3, beta_1=0.5) for name in self.player_names
+        }
+
     def players(self):
         if self.penalty == "mmd":
             return [Player(self.terms, self.trainable_variables, self.monitors)]
-        # The first of three has the terms of the last besides its own.
-        return super().players()[:2]
+        # The first has the terms of the encoder besides its own.
+        return [p for p in super().players() if p.name in self.player_names]
 
     def terms(self, x, outputs, training=False):
         terms = super().terms(x, outputs, training)
