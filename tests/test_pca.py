@@ -401,7 +401,7 @@ def test_endless_data_are_refused():
 )
 def test_what_is_settled_is_no_argument(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"`{name}` must be left out.*use `AE`"):
+    with pytest.raises(ValueError, match=f"`{name}` must be left out.*unlike `AE`"):
         keras_ae.PCA(3, **arguments)
 
 
