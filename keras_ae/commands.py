@@ -623,6 +623,7 @@ def attribute(
         print(
             f"{name}: {len(chosen[0]):,} pictures with it, {len(chosen[1]):,} without"
         )
+        _say_search(model, len(rows))
         vector += sign * model.attribute_vector(labelled[rows], found[name][rows])
     strengths = np.linspace(0, strength, 6)
     shown = []
@@ -709,6 +710,7 @@ def latent_map(
     values, label_name = _classes(found)
     if labels is not None:
         values, label_name = _label(found, labels, data), labels
+    _say_search(model, len(images))
     codes = model.encode(images)
     figure = plots.latent_map(
         codes,
@@ -817,6 +819,16 @@ def evaluate(
         **scores,
         **reconstruction_psnr(model, images),
     }
+
+
+def _say_search(model, count):
+    """Says why it takes long to find the codes of a model without an encoder."""
+    if model.encoder is None:
+        print(
+            f"A {type(model).__name__} has no encoder: searching for the codes of "
+            f"{count:,} pictures, which may take minutes.",
+            flush=True,
+        )
 
 
 def _is_plain_folder(data):

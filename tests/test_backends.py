@@ -41,6 +41,13 @@ SCRIPT = """
         "permutation": Rolled,
     }
 
+    def smooth_critic():
+        # The penalty's gradient jumps where a leaky ReLU's input changes its sign.
+        hidden = keras_ae.layers.SpectralNormalization(keras.layers.Dense(8, "tanh"))
+        return keras.Sequential(
+            [keras.layers.Flatten(), hidden, keras.layers.Dense(1)]
+        )
+
     def dense(Model, **options):
         return Model(3, architecture="dense", widths=(8,), **options)
 
@@ -65,8 +72,9 @@ SCRIPT = """
             keras_ae.GAN,
             adversarial_loss="wasserstein",
             critic_steps=2,
-            spectral_norm=True,
             ema_momentum=0.9,
+            activation="tanh",
+            discriminator=smooth_critic(),
         ),
         "BiGAN": dense(keras_ae.BiGAN),
         "VAEGAN": dense(keras_ae.VAEGAN),
