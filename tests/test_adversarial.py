@@ -56,7 +56,7 @@ def test_gradient_penalty_of_known_gradients():
     x = share[:, None] * real + (1 - share[:, None]) * fake
     expected = (np.linalg.norm(a * x, axis=1) - 1) ** 2
     received = adversarial.gradient_penalty(
-        lambda x: ops.sum(0.5 * a * ops.square(x), axis=1),
+        lambda x: ops.sum(0.5 * ops.convert_to_tensor(a) * ops.square(x), axis=1),
         *(ops.convert_to_tensor(value) for value in (real, fake, share)),
     )
     np.testing.assert_allclose(to_numpy(received), expected, rtol=1e-4)
