@@ -3,7 +3,10 @@
 A critic gives each example one number, `(batch,)`: higher for what it takes for real.
 """
 
-from collections.abc import Callable
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -86,21 +89,61 @@ def penalty_weight(given: float | None, adversarial_loss: str) -> float:
     return given
 
 
+def critic_terms(
+    model: keras.Model,
+    critic: keras.Model,
+    real: Sequence,
+    fake: Sequence,
+    outputs: dict[str, Any],
+    training: bool = False,
+    prefix: str = "",
+) -> dict[str, Any]:
+    """Returns what a critic minimises, and keeps its logits in `outputs`.
+
+    Args:
+        model: The model that it belongs to, with `adversarial_loss`,
+            `gradient_penalty` and, where that is > 0, `mixing`.
+        critic: The critic.
+        real: Its inputs, real ones; a tuple of tensors `(batch, ...)`.
+        fake: Generated ones, of the same shapes.
+        outputs: Gets `real_logits` and `fake_logits`, `(batch,)`.
+        training: Whether the model learns.
+        prefix: What the names of terms and logits begin with.
+    """
+    loss = get_loss(model.adversarial_loss)
+    fake = tuple(ops.stop_gradient(x) for x in fake)
+    judge = functools.partial(logits, critic, training=training)
+    real_logits, fake_logits = judge(*real), judge(*fake)
+    outputs[f"{prefix}real_logits"] = real_logits
+    outputs[f"{prefix}fake_logits"] = fake_logits
+    terms = {
+        f"{prefix}discriminator_real": loss.real(real_logits),
+        f"{prefix}discriminator_fake": loss.fake(fake_logits),
+    }
+    weight = penalty_weight(model.gradient_penalty, model.adversarial_loss)
+    if weight:
+        share = model.mixing(real[0])
+        penalty = gradient_penalty(autodiff.pure(model, judge), real, fake, share)
+        terms[f"{prefix}gradient_penalty"] = weight * penalty
+    return terms
+
+
 def logits(critic: keras.Model, *inputs, training: bool = False):
     """Returns a critic's outputs as `(batch,)` in float32."""
     outputs = critic(inputs[0] if len(inputs) == 1 else list(inputs), training=training)
     return ops.cast(outputs[:, 0], "float32")
 
 
-def gradient_penalty(critic: Callable, real, fake, share):
+def gradient_penalty(critic: Callable, real: Sequence, fake: Sequence, share):
     """Returns how far a critic's gradient is from the norm 1 between real and fake.
 
         penalty = (||∇_x D(x)|| - 1)²,  x = share real + (1 - share) fake
 
     Args:
-        critic: Function of `(batch, ...)` to `(batch,)` that assigns no variables.
-        real: Tensor `(batch, ...)`.
-        fake: Tensor of the same shape.
+        critic: Function of tensors `(batch, ...)` to `(batch,)` that assigns no
+            variables.
+        real: Its inputs, a tuple of tensors.
+        fake: As many of the same shapes.
         share: Uniform numbers in [0, 1], `(batch,)`.
 
     Returns:
@@ -110,10 +153,21 @@ def gradient_penalty(critic: Callable, real, fake, share):
         Gulrajani et al., Improved Training of Wasserstein GANs, 2017
         (https://arxiv.org/abs/1704.00028).
     """
-    share = ops.reshape(share, (-1, *(1 for _ in real.shape[1:])))
-    x = share * real + (1.0 - share) * fake
-    gradient = autodiff.gradient(critic, x)
-    squares = ops.sum(ops.square(ops.reshape(gradient, (ops.shape(x)[0], -1))), axis=1)
+    sizes = [math.prod(x.shape[1:]) for x in real]
+    ends = list(itertools.accumulate(sizes))
+
+    def beside_each_other(tensors):
+        flat = [ops.reshape(x, (-1, n)) for x, n in zip(tensors, sizes, strict=True)]
+        return ops.concatenate(flat, axis=1)  # (batch, values of all inputs)
+
+    def joined_critic(x):
+        parts = [x[:, end - n : end] for n, end in zip(sizes, ends, strict=True)]
+        shapes = [(-1, *tensor.shape[1:]) for tensor in real]
+        return critic(*map(ops.reshape, parts, shapes))
+
+    share = ops.expand_dims(share, 1)
+    x = share * beside_each_other(real) + (1.0 - share) * beside_each_other(fake)
+    squares = ops.sum(ops.square(autodiff.gradient(joined_critic, x)), axis=1)
     # The root of 0 has no gradient.
     return ops.square(ops.sqrt(squares + 1e-12) - 1.0)
 

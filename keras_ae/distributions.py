@@ -425,3 +425,21 @@ def get_prior(identifier: Any = None, latent_dim: int | None = None) -> Prior:
         "`keras_ae.distributions` or, on the TensorFlow backend, a TensorFlow "
         f"Probability distribution. Received: {identifier!r}"
     )
+
+
+def scale(prior: Prior, latent_dim: int) -> float:
+    """Returns the root of a prior's mean variance.
+
+    Args:
+        prior: One of this module's distributions over codes.
+        latent_dim: Numbers in a code.
+
+    Returns:
+        A number > 0; from 4096 draws where there is no formula.
+    """
+    if isinstance(prior, Normal):
+        variances = np.square(ops.convert_to_numpy(prior.stddev))
+    else:
+        draws = ops.convert_to_numpy(prior.sample((4096, latent_dim), seed=0))
+        variances = np.var(draws, axis=0)
+    return float(np.sqrt(np.mean(variances)))

@@ -57,7 +57,9 @@ def test_gradient_penalty_of_known_gradients():
     expected = (np.linalg.norm(a * x, axis=1) - 1) ** 2
     received = adversarial.gradient_penalty(
         lambda x: ops.sum(0.5 * ops.convert_to_tensor(a) * ops.square(x), axis=1),
-        *(ops.convert_to_tensor(value) for value in (real, fake, share)),
+        (ops.convert_to_tensor(real),),
+        (ops.convert_to_tensor(fake),),
+        ops.convert_to_tensor(share),
     )
     np.testing.assert_allclose(to_numpy(received), expected, rtol=1e-4)
 

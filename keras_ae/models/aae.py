@@ -1,6 +1,5 @@
 """Adversarial autoencoders: codes that a discriminator takes for draws of a prior."""
 
-import functools
 from types import NoneType
 from typing import Any
 
@@ -8,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import adversarial, autodiff, distributions, divergences, inputs, networks
+from keras_ae import adversarial, distributions, divergences, inputs, networks
 from keras_ae.base import Player
 from keras_ae.layers import PriorSampling, UniformNoise
 from keras_ae.models.deterministic import AE
@@ -117,10 +116,8 @@ class AAE(SamplesPrior, AE):
         self._loss = adversarial.get_loss(adversarial_loss)
         self.adversarial_loss = adversarial_loss
         self.gradient_penalty = gradient_penalty
-        self._penalty_weight = adversarial.penalty_weight(
-            gradient_penalty, adversarial_loss
-        )
-        if self._penalty_weight:
+        has_penalty = adversarial.penalty_weight(gradient_penalty, adversarial_loss)
+        if has_penalty:
             self.term_names = (*self.term_names, "gradient_penalty")
         self.num_classes = num_classes
         if num_classes is not None:
@@ -142,10 +139,10 @@ class AAE(SamplesPrior, AE):
         self.prior = distributions.get_prior(prior, latent_dim)
         self.discriminator = discriminator
         self.prior_sampling = PriorSampling(self.prior, self.latent_dim)
-        self._prior_scale = _standard_deviation(self.prior, self.latent_dim)
+        self._prior_scale = distributions.scale(self.prior, self.latent_dim)
         if num_classes is not None:
             self.label_sampling = UniformNoise()
-        if self._penalty_weight:
+        if has_penalty:
             self.mixing = UniformNoise()
 
     @property
@@ -239,37 +236,26 @@ class AAE(SamplesPrior, AE):
     def discriminator_terms(self, x, outputs, training=False):
         """Returns the discriminators' losses; draws of the prior are the real ones."""
         outputs["prior"] = self.prior_sampling(x)  # (batch, latent_dim)
-        terms = self._discriminate(
-            "", self.discriminator, outputs["prior"], outputs["z"], outputs, training
+        terms = adversarial.critic_terms(
+            self,
+            self.discriminator,
+            (outputs["prior"],),
+            (outputs["z"],),
+            outputs,
+            training,
         )
         if self.num_classes is not None:
             drawn = ops.floor(self.num_classes * self.label_sampling(x))
             one_hot = ops.one_hot(ops.cast(drawn, "int32"), self.num_classes)
-            terms |= self._discriminate(
-                "label_",
+            terms |= adversarial.critic_terms(
+                self,
                 self.label_discriminator,
-                ops.cast(one_hot, "float32"),
-                outputs["y"],
+                (ops.cast(one_hot, "float32"),),
+                (outputs["y"],),
                 outputs,
                 training,
+                prefix="label_",
             )
-        return terms
-
-    def _discriminate(self, prefix, discriminator, real, fake, outputs, training):
-        fake = ops.stop_gradient(fake)
-        judge = functools.partial(adversarial.logits, discriminator, training=training)
-        real_logits, fake_logits = judge(real), judge(fake)
-        outputs[f"{prefix}real_logits"] = real_logits
-        outputs[f"{prefix}fake_logits"] = fake_logits
-        terms = {
-            f"{prefix}discriminator_real": self._loss.real(real_logits),
-            f"{prefix}discriminator_fake": self._loss.fake(fake_logits),
-        }
-        if self._penalty_weight:
-            penalty = adversarial.gradient_penalty(
-                autodiff.pure(self, judge), real, fake, self.mixing(fake)
-            )
-            terms[f"{prefix}gradient_penalty"] = self._penalty_weight * penalty
         return terms
 
     def adversarial_terms(self, x, outputs, training=False):
@@ -494,15 +480,6 @@ class _MeanOfKnown(keras.metrics.Mean):
 
     def result(self):
         return ops.where(self.count > 0, super().result(), float("nan"))
-
-
-def _standard_deviation(prior, latent_dim):
-    """Root of a prior's mean variance, from draws where there is no formula."""
-    if isinstance(prior, distributions.Normal):
-        variances = np.square(_to_numpy(prior.stddev))
-    else:
-        variances = np.var(_to_numpy(prior.sample((4096, latent_dim), seed=0)), axis=0)
-    return float(np.sqrt(np.mean(variances)))
 
 
 def _to_numpy(values):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import adversarial, autodiff, networks
+from keras_ae import adversarial, networks
 from keras_ae.models.gan import GAN
 from keras_ae.verbs import Verbs
 
@@ -108,30 +108,11 @@ class BiGAN(GAN):
 
     def discriminator_terms(self, x, outputs, training=False):
         """Returns the discriminator's losses."""
-        fake, code = (ops.stop_gradient(outputs[name]) for name in ("fake", "code"))
-        z = outputs["z"]
-        judge = functools.partial(
-            adversarial.logits, self.discriminator, training=training
+        real = (x, ops.stop_gradient(outputs["code"]))
+        fake = (outputs["fake"], outputs["z"])
+        return adversarial.critic_terms(
+            self, self.discriminator, real, fake, outputs, training
         )
-        outputs["real_logits"], outputs["fake_logits"] = judge(x, code), judge(fake, z)
-        terms = {
-            "discriminator_real": self._loss.real(outputs["real_logits"]),
-            "discriminator_fake": self._loss.fake(outputs["fake_logits"]),
-        }
-        if self._penalty_weight:
-
-            def judge_joined(pair):
-                x, z = pair[:, : -self.latent_dim], pair[:, -self.latent_dim :]
-                return judge(ops.reshape(x, (-1, *self.built_image_shape)), z)
-
-            penalty = adversarial.gradient_penalty(
-                autodiff.pure(self, judge_joined),
-                _joined(x, code),
-                _joined(fake, z),
-                self.mixing(x),
-            )
-            terms["gradient_penalty"] = self._penalty_weight * penalty
-        return terms
 
     # Verbs
 
@@ -149,8 +130,3 @@ class BiGAN(GAN):
 
     def _encode(self, x):
         return Verbs._encode(self, x)
-
-
-def _joined(x, z):
-    """Examples and codes side by side, `(batch, values + latent_dim)`."""
-    return ops.concatenate([ops.reshape(x, (ops.shape(x)[0], -1)), z], axis=1)

@@ -6,9 +6,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_ae import adversarial, autodiff, distributions, inputs, networks, projection
+from keras_ae import adversarial, distributions, inputs, networks, projection
 from keras_ae.base import Autoencoder, Player
 from keras_ae.layers import PriorSampling, UniformNoise
 from keras_ae.likelihoods import Gaussian
@@ -142,10 +141,7 @@ class GAN(SamplesPrior, Autoencoder):
         self.prior = distributions.get_prior(prior, latent_dim)
         self.discriminator = discriminator
         self.prior_sampling = PriorSampling(self.prior, self.latent_dim)
-        self._penalty_weight = adversarial.penalty_weight(
-            gradient_penalty, adversarial_loss
-        )
-        if self._penalty_weight:
+        if adversarial.penalty_weight(gradient_penalty, adversarial_loss):
             self.mixing = UniformNoise()
             self.term_names = (*self.term_names, "gradient_penalty")
 
@@ -216,21 +212,9 @@ class GAN(SamplesPrior, Autoencoder):
 
     def discriminator_terms(self, x, outputs, training=False):
         """Returns the discriminator's losses."""
-        fake = ops.stop_gradient(outputs["fake"])
-        judge = functools.partial(
-            adversarial.logits, self.discriminator, training=training
+        return adversarial.critic_terms(
+            self, self.discriminator, (x,), (outputs["fake"],), outputs, training
         )
-        outputs["real_logits"], outputs["fake_logits"] = judge(x), judge(fake)
-        terms = {
-            "discriminator_real": self._loss.real(outputs["real_logits"]),
-            "discriminator_fake": self._loss.fake(outputs["fake_logits"]),
-        }
-        if self._penalty_weight:
-            penalty = adversarial.gradient_penalty(
-                autodiff.pure(self, judge), x, fake, self.mixing(x)
-            )
-            terms["gradient_penalty"] = self._penalty_weight * penalty
-        return terms
 
     def monitors(self, x, outputs, terms):
         contest = adversarial.contest(
