@@ -2,9 +2,30 @@
 
 import numpy as np
 from keras import ops
-from scipy import integrate
+from scipy import integrate, special
 
 from keras_ae import autodiff
+
+# What the discriminator pays for real and for generated examples and what the generator
+# pays, of the discriminator's output, from the papers.
+ADVERSARIAL_LOSSES = {
+    "non_saturating": (
+        lambda d: -np.log(special.expit(d)),
+        lambda d: -np.log(1 - special.expit(d)),
+        lambda d: -np.log(special.expit(d)),
+    ),
+    "least_squares": (
+        lambda d: (d - 1) ** 2 / 2,
+        lambda d: d**2 / 2,
+        lambda d: (d - 1) ** 2 / 2,
+    ),
+    "hinge": (
+        lambda d: np.maximum(0, 1 - d),
+        lambda d: np.maximum(0, 1 + d),
+        lambda d: -d,
+    ),
+    "wasserstein": (lambda d: -d, lambda d: d, lambda d: -d),
+}
 
 
 def to_numpy(tensor):

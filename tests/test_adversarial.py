@@ -4,38 +4,18 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from numerics import to_numpy
+from numerics import ADVERSARIAL_LOSSES, to_numpy
 
 from keras_ae import adversarial
 
 LOGITS = np.array([-2.0, -0.5, 0.0, 0.7, 3.0], "float32")
-# From the papers, in NumPy: what the critic pays for real and for fake examples, and
-# what the generator pays.
-FORMULAE = {
-    "non_saturating": (
-        lambda d: -np.log(1 / (1 + np.exp(-d))),
-        lambda d: -np.log(1 - 1 / (1 + np.exp(-d))),
-        lambda d: -np.log(1 / (1 + np.exp(-d))),
-    ),
-    "least_squares": (
-        lambda d: (d - 1) ** 2 / 2,
-        lambda d: d**2 / 2,
-        lambda d: (d - 1) ** 2 / 2,
-    ),
-    "hinge": (
-        lambda d: np.maximum(0, 1 - d),
-        lambda d: np.maximum(0, 1 + d),
-        lambda d: -d,
-    ),
-    "wasserstein": (lambda d: -d, lambda d: d, lambda d: -d),
-}
 
 
 @pytest.mark.parametrize("name", adversarial.LOSSES)
 def test_losses_are_the_papers(name):
     loss = adversarial.get_loss(name)
     functions = (loss.real, loss.fake, loss.generator)
-    for function, formula in zip(functions, FORMULAE[name], strict=True):
+    for function, formula in zip(functions, ADVERSARIAL_LOSSES[name], strict=True):
         received = to_numpy(function(ops.convert_to_tensor(LOGITS)))
         np.testing.assert_allclose(
             received, formula(LOGITS.astype("float64")), rtol=1e-5

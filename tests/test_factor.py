@@ -1,4 +1,4 @@
-"""FactorVAE: its terms in NumPy, permutations, no leakage, a known correlation."""
+"""FactorVAE: its terms in NumPy, permutations, a known correlation."""
 
 import keras
 import numpy as np
