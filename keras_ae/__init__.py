@@ -27,21 +27,25 @@ _MODULES = (
     "optimizers",
     "plots",
     "runs",
+    "samplers",
 )
 _MODELS = (
     "AAE",
     "AE",
+    "AutoDecoder",
     "BiGAN",
     "ContractiveAE",
     "DenoisingAE",
     "FactorVAE",
     "GAN",
+    "GLO",
     "PCA",
     "RAE",
     "SparseAE",
     "StackedSAE",
     "VAE",
     "VAEGAN",
+    "VariationalAutoDecoder",
     "WAE",
 )
 

@@ -43,6 +43,13 @@ def build_scope(model: keras.Model):
     return nullcontext()
 
 
+def replicas(model: keras.Model) -> int:
+    """On how many devices tf.distribute trains `model`; 1 without it."""
+    if BACKEND == "tensorflow":
+        return model.distribute_strategy.num_replicas_in_sync
+    return 1
+
+
 def run_step(
     step: Callable[[Any], Any],
     arguments: Sequence[Any],
@@ -79,12 +86,13 @@ def run_step(
 
 def minimize(
     model: keras.Model,
-    loss_fn: Callable[[], tuple[Any, Any]],
+    loss_fn: Callable[..., tuple[Any, Any]],
     variables: Sequence[keras.Variable],
     optimizer: keras.optimizers.Optimizer,
     condition: Any = None,
     with_norm: bool = False,
-) -> tuple[Any, Any]:
+    at: Any = None,
+) -> tuple[Any, Any, Any]:
     """Takes one optimizer step on `variables` against the gradient of `loss_fn`.
 
     Other variables that `loss_fn` assigns (batch statistics, seeds, running scales)
@@ -92,18 +100,22 @@ def minimize(
 
     Args:
         model: The model whose state `loss_fn` reads and writes.
-        loss_fn: Function of nothing that returns a scalar loss and anything else.
+        loss_fn: Function of nothing, or of `at`, that returns a scalar loss and
+            anything else.
         variables: The variables to update, those that `optimizer` was built with.
         optimizer: The optimizer that updates them.
         condition: None, or a boolean scalar: where it is false, `variables` and the
             optimizer's own stay as they are.
         with_norm: Whether to return the norm of the gradient, without loss scaling.
+        at: None, or a tensor of which `loss_fn` is a function too.
 
     Returns:
-        What `loss_fn` returned beside the loss, and the norm or None.
+        What `loss_fn` returned beside the loss; the norm or None; the gradient at the
+        tensor `at`, without loss scaling, or None.
     """
-    if not variables:
-        return loss_fn()[1], ops.zeros(()) if with_norm else None
+    given = () if at is None else (at,)
+    if not variables and at is None:
+        return loss_fn()[1], ops.zeros(()) if with_norm else None, None
 
     scale = optimizer.scale_loss(1.0)
 
@@ -111,24 +123,28 @@ def minimize(
         # tf.distribute sums the gradients of its replicas.
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         with tf.GradientTape() as tape:
-            loss, others = loss_fn()
+            tape.watch(given)
+            loss, others = loss_fn(*given)
             loss = optimizer.scale_loss(loss / replicas)
-        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        values = [variable.value for variable in variables]
+        gradients, slopes = tape.gradient(loss, (values, given))
         norm = _norm(gradients) * replicas / scale if with_norm else None
         _apply(optimizer, gradients, variables, condition)
-        return others, norm
+        return others, norm, slopes[0] * replicas / scale if given else None
 
     if BACKEND == "torch":
-        loss, others = loss_fn()
+        given = tuple(tensor.detach().requires_grad_() for tensor in given)
+        loss, others = loss_fn(*given)
         gradients = torch.autograd.grad(
             optimizer.scale_loss(loss),
-            [variable.value for variable in variables],
+            [*(variable.value for variable in variables), *given],
             allow_unused=True,
         )
+        gradients, slopes = gradients[: len(variables)], gradients[len(variables) :]
         with torch.no_grad():
             norm = _norm(gradients) / scale if with_norm else None
             _apply(optimizer, gradients, variables, condition)
-        return others, norm
+        return others, norm, slopes[0] / scale if given else None
 
     chosen = {id(variable) for variable in variables}
     state = [
@@ -142,20 +158,24 @@ def minimize(
     ]
     state_values = [variable.value for variable in state]
 
-    def pure_loss_fn(values):
+    def pure_loss_fn(values, given):
         pairs = [*zip(variables, values, strict=True)]
         pairs += zip(state, state_values, strict=True)
         with keras.StatelessScope(pairs, collect_losses=True) as scope:
-            loss, others = loss_fn()
+            loss, others = loss_fn(*given)
             loss = optimizer.scale_loss(loss)
         updates = [scope.get_current_value(variable) for variable in state]
         return loss, (others, updates)
 
-    gradients, (others, updates) = jax.grad(pure_loss_fn, has_aux=True)(
-        [variable.value for variable in variables]
-    )
+    (gradients, slopes), (others, updates) = jax.grad(
+        pure_loss_fn, argnums=(0, 1), has_aux=True
+    )([variable.value for variable in variables], given)
     for variable, update in zip(state, updates, strict=True):
         variable.assign(update)
+    norm = _norm(gradients) / scale if with_norm else None
+    slope = slopes[0] / scale if given else None
+    if not variables:
+        return others, norm, slope
     results = optimizer.stateless_apply(
         [variable.value for variable in optimizer.variables],
         gradients,
@@ -166,7 +186,7 @@ def minimize(
             if condition is not None:
                 update = ops.where(condition, update, variable.value)
             variable.assign(update)
-    return others, _norm(gradients) / scale if with_norm else None
+    return others, norm, slope
 
 
 def _norm(gradients):
@@ -181,6 +201,8 @@ def _norm(gradients):
 
 def _apply(optimizer, gradients, variables, condition):
     """Applies gradients where `condition` holds: on TensorFlow and PyTorch."""
+    if not variables:
+        return
     if condition is None:
         optimizer.apply(gradients, variables)
         return
@@ -228,6 +250,37 @@ def gradient(function: Callable, x):
         return result
 
     return jax.grad(lambda x: function(x).sum())(x)
+
+
+def take_rows(variable: keras.Variable, rows):
+    """Returns rows `(n, ...)` of a variable without reading the others.
+
+    Args:
+        variable: Variable `(count, ...)`.
+        rows: Integers `(n,)`.
+    """
+    if BACKEND == "tensorflow" and isinstance(variable.value, tf.Variable):
+        # A read of all of it would be copied at the next assignment to some.
+        return variable.value.sparse_read(rows)
+    return ops.take(variable.value, rows, axis=0)
+
+
+def assign_rows(variable: keras.Variable, rows, values) -> None:
+    """Assigns rows of a variable in place; the others are not touched.
+
+    Args:
+        variable: Variable `(count, ...)`.
+        rows: Integers `(n,)`, none of them twice.
+        values: Tensor `(n, ...)`.
+    """
+    values = ops.cast(values, variable.dtype)
+    if BACKEND == "tensorflow":
+        variable.value.scatter_update(tf.IndexedSlices(values, rows))
+    elif BACKEND == "torch":
+        with torch.no_grad():
+            variable.value.index_copy_(0, rows.long(), values)
+    else:
+        variable.assign(variable.value.at[rows].set(values))
 
 
 def pure(model: keras.Model, function: Callable) -> Callable:

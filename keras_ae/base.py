@@ -241,13 +241,13 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
                 )
         # The choice is saved, not what it came to: "auto" differs between backends.
         self._compile_choices = {"jit_compile": jit_compile, **kwargs}
-        if self.player_names:
+        if self.optimizer_names:
             scaled = kwargs.pop("auto_scale_loss", True)
             kwargs["auto_scale_loss"] = False
             with autodiff.build_scope(self):
                 optimizer = optimizers.for_players(
                     optimizer,
-                    self.player_names,
+                    self.optimizer_names,
                     self.default_optimizers(),
                     scale_loss=scaled and self.dtype_policy.name == "mixed_float16",
                 )
@@ -264,16 +264,24 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         if self.built:
             self._build_optimizer()
 
+    @property
+    def optimizer_names(self) -> tuple[str, ...]:
+        """What has an optimizer of its own: each player of several."""
+        return self.player_names
+
     def default_optimizers(self) -> dict[str, keras.optimizers.Optimizer]:
-        """Returns what each player of several learns with by default."""
-        return {name: keras.optimizers.Adam(1e-3) for name in self.player_names}
+        """Returns what each of `optimizer_names` learns with by default."""
+        return {name: keras.optimizers.Adam(1e-3) for name in self.optimizer_names}
+
+    def _variables_by_optimizer(self):
+        return {player.name: player.variables for player in self.players()}
 
     def _build_optimizer(self):
         variables = self.trainable_variables
-        if self.player_names:
+        if self.optimizer_names:
             variables = {
-                player.name: player.variables if self.trainable else []
-                for player in self.players()
+                name: owned if self.trainable else []
+                for name, owned in self._variables_by_optimizer().items()
             }
         # With the networks, so that whatever is saved holds the optimizer's state.
         with autodiff.build_scope(self):
@@ -350,7 +358,7 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
 
             optimizer = self.optimizer[player.name] if player.name else self.optimizer
             plays = None if player.plays is None else player.plays()
-            figures, norm = autodiff.minimize(
+            figures, norm, _ = autodiff.minimize(
                 self,
                 loss_fn,
                 player.variables if self.trainable else [],

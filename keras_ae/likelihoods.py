@@ -41,13 +41,15 @@ class Likelihood(keras.layers.Layer):
         # Nothing is left to build once the constructor has made the variables.
         self.built = True
 
-    def log_prob(self, x, parameters, training: bool = False):
+    def log_prob(self, x, parameters, training: bool = False, observed=None):
         """Returns log p(x | z) in nats, summed over pixels and channels: `(batch,)`.
 
         Args:
             x: Data `(batch, ...)`.
             parameters: The decoder's output, of the same shape.
             training: Whether a scale may be fitted to this batch.
+            observed: None, or booleans of the shape of x: where it is false, x must be
+                any finite number and counts for nothing, in the sum or for the scale.
         """
         x, parameters = float32(x), float32(parameters)
         if len(x.shape) != len(parameters.shape) or any(
@@ -58,10 +60,12 @@ class Likelihood(keras.layers.Layer):
                 "`x` and `parameters` must have the same shape. Received: shapes "
                 f"{tuple(x.shape)} and {tuple(parameters.shape)}"
             )
-        log_prob = self.elementwise_log_prob(x, parameters, training)
+        log_prob = self.elementwise_log_prob(x, parameters, training, observed)
+        if observed is not None:
+            log_prob = ops.where(observed, log_prob, 0.0)
         return ops.sum(log_prob, axis=tuple(range(1, len(x.shape))))
 
-    def elementwise_log_prob(self, x, parameters, training):
+    def elementwise_log_prob(self, x, parameters, training, observed=None):
         raise NotImplementedError
 
     def mean(self, parameters):
@@ -113,7 +117,7 @@ class Bernoulli(Likelihood):
     not that of a normalised density; `ContinuousBernoulli` is.
     """
 
-    def elementwise_log_prob(self, x, parameters, training):
+    def elementwise_log_prob(self, x, parameters, training, observed=None):
         return x * parameters - ops.softplus(parameters)
 
     def mean(self, parameters):
@@ -147,7 +151,7 @@ class ContinuousBernoulli(Likelihood):
         near_zero = ops.abs(parameters) < self.SERIES_LIMIT
         return near_zero, ops.where(near_zero, 1.0, parameters)
 
-    def elementwise_log_prob(self, x, parameters, training):
+    def elementwise_log_prob(self, x, parameters, training, observed=None):
         near_zero, logits = self._split(parameters)
         closed = ops.log(ops.abs(logits)) - ops.log(ops.tanh(0.5 * ops.abs(logits)))
         square = ops.square(ops.where(near_zero, parameters, 0.0))
@@ -251,13 +255,19 @@ class LocationScale(Likelihood):
             return ops.where(trained, scale, self.initial_scale)
         return float32(self.scale)
 
-    def batch_scale(self, residual):
+    def batch_scale(self, residual, observed=None):
         """Returns the optimal scale of a training batch and updates the average.
 
         The gradient of the likelihood with respect to the scale is zero at the optimum,
         so none needs to pass through it.
         """
-        moment = self.moment(ops.stop_gradient(residual))
+        deviations = self.deviations(ops.stop_gradient(residual))
+        if observed is None:
+            moment = ops.mean(deviations)
+        else:
+            count = ops.sum(ops.cast(observed, "float32"))
+            total = ops.sum(ops.where(observed, deviations, 0.0))
+            moment = total / ops.maximum(count, 1.0)
         # The average of the weights removes the bias towards the start at zero.
         for average, value in (
             (self.running_moment, moment),
@@ -271,15 +281,15 @@ class LocationScale(Likelihood):
     def scale_from_moment(self, moment):
         return ops.maximum(moment, self.smallest_scale)
 
-    def moment(self, residual):
-        """Returns the statistic of the residual that the optimal scale comes from."""
+    def deviations(self, residual):
+        """Returns what the optimal scale comes from the mean of."""
         raise NotImplementedError
 
-    def standardize(self, x, parameters, training):
+    def standardize(self, x, parameters, training, observed=None):
         """Returns the residual in units of the scale, and the scale."""
         residual = x - self.location(parameters)
         if training and self.scale == "optimal":
-            scale = self.batch_scale(residual)
+            scale = self.batch_scale(residual, observed)
         else:
             scale = self.current_scale()
         return residual / scale, scale
@@ -311,8 +321,8 @@ class Gaussian(LocationScale):
         Decoders, 2021 (https://arxiv.org/abs/2006.13202).
     """
 
-    def elementwise_log_prob(self, x, parameters, training):
-        standardized, scale = self.standardize(x, parameters, training)
+    def elementwise_log_prob(self, x, parameters, training, observed=None):
+        standardized, scale = self.standardize(x, parameters, training, observed)
         return -0.5 * (ops.square(standardized) + LOG_2_PI) - ops.log(scale)
 
     def sample(self, parameters, seed: Seed = None):
@@ -320,8 +330,8 @@ class Gaussian(LocationScale):
         noise = keras.random.normal(ops.shape(mean), dtype="float32", seed=seed)
         return mean + self.current_scale() * noise
 
-    def moment(self, residual):
-        return ops.mean(ops.square(residual))
+    def deviations(self, residual):
+        return ops.square(residual)
 
     def scale_from_moment(self, moment):
         return super().scale_from_moment(ops.sqrt(moment))
@@ -342,8 +352,8 @@ class Laplace(LocationScale):
             `"sigmoid"` keeps it in [0, 1].
     """
 
-    def elementwise_log_prob(self, x, parameters, training):
-        standardized, scale = self.standardize(x, parameters, training)
+    def elementwise_log_prob(self, x, parameters, training, observed=None):
+        standardized, scale = self.standardize(x, parameters, training, observed)
         return -ops.abs(standardized) - LOG_2 - ops.log(scale)
 
     def sample(self, parameters, seed: Seed = None):
@@ -352,8 +362,8 @@ class Laplace(LocationScale):
         noise = -ops.sign(centered) * ops.log1p(-2.0 * ops.abs(centered))
         return mean + self.current_scale() * noise
 
-    def moment(self, residual):
-        return ops.mean(ops.abs(residual))
+    def deviations(self, residual):
+        return ops.abs(residual)
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
@@ -392,7 +402,7 @@ class DiscretizedLogistic(LocationScale):
     def _round(self, x):
         return ops.round(ops.clip(x, 0.0, 1.0) * (self.levels - 1)) / (self.levels - 1)
 
-    def elementwise_log_prob(self, x, parameters, training):
+    def elementwise_log_prob(self, x, parameters, training, observed=None):
         x = self._round(x)
         location, scale = self.location(parameters), self.current_scale()
         half = 0.5 * self.bin_width

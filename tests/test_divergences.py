@@ -1,11 +1,20 @@
 import numpy as np
 import pytest
 from keras import ops
-from scipy import integrate, stats
+from numerics import gradient
+from scipy import integrate, ndimage, stats
 
 from keras_ae import autodiff
 from keras_ae.distributions import Normal, NormalMixture
-from keras_ae.divergences import free_bits, kl, kl_monte_carlo, kl_normal, mmd
+from keras_ae.divergences import (
+    free_bits,
+    kl,
+    kl_monte_carlo,
+    kl_normal,
+    laplacian_distance,
+    laplacian_pyramid,
+    mmd,
+)
 
 
 def to_numpy(tensor):
@@ -209,3 +218,115 @@ def test_mmd_refuses_an_unknown_kernel():
     x = np.ones((3, 2), "float32")
     with pytest.raises(ValueError, match="`kernel` must be one of .*'rbf'.*'laplace'"):
         mmd(x, x, kernel="laplace")
+
+
+def blurred(x):
+    for axis in (1, 2):
+        x = ndimage.correlate1d(x, np.array([1, 4, 6, 4, 1]) / 16, axis, mode="mirror")
+    return x
+
+
+def doubled(half, shape):
+    between = np.zeros((half.shape[0], *shape, half.shape[-1]))
+    between[:, ::2, ::2] = 4 * half
+    return blurred(between)
+
+
+def pyramid_by_scipy(x, levels):
+    pyramid = []
+    for _ in range(levels - 1):
+        half = blurred(x)[:, ::2, ::2]
+        pyramid.append(x - doubled(half, x.shape[1:3]))
+        x = half
+    return [*pyramid, x]
+
+
+SIDES = [
+    ((28, 28), None, 3),
+    ((64, 64), None, 5),
+    ((15, 40), None, 3),
+    ((8, 7), None, 1),
+    ((2, 2), None, 1),
+    ((2, 2), 2, 2),
+    ((3, 5), 3, 3),
+    ((16, 9), 5, 5),
+]
+
+
+@pytest.mark.parametrize("sides, levels, expected_levels", SIDES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_laplacian_pyramid_equals_scipy(sides, levels, expected_levels, channels):
+    x = np.random.default_rng(0).normal(size=(2, *sides, channels)).astype("float32")
+    pyramid = [to_numpy(level) for level in laplacian_pyramid(x, levels)]
+    assert len(pyramid) == expected_levels
+    expected = pyramid_by_scipy(np.float64(x), expected_levels)
+    for level, oracle in zip(pyramid, expected, strict=True):
+        assert level.shape == oracle.shape
+        np.testing.assert_allclose(level, oracle, atol=1e-5)
+
+
+@pytest.mark.parametrize("sides, levels, expected_levels", SIDES)
+def test_laplacian_pyramid_restores_the_picture(sides, levels, expected_levels):
+    x = np.random.default_rng(1).uniform(size=(2, *sides, 3)).astype("float32")
+    *bands, rest = [to_numpy(level) for level in laplacian_pyramid(x, levels)]
+    for band in reversed(bands):
+        rest = band + doubled(rest, band.shape[1:3])
+    np.testing.assert_allclose(rest, x, atol=1e-5)
+
+
+@pytest.mark.parametrize("sides, levels, expected_levels", SIDES)
+def test_laplacian_pyramid_of_a_constant_is_its_rest(sides, levels, expected_levels):
+    x = np.full((1, *sides, 2), 0.7, "float32")
+    *bands, rest = laplacian_pyramid(x, levels)
+    for band in bands:
+        np.testing.assert_allclose(to_numpy(band), 0.0, atol=1e-6)
+    np.testing.assert_allclose(to_numpy(rest), 0.7, rtol=1e-5)
+
+
+def test_laplacian_distance_sums_weighted_levels_per_example():
+    x, y = np.random.default_rng(0).uniform(size=(2, 4, 20, 13, 3))
+    levels = zip(pyramid_by_scipy(x, 3), pyramid_by_scipy(y, 3), strict=True)
+    expected = sum(
+        4**j * np.abs(a - b).sum(axis=(1, 2, 3)) for j, (a, b) in enumerate(levels)
+    )
+    value = to_numpy(laplacian_distance(x, y, levels=3))
+    assert value.shape == (4,)
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        to_numpy(laplacian_distance(x, y, levels=1)),
+        np.abs(x - y).sum(axis=(1, 2, 3)),
+        rtol=1e-5,
+    )
+
+
+def test_laplacian_distance_of_equal_pictures_is_0_with_a_finite_gradient():
+    x = np.random.default_rng(0).uniform(size=(3, 12, 12, 1)).astype("float32")
+    np.testing.assert_array_equal(to_numpy(laplacian_distance(x, x)), 0.0)
+    assert np.isfinite(gradient(lambda y: laplacian_distance(x, y), x)).all()
+
+
+def test_laplacian_distance_has_the_gradient_of_finite_differences():
+    x, y, change = np.random.default_rng(0).normal(size=(3, 2, 12, 9, 2))
+    slope = gradient(lambda z: laplacian_distance(z, y, levels=3), x)
+
+    def distance(z):
+        levels = pyramid_by_scipy(z - y, 3)
+        return sum(4**j * np.abs(level).sum() for j, level in enumerate(levels))
+
+    step = 1e-6
+    expected = (distance(x + step * change) - distance(x - step * change)) / (2 * step)
+    assert np.sum(slope * change) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda x: laplacian_pyramid(x[0]), "`x` must have shape .*shape .8, 8, 1."),
+        (lambda x: laplacian_pyramid(x, 0), "`levels` must be an integer >= 1"),
+        (lambda x: laplacian_pyramid(x, 5), "`levels` must be <= 4 for .* 8 x 8"),
+        (lambda x: laplacian_distance(x, x[:, :4]), "`x` and `y` must have the same"),
+    ],
+)
+def test_laplacian_refuses_what_it_cannot_split(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(np.zeros((2, 8, 8, 1), "float32"))

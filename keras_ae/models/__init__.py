@@ -1,33 +1,39 @@
 """The models. `__all__` is the registry."""
 
 from keras_ae.models.aae import AAE
+from keras_ae.models.autodecoder import AutoDecoder
 from keras_ae.models.bigan import BiGAN
 from keras_ae.models.classifier import Classifier as Classifier
 from keras_ae.models.denoising import DenoisingAE
 from keras_ae.models.deterministic import AE
 from keras_ae.models.factor import FactorVAE
 from keras_ae.models.gan import GAN
+from keras_ae.models.glo import GLO
 from keras_ae.models.pca import PCA
 from keras_ae.models.regularized import RAE, ContractiveAE
 from keras_ae.models.sparse import SparseAE
 from keras_ae.models.stacked import StackedSAE
 from keras_ae.models.vaegan import VAEGAN
 from keras_ae.models.variational import VAE
+from keras_ae.models.variational_autodecoder import VariationalAutoDecoder
 from keras_ae.models.wae import WAE
 
 __all__ = [
     "AAE",
     "AE",
+    "AutoDecoder",
     "BiGAN",
     "ContractiveAE",
     "DenoisingAE",
     "FactorVAE",
     "GAN",
+    "GLO",
     "PCA",
     "RAE",
     "SparseAE",
     "StackedSAE",
     "VAE",
     "VAEGAN",
+    "VariationalAutoDecoder",
     "WAE",
 ]

@@ -294,7 +294,7 @@ class GAN(SamplesPrior, Autoencoder):
         return self._search(x, **SEARCH)
 
     def _search(self, x, candidates, restarts, steps, learning_rate, seed):
-        def objective(x, z):
+        def objective(x, z, observed, index):
             log_prob = self.likelihood.log_prob(x, self._generate(z))
             return -log_prob - self.prior.log_prob(z)
 
@@ -306,7 +306,7 @@ class GAN(SamplesPrior, Autoencoder):
             restarts,
             steps,
             learning_rate,
-        )
+        ).z
 
     def _generate(self, z):
         averaged = self.ema_momentum is not None
