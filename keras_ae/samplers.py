@@ -18,9 +18,11 @@ SAMPLERS = {"gaussian": 1, "mixture": 10}
 # Share of the codes' mean variance that is added to each variance, so that a component
 # of few codes, or a latent dimension that nothing uses, keeps a density.
 _FLOOR = 1e-6
-# EM ends in one of several optima: the best of so many starts is taken.
+# EM ends in one of several optima: of so many starts the best after so many steps is
+# taken to the end.
 _STARTS = 5
-# They run on a random part of so many codes; few steps are left for all of them.
+_FIRST_STEPS = 10
+# The starts run on a random part of so many codes; few steps are left for all of them.
 _PART = 20_000
 _KMEANS_STEPS = 10
 
@@ -67,8 +69,8 @@ def fit_mixture(
     """Fits a mixture of normal distributions with full covariances to codes.
 
     The maximum-likelihood fit: for one component the mean and covariance of the codes,
-    for several the best of five runs of the EM algorithm, each started by k-means++ and
-    a few steps of k-means; of more than 20,000 codes a random part serves to find it.
+    for several the EM algorithm, from the best of five starts by k-means++ and a few
+    steps of k-means and of EM. More than 20,000 codes begin with a random part of them.
     A millionth of the codes' mean variance is added to every variance.
 
     A component that loses its codes is dropped: where the codes are few different
@@ -80,7 +82,7 @@ def fit_mixture(
         seed: Integer >= 0, for the start.
         tolerance: EM ends when a step raises the mean log-likelihood of a code by less,
             in nats, >= 0.
-        max_steps: Largest number of EM steps, >= 1.
+        max_steps: Largest number of EM steps after the start, >= 1.
 
     Returns:
         The fitted mixture.
@@ -125,10 +127,10 @@ def fit_mixture(
     if len(codes) > _PART:
         part = codes[rng.choice(len(codes), _PART, replace=False)]
 
-    def climb(data, mixture):
+    def climb(data, mixture, steps):
         """EM on `data`: the mean log-likelihood reached, and the mixture."""
         last = -math.inf
-        for _ in range(max_steps):
+        for _ in range(steps):
             log_likelihood, responsibilities = _expect(data, *mixture)
             if log_likelihood - last < tolerance:
                 break
@@ -139,9 +141,10 @@ def fit_mixture(
     starts = [
         _maximize(part, _cluster(part, components, rng), floor) for _ in range(_STARTS)
     ]
-    _, mixture = max((climb(part, start) for start in starts), key=lambda end: end[0])
-    if part is not codes:
-        _, mixture = climb(codes, mixture)
+    ends = [climb(part, start, _FIRST_STEPS) for start in starts]
+    _, mixture = max(ends, key=lambda end: end[0])
+    for data in [codes] if part is codes else [part, codes]:
+        _, mixture = climb(data, mixture, max_steps)
     return GaussianMixture(*mixture)
 
 

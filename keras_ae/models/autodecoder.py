@@ -164,7 +164,7 @@ class AutoDecoder(Autoencoder):
         # A code is moved once an epoch, a weight of the decoder at every step.
         return {
             "decoder": keras.optimizers.Adam(1e-3),
-            "codes": keras.optimizers.Adam(5e-2, beta_2=0.99),
+            "codes": keras.optimizers.Adam(0.1, beta_2=0.9),
         }
 
     def compile(self, optimizer: Any = None, *args, **kwargs) -> None:
@@ -173,7 +173,7 @@ class AutoDecoder(Autoencoder):
         Args:
             optimizer: A Keras optimizer for the decoder, or a dict
                 `{"decoder": …, "codes": …}`, of which the codes' is an `Adam` or `SGD`.
-                Defaults to Adam(1e-3) for the decoder and Adam(5e-2) for the codes.
+                Defaults to Adam(1e-3) for the decoder and Adam(0.1) for the codes.
             *args, **kwargs: As for `Autoencoder.compile`.
 
         Raises:

@@ -13,6 +13,8 @@ from keras_ae.models.autodecoder import AutoDecoder, observed_values, with_missi
 from keras_ae.models.variational import LOG_VAR_RANGE
 from keras_ae.verbs import SamplesPrior
 
+# A wide posterior would drown what its mean is to learn.
+FIRST_LOG_VAR = -6.0
 # Noises that the steps of a search take in turns, each with its negative.
 _NOISES = 32
 
@@ -83,7 +85,7 @@ class VariationalAutoDecoder(AutoDecoder):
 
     def _start_rows(self, x):
         means = super()._start_rows(x)
-        return np.concatenate([means, np.full_like(means, -2.0)], axis=1)
+        return np.concatenate([means, np.full_like(means, FIRST_LOG_VAR)], axis=1)
 
     def mean_codes(self, rows):
         return rows[:, : self.latent_dim]
