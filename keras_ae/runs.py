@@ -31,6 +31,9 @@ from keras_ae import (
 )
 
 _OPTIONS = ("seed", "epochs", "batch_size", "limit", "image_size", "data_dir")
+# Pictures whose codes are searched for, which takes a thousand times as long as an
+# encoder, where more would do no harm.
+SEARCHED = 200
 # Reconstructions in memory at a time.
 _CHUNK = 1024
 
@@ -221,7 +224,8 @@ class Run:
         Args:
             model: The model, from `run.model`.
             train: Pictures to learn from.
-            validation: Pictures to measure each epoch on.
+            validation: Pictures to measure each epoch on; of a model that has to search
+                for their codes, the first 200.
             epochs: Most epochs to train; `--epochs` takes its place. 0 leaves a
                 stacked model at its pretraining.
             batch_size: Pictures a step; `--batch-size` takes its place.
@@ -250,6 +254,8 @@ class Run:
                 )
         epochs = epochs and (self.epochs or epochs)
         batch_size = min(self.batch_size or batch_size, len(train))
+        if model.encoder is None and model.score_name is not None:
+            validation = validation[:SEARCHED]
         self._evaluation_batch = max(batch_size, min(256, len(validation)))
         extra_callbacks = list(extra_callbacks)
         if monitor is None and model.score_name is not None:
@@ -495,7 +501,9 @@ class Run:
             self.picture(
                 "samples",
                 plots.sheet(model.sample(64, seed=self.seed)),
-                "Samples: codes drawn from the prior, decoded.",
+                "Samples: codes drawn "
+                + ("from the prior" if hasattr(model, "prior") else "like the data's")
+                + ", decoded.",
             )
         half = max(1, min(6, len(chosen) // 2))
         steps = model.interpolate(chosen[:half], chosen[-half:], steps=9)
@@ -505,8 +513,7 @@ class Run:
             "From one held-back picture to another, in equal steps between their "
             "codes.",
         )
-        # A search for a code takes a thousand times as long as an encoder.
-        codes = model.encode(test[: 200 if model.encoder is None else 2000])
+        codes = model.encode(test[: SEARCHED if model.encoder is None else 2000])
         # The dimensions that matter most; the others change little or nothing.
         dims = np.argsort(-codes[:, : model.latent_dim].var(axis=0))[:8]
         span = float(min(3.0, 2.5 * codes.std(axis=0).max())) or 1.0

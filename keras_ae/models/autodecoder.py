@@ -99,7 +99,7 @@ class AutoDecoder(Autoencoder):
         *,
         likelihood: Any = None,
         code_weight: float = 1e-2,
-        search_steps: int = 100,
+        search_steps: int = 50,
         **kwargs,
     ):
         self.refuse_settled(kwargs, "there is none; every sample has its own code")

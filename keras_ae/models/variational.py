@@ -33,8 +33,9 @@ class VAE(SamplesPrior, Autoencoder):
         likelihood: Distribution of the data given a code. Defaults to a Gaussian whose
             scale is the optimal one, which balances the two terms by itself.
         prior: Distribution of codes: a `Normal`, by default N(0, I), whose KL is in
-            closed form; a `NormalMixture`, or on the TensorFlow backend any TensorFlow
-            Probability distribution, whose KL is estimated from the sampled code.
+            closed form; a `NormalMixture`, a `GaussianMixture`, or on the TensorFlow
+            backend any TensorFlow Probability distribution, whose KL is estimated from
+            the sampled code.
         beta: Weight of the KL, >= 0. The callback `BetaWarmUp` raises it from 0.
         free_bits: Nats of KL, per latent dimension and averaged over the batch, that
             cost nothing, >= 0. Needs a `Normal` prior. `kl` and `loss` then depend on
