@@ -710,8 +710,7 @@ def latent_map(
     values, label_name = _classes(found)
     if labels is not None:
         values, label_name = _label(found, labels, data), labels
-    _say_search(model, len(images))
-    codes = model.encode(images)
+    codes = _encode(model, images)
     figure = plots.latent_map(
         codes,
         values,
@@ -772,13 +771,13 @@ def embed(
     if _is_plain_folder(data):
         names = []
         for found, images in _read(model, _files([data])[:limit]):
-            codes.append(model.encode(images))
+            codes.append(_encode(model, images))
             names += [str(file) for file in found]
         columns["path"] = np.array(names)
     else:
         images, columns = _load(model, data, "all", data_dir, limit)
         for start in range(0, len(images), _CHUNK):
-            codes.append(model.encode(images[start : start + _CHUNK]))
+            codes.append(_encode(model, images[start : start + _CHUNK]))
     codes = np.concatenate(codes)
     target.parent.mkdir(parents=True, exist_ok=True)
     with callbacks.replacing(target) as temporary:
@@ -829,6 +828,20 @@ def _say_search(model, count):
             f"{count:,} pictures, which may take minutes.",
             flush=True,
         )
+
+
+def _encode(model, images):
+    """Codes of pictures; says what a search for them came to."""
+    _say_search(model, len(images))
+    if not hasattr(model, "infer"):
+        return model.encode(images)
+    found = model.infer(images)
+    print(
+        f"Mean squared error reached: {found.error.mean():.4g}; "
+        f"{np.sum(~found.converged):,} of {len(images):,} searches did not come to "
+        "rest."
+    )
+    return found.codes
 
 
 def _is_plain_folder(data):
