@@ -159,6 +159,15 @@ def test_a_setting_of_zero_is_a_value(invoke, photos, tmp_path):
     assert rows_of(tmp_path / "run" / "history.csv")[0]["kl"] == "0.0"
 
 
+def test_a_setting_that_is_none_by_default_takes_a_number(invoke, photos, tmp_path):
+    train = ("train", "vaegan", photos, "--image-size", 8, "--epochs", 1)
+    small = ("--set", "architecture=dense", "--run-dir", "run")
+    result = invoke(*train, *small, "--set", "gamma=1", "--latent-dim", 2)
+    assert result.exit_code == 0, result.output
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    assert model.gamma == 1 and not hasattr(model, "gradient_norms")
+
+
 def rows_of(path):
     with open(path, newline="") as file:
         return list(csv.DictReader(file))

@@ -60,6 +60,17 @@ def test_round_trip_is_the_decoding_of_the_rounded_codes(images, Model, step):
     assert compression.read_names(data) is None
 
 
+def test_codes_with_classes_round_trip(images):
+    model = make(keras_ae.AAE, num_classes=4)
+    data = compression.compress(model, images, 0.01)
+    codes = compression.read_codes(model, data)
+    assert codes.shape == (len(images), 3 + 4)
+    np.testing.assert_allclose(codes, model.encode(images), atol=0.1)
+    np.testing.assert_array_equal(
+        compression.decompress(model, data), model.decode(codes)
+    )
+
+
 def test_size_falls_and_error_grows_with_the_step(model, images):
     images = np.concatenate([images, images[:, ::-1], images[:, :, ::-1]])
     sizes, errors = [], []
