@@ -95,6 +95,13 @@ ROWS = (
         "{test_error:.2%}",
     ),
     (
+        "moon-factorvae",
+        "mutual information gap of five factors, means of three seeds",
+        "",
+        "FactorVAE {factorvae_gap:.3f} ± {factorvae_gap_deviation:.3f}, VAE "
+        "{vae_gap:.3f} ± {vae_gap_deviation:.3f}",
+    ),
+    (
         "celeba-ae",
         "mean squared error per value on held-back faces, 64 px, code of 128",
         "",
@@ -112,6 +119,18 @@ ROWS = (
         "the same for the VAE; ELBO in nats, a log-density",
         "",
         "{mse:.5f}; {elbo:.0f}",
+    ),
+    (
+        "celeba-vaegan",
+        "held-back faces' sharpness kept by reconstructions / samples, and their "
+        "Fréchet distance in features of an attribute classifier; `celeba-vae`",
+        "",
+        "{vaegan_reconstructions_sharpness:.0%} / {vaegan_samples_sharpness:.0%}, "
+        "{vaegan_reconstructions_frechet_distance:.1f} / "
+        "{vaegan_samples_frechet_distance:.1f}; VAE "
+        "{vae_reconstructions_sharpness:.0%} / {vae_samples_sharpness:.0%}, "
+        "{vae_reconstructions_frechet_distance:.1f} / "
+        "{vae_samples_frechet_distance:.1f}",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""A FactorVAE takes moons apart: phase, size and place (nothing to download).
+"""A FactorVAE and a VAE take moons apart, and a score says how far (no download).
 
 Five independent factors are behind each picture: phase, tilt, size and the place of the
 moon. A VAE knows them, mixed over its latent dimensions; a FactorVAE also asks for
