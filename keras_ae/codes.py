@@ -92,9 +92,11 @@ class CodeTable(keras.layers.Layer):
             beta_1, beta_2 = optimizer.beta_1, optimizer.beta_2
             steps = autodiff.take_rows(self.steps, rows) + ops.cast(finite, "int32")
             first = autodiff.take_rows(self.first_moments, rows)
-            first = beta_1 * first + (1.0 - beta_1) * gradient
+            mean = beta_1 * first + (1.0 - beta_1) * gradient
+            first = ops.where(finite[:, None], mean, first)
             second = autodiff.take_rows(self.second_moments, rows)
-            second = beta_2 * second + (1.0 - beta_2) * ops.square(gradient)
+            mean = beta_2 * second + (1.0 - beta_2) * ops.square(gradient)
+            second = ops.where(finite[:, None], mean, second)
             taken = ops.cast(ops.maximum(steps, 1), "float32")[:, None]
             unbiased = first / (1.0 - ops.power(beta_1, taken))
             variance = second / (1.0 - ops.power(beta_2, taken))

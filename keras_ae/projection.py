@@ -23,25 +23,28 @@ class Found(NamedTuple):
     slope: Any
 
 
-def descend(objective: Callable, z, steps: int, learning_rate: Any) -> Found:
+def descend(
+    objective: Callable, z, steps: int, learning_rate: Any, turns: int = 1
+) -> Found:
     """Minimises an objective of codes by Adam, with a rate that falls to 0.
 
     Args:
-        objective: Function of codes `(n, latent_dim)` and the number of the step, -1
-            at the end, to `(n,)`, each of its own code only, that assigns no variables.
+        objective: Function of codes `(n, latent_dim)` and the number of the step to
+            `(n,)`, each of its own code only, that assigns no variables.
         z: Codes to start from, `(n, latent_dim)`.
         steps: Number of steps.
         learning_rate: Rate of the first step, a number or a scalar tensor.
+        turns: Number of steps after which the objective comes round again. What is
+            found is told by its mean over these.
     """
 
     def slope(z, index):
-        gradient = autodiff.gradient(lambda z: objective(z, index), z)
-        return gradient, ops.norm(gradient, axis=1)
+        return autodiff.gradient(lambda z: objective(z, index), z)
 
     def step(index, state):
         z, first, second, steepest = state
-        gradient, norm = slope(z, index)
-        steepest = ops.maximum(steepest, norm)
+        gradient = slope(z, index)
+        steepest = ops.maximum(steepest, ops.norm(gradient, axis=1))
         first = 0.9 * first + 0.1 * gradient
         second = 0.99 * second + 0.01 * ops.square(gradient)
         done = ops.cast(index, "float32")
@@ -54,8 +57,14 @@ def descend(objective: Callable, z, steps: int, learning_rate: Any) -> Found:
 
     state = (z, ops.zeros_like(z), ops.zeros_like(z), ops.zeros_like(z[:, 0]))
     z, _, _, steepest = ops.fori_loop(0, steps, step, state)
-    end = slope(z, -1)[1] / ops.maximum(steepest, 1e-12)
-    return Found(z, objective(z, -1), end)
+
+    def add(index, totals):
+        return totals[0] + objective(z, index), totals[1] + slope(z, index)
+
+    nothing = (ops.zeros_like(z[:, 0]), ops.zeros_like(z))
+    value, gradient = ops.fori_loop(0, turns, add, nothing)
+    norm = ops.norm(gradient, axis=1) / turns
+    return Found(z, value / turns, norm / ops.maximum(steepest, 1e-12))
 
 
 def langevin(objective: Callable, z, noise, step_size: float):
@@ -94,6 +103,7 @@ def search(
     steps: int,
     learning_rate: Any,
     observed: Any = None,
+    turns: int = 1,
 ) -> Found:
     """Finds the code of each example, from the nearest of some candidates.
 
@@ -106,7 +116,7 @@ def search(
             each x.
         restarts: Number of nearest candidates that are descended from; the best end
             counts.
-        steps, learning_rate: As for `descend`.
+        steps, learning_rate, turns: As for `descend`.
         observed: None, or booleans of the shape of x: the values that are known, by
             which the nearest candidates are told. x must be 0 at the others.
     """
@@ -125,7 +135,11 @@ def search(
     repeated = ops.repeat(x, restarts, axis=0)  # (batch * restarts, *image_shape)
     known = None if observed is None else ops.repeat(observed, restarts, axis=0)
     found = descend(
-        lambda z, index: objective(repeated, z, known, index), z, steps, learning_rate
+        lambda z, index: objective(repeated, z, known, index),
+        z,
+        steps,
+        learning_rate,
+        turns,
     )
     best = ops.argmin(ops.reshape(found.objective, (-1, restarts)), axis=1)
     chosen = ops.cast(ops.arange(ops.shape(x)[0]) * restarts, best.dtype) + best

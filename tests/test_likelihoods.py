@@ -164,6 +164,57 @@ def test_optimal_scale_has_a_floor():
         assert to_numpy(likelihood.current_scale()) == pytest.approx(1e-3)
 
 
+@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("training", [False, True])
+def test_only_what_was_observed_counts(name, training):
+    rng = np.random.default_rng(0)
+    x, parameters = rng.random((2, 4, 3, 5)).astype("float32")
+    observed = rng.random(x.shape) < 0.5
+    observed[2] = False
+    observed[3] = True
+    likelihood = get_likelihood(name)
+
+    def log_prob(x, parameters):
+        return likelihood.log_prob(x, parameters, training, observed)
+
+    found = to_numpy(log_prob(x, parameters))
+    # One value an example: those of the values that are summed.
+    single = (array[observed][:, None] for array in (x, parameters))
+    each = np.zeros(x.shape)
+    each[observed] = to_numpy(get_likelihood(name).log_prob(*single, training))
+    np.testing.assert_allclose(found, each.sum(axis=(1, 2)), rtol=1e-4, atol=1e-5)
+    assert found[2] == 0
+    other = np.where(observed, x, np.float32(0.25))
+    np.testing.assert_array_equal(to_numpy(log_prob(other, parameters)), found)
+    other = np.where(observed, parameters, np.float32(-9.0))
+    np.testing.assert_array_equal(to_numpy(log_prob(x, other)), found)
+    slope = gradient(lambda parameters: log_prob(x, parameters), parameters)
+    np.testing.assert_array_equal(slope[~observed], 0)
+    assert (slope[observed] != 0).all()
+
+
+@pytest.mark.parametrize(
+    "likelihood, fit",
+    [
+        (Gaussian, lambda r: np.sqrt(np.mean(r**2))),
+        (Laplace, lambda r: np.mean(np.abs(r))),
+    ],
+)
+def test_optimal_scale_is_that_of_what_was_observed(likelihood, fit):
+    rng = np.random.default_rng(0)
+    x, location = rng.normal(size=(2, 8, 5))
+    observed = rng.random(x.shape) < 0.3
+    optimal = likelihood()
+    optimal.log_prob(x + 100 * ~observed, location, True, observed)
+    residual = (x - location)[observed]
+    assert to_numpy(optimal.current_scale()) == pytest.approx(fit(residual), rel=1e-4)
+    # Of nothing at all, the smallest.
+    nothing = likelihood()
+    log_prob = nothing.log_prob(x, location, True, np.zeros(x.shape, bool))
+    np.testing.assert_array_equal(to_numpy(log_prob), 0)
+    assert to_numpy(nothing.current_scale()) == pytest.approx(1e-3)
+
+
 @pytest.mark.parametrize("levels", [2, 16, 256])
 @pytest.mark.parametrize("scale", [1e-6, 0.02, 0.1, 3.0])
 def test_discretized_logistic_equals_scipy_and_sums_to_one(levels, scale):

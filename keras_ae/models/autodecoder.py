@@ -92,6 +92,8 @@ class AutoDecoder(Autoencoder):
 
     term_names = ("reconstruction", "code_penalty")
     settled_arguments = ("encoder",)
+    # After how many steps the objective of a search comes round again.
+    search_turns = 1
 
     def __init__(
         self,
@@ -123,19 +125,20 @@ class AutoDecoder(Autoencoder):
         networks.check("decoder", self.decoder, (self.latent_dim,), image_shape)
         self.table = CodeTable.empty(self.row_width)
 
-    def get_build_config(self):
-        # The shapes of what is to be loaded.
-        shape = (None, *self.built_image_shape) if self.built else None
-        return {"input_shape": shape, "samples": self.table.count if self.built else 0}
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        store["samples"] = np.asarray(self.table.count if self.built else 0)
 
-    def build_from_config(self, config):
-        if config["input_shape"] is None:
-            return
-        if not self.built:
-            self.build(config["input_shape"])
-        if config["samples"]:
-            rows = np.zeros((config["samples"], self.row_width), "float32")
-            self._replace(self.table.extended(rows))
+    def load_own_variables(self, store):
+        # A copy, of what is not yet a dict.
+        names = list(store.keys())
+        store = {name: store[name] for name in names}
+        samples = int(np.asarray(store.pop("samples")))
+        if self.built and samples != self.table.count:
+            # Of the shape of what is to be loaded.
+            rows = np.zeros((samples, self.row_width), "float32")
+            self._replace(CodeTable.empty(self.row_width).extended(rows))
+        super().load_own_variables(store)
 
     def _replace(self, table):
         """Puts another table in the place of this one, and forgets what was traced."""
@@ -316,21 +319,31 @@ class AutoDecoder(Autoencoder):
                 )
             kept = int(len(data) * (1.0 - validation_split))
             data, validation_data = data[:kept], data[kept:]
-        images = data.images if isinstance(data, Batches) else data
-        rows = self._number(images, sample_ids)
+            if kwargs.get("sample_weight") is not None:
+                weight = np.asarray(kwargs["sample_weight"])
+                validation_data = (validation_data, None, weight[kept:])
+                kwargs["sample_weight"] = weight[:kept]
+            if sample_ids is not None:
+                sample_ids = np.asarray(sample_ids)[:kept]
+        rows = self._number(_in_order(data), sample_ids)
         options = {"batch_size": batch_size, "epochs": epochs, **kwargs}
         options["validation_data"] = validation_data
-        if isinstance(data, np.memmap):
+        # Keras takes weights of arrays only.
+        if isinstance(data, np.memmap) and kwargs.get("sample_weight") is None:
             data, options = streamed(data, options)
-        if isinstance(data, Batches):
-            data, rows = _numbered(data, rows), None
-            options.pop("batch_size", None)
-        return super().fit(data, rows, *args, **options)
+        if not isinstance(data, Batches):
+            return super().fit(data, rows, *args, **options)
+        options.pop("batch_size", None)
+        numbered = _numbered(data, rows)
+        history = super().fit(numbered, None, *args, **options)
+        data.epoch = numbered.epoch
+        return history
 
     def _number(self, images, sample_ids):
         """Returns the rows of the samples, with a new table on the first call."""
         count = images.shape[0]
         if sample_ids is not None:
+            self._require_fitted("sample_ids")
             rows = self.table.positions(sample_ids)
             if len(rows) != count:
                 raise ValueError(
@@ -445,16 +458,19 @@ class AutoDecoder(Autoencoder):
         inputs.check_weight("replay", replay)
         inputs.check_count("seed", seed, minimum=0)
         data = self._inspect(with_missing(x, mask), "x")
+        if not hasattr(data, "shape"):
+            inputs.check_readable_again(type(self).__name__, data)
+            data = np.concatenate(list(inputs.batches(_in_order(data), 1024)))
         found = self._infer(data, batch_size, steps=steps, restarts=restarts)
         count = self.table.count
         old = np.random.default_rng(seed).permutation(count)
         old = np.sort(old[: round(min(replay * len(found), count))])
-        replayed = self.decode(self.codes(self.sample_ids[old])) if epochs else None
+        replayed = np.zeros((0, *self.built_image_shape), "float32")
+        if epochs and len(old):
+            replayed = self.decode(self.codes(self.sample_ids[old]))
         self._replace(self.table.extended(found[:, : self.row_width]))
         ids = self.sample_ids
         if epochs:
-            if not hasattr(data, "shape"):
-                data = np.concatenate(list(inputs.batches(data, 1024)))
             new = ops.convert_to_numpy(inputs.to_floats(data))
             self.fit(
                 np.concatenate([new, np.clip(replayed, *self._range())]),
@@ -601,7 +617,9 @@ class AutoDecoder(Autoencoder):
         learning_rate=0.2,
     ):
         """Rows, errors and slopes beside each other, `(n, row_width + 2)`."""
-        steps = inputs.check_count("steps", steps or self.search_steps)
+        steps = inputs.check_count(
+            "steps", self.search_steps if steps is None else steps
+        )
         inputs.check_count("restarts", restarts)
         inputs.check_count("candidates", candidates, minimum=restarts)
         if restarts > max(self.table.count, 1):
@@ -637,11 +655,11 @@ class AutoDecoder(Autoencoder):
         def objective(x, rows, observed, step):
             # NaN again, which is how `terms` is told.
             x = ops.where(observed, x, float("nan"))
-            outputs = self.decoded(rows, False, step)
+            outputs = self.decoded(self.constrain(rows), False, step)
             return sum(self.terms(x, outputs).values())
 
         starts, spread = self._starts(candidates)
-        return projection.search(
+        found = projection.search(
             x,
             lambda rows: self._decode(self.mean_codes(rows)),
             autodiff.pure(self, objective),
@@ -650,7 +668,9 @@ class AutoDecoder(Autoencoder):
             steps,
             learning_rate * spread,
             observed,
+            self.search_turns,
         )
+        return found._replace(z=self.constrain(found.z))
 
     def _starts(self, candidates):
         """Rows to start a search from, and the standard deviation of the codes."""
@@ -698,6 +718,11 @@ def _draw_small(count, width):
     """Numbers near 0 for codes to start from, as `keras.utils.set_random_seed` says."""
     rng = np.random.default_rng(np.random.randint(2**31))
     return rng.normal(0.0, 0.01, (count, width)).astype("float32")
+
+
+def _in_order(data):
+    """What a data set serves, in the order in which `fit` would number it."""
+    return data.images if isinstance(data, Batches) else data
 
 
 def _numbered(batches, rows):

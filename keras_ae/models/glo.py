@@ -79,6 +79,11 @@ class GLO(AutoDecoder):
             )
         self.pixel_weight = pixel_weight
 
+    def default_optimizers(self):
+        # In a ball of radius 1, a number of a code is about 0.1.
+        codes = keras.optimizers.Adam(1e-2, beta_2=0.9)
+        return {**super().default_optimizers(), "codes": codes}
+
     def _start_rows(self, x):
         examples = np.asarray(x[: min(len(x), _PCA_EXAMPLES)])
         rows = super()._start_rows(x)
@@ -91,8 +96,9 @@ class GLO(AutoDecoder):
         for start in range(0, len(x), 1000):
             part = _without_missing(np.asarray(x[start : start + 1000]))
             rows[start : start + 1000, :components] += pca.encode(part)
-        # The largest inside the ball, in the proportions of the principal components.
-        return rows / np.percentile(np.linalg.norm(rows, axis=1), 95)
+        # Into the ball, in the proportions of the principal components.
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows / np.maximum(norms, np.percentile(norms, 95))
 
     def constrain(self, rows):
         return rows / ops.maximum(ops.norm(rows, axis=1, keepdims=True), 1.0)

@@ -16,7 +16,7 @@ from keras_ae.verbs import SamplesPrior
 # A wide posterior would drown what its mean is to learn.
 FIRST_LOG_VAR = -6.0
 # Noises that the steps of a search take in turns, each with its negative.
-_NOISES = 32
+_NOISES = 16
 
 
 class VariationalAutoDecoder(AutoDecoder):
@@ -59,6 +59,7 @@ class VariationalAutoDecoder(AutoDecoder):
     term_names = ("reconstruction", "kl")
     monitor_names = ("elbo", "mse")
     settled_arguments = ("encoder", "code_weight")
+    search_turns = 2 * _NOISES
 
     def __init__(
         self,
@@ -76,8 +77,9 @@ class VariationalAutoDecoder(AutoDecoder):
         self.beta = beta
         self.sampling = GaussianSampling()
         noise = np.random.default_rng(0).normal(size=(_NOISES, latent_dim))
-        # The last one is none: that of the posterior's mean.
-        self._noise = np.concatenate([noise, -noise, 0 * noise[:1]]).astype("float32")
+        noise = _whitened(noise)
+        self._noise = np.stack([noise, -noise], axis=1).astype("float32")
+        self._noise = self._noise.reshape(2 * _NOISES, latent_dim)
 
     @property
     def row_width(self):
@@ -100,7 +102,7 @@ class VariationalAutoDecoder(AutoDecoder):
         if step is None:
             z = self.sampling(mean, log_var)  # (batch, latent_dim)
         else:
-            turn = ops.where(step < 0, 2 * _NOISES, step % (2 * _NOISES))
+            turn = step % (2 * _NOISES)
             noise = ops.take(ops.convert_to_tensor(self._noise), turn, axis=0)
             z = mean + ops.exp(0.5 * log_var) * noise
         return {
@@ -225,3 +227,11 @@ class VariationalAutoDecoder(AutoDecoder):
             autodiff.pure(self, objective), noise[0], noise[1:], step_size
         )
         return mean + stddev * end
+
+
+def _whitened(noise):
+    """Noise `(n, latent_dim)` whose second moments are the identity, if n allows it."""
+    scale = np.sqrt(len(noise))
+    if noise.shape[1] <= len(noise):
+        return scale * np.linalg.qr(noise)[0]
+    return noise / np.sqrt(np.mean(np.square(noise), axis=0))

@@ -1,0 +1,120 @@
+"""Recipes of models whose training no other test runs from end to end, at tiny size."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from keras_ae import cli
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """A folder with pictures of discs under the names of MNIST and CelebA."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:28, :28]
+    centres = rng.uniform(8, 20, (5_160, 2, 1, 1)).astype("float32")
+    distance = np.hypot(rows - centres[:, 0], columns - centres[:, 1])
+    pictures = np.uint8(255 * np.clip(8 - distance, 0, 1))
+    labels = np.arange(len(pictures)) % 10
+    for name in ("mnist", "fashion_mnist"):
+        np.savez(
+            folder / f"{name}.npz",
+            x_train=pictures[80:],
+            y_train=labels[80:],
+            x_test=pictures[:80],
+            y_test=labels[:80],
+        )
+    faces = folder / "img_align_celeba"
+    faces.mkdir()
+    for number, picture in enumerate(pictures[:60]):
+        colours = np.stack([picture, picture // 2, 255 - picture], axis=-1)
+        Image.fromarray(colours).save(faces / f"{number:06}.png")
+    return folder
+
+
+@pytest.fixture
+def scores(tmp_path, data_dir, monkeypatch):
+    """Function that runs a recipe for one epoch and returns its scores."""
+    monkeypatch.setenv("KERAS_AE_CACHE", str(tmp_path / "cache"))
+
+    def run(name, *settings, limit=32):
+        options = [f"--set={setting}" for setting in settings]
+        sizes = ("--epochs", 1, "--limit", limit, "--image-size", 8)
+        where = ("--data-dir", data_dir, "--run-dir", tmp_path / "run")
+        arguments = ["recipe", name, *sizes, *where, *options]
+        result = CliRunner().invoke(cli.main, [str(part) for part in arguments])
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / "run" / "report.html").exists()
+        found = json.loads((tmp_path / "run" / "scores.json").read_text())
+        assert np.isfinite([*found.values()]).all(), found
+        return found
+
+    return run
+
+
+def pictures(folder):
+    found = {path.stem for path in (folder / "run" / "pictures").glob("*.png")}
+    return {name for name in found if not name.startswith("epoch")}
+
+
+COMMON = "reconstructions samples interpolation traversal latent_map loss"
+
+
+def test_mnist_glo(scores, tmp_path):
+    # The features have 64 dimensions, which a Fréchet distance needs more samples than.
+    small = ("latent_dim=2", "searched=8", "samples=80")
+    found = scores("mnist-glo", *small, limit=80)
+    for sampler in ("gaussian", "mixture"):
+        assert found[f"{sampler}_commonest_digit_share"] >= 0.1
+        assert found[f"{sampler}_frechet_distance"] > 0
+    assert {"laplacian", "mse", "training_digits_frechet_distance"} <= found.keys()
+    assert pictures(tmp_path) == {*COMMON.split(), "samples_mixture"}
+
+
+def test_celeba_glo(scores, tmp_path):
+    assert scores("celeba-glo", "latent_dim=2", "searched=8")["mse"] > 0
+    assert pictures(tmp_path) == {*COMMON.split(), "samples_mixture"}
+
+
+def test_fashion_vad(scores, tmp_path):
+    found = scores("fashion-vad", "latent_dim=2", "widths=8", "missing_ratio=0.3")
+    assert found["missing_mse"] > 0 and found["missing_ratio"] == 0.3
+    assert found["elbo"] == pytest.approx(-found["loss"], rel=1e-4)
+    assert pictures(tmp_path) == {*COMMON.split(), "missing"}
+
+
+def test_mnist_missing(scores, tmp_path):
+    small = ("latent_dim=2", "widths=8", "seeds=2", "train_digits=24", "test_digits=12")
+    found = scores("mnist-missing", "ratios=0.2", *small)
+    with open(tmp_path / "run" / "missing.csv", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    models = ["vad", "autodecoder", "vae", "naive_vae"]
+    assert [row["model"] for row in rows] == 2 * models
+    assert [row["seed"] for row in rows] == ["0"] * 4 + ["1"] * 4
+    for model in models:
+        errors = [float(row["mse_of_missing"]) for row in rows if row["model"] == model]
+        assert found[f"{model}_mse_20_percent"] == pytest.approx(np.mean(errors), 1e-3)
+        spread = pytest.approx(np.std(errors, ddof=1), rel=1e-3, abs=1e-6)
+        assert found[f"{model}_deviation_20_percent"] == spread
+    drawn = {"20_percent_missing", "missing"}
+    assert pictures(tmp_path) == {*COMMON.split(), *drawn}
+
+
+def test_moon_incremental(scores, tmp_path):
+    small = ("latent_dim=2", "widths=8", "new_moons=10")
+    found = scores("moon-incremental", *small, limit=96)
+    assert found["new_moons"] == 10 and found["crescents"] > 1
+    # With the decoder frozen nothing is forgotten.
+    assert found["frozen_old_mse"] == pytest.approx(found["old_mse_before"], rel=1e-5)
+    for way in ("fine_tuned", "without_replay", "from_scratch"):
+        growth = found[f"{way}_old_mse"] / found["old_mse_before"] - 1
+        assert found[f"{way}_old_growth"] == pytest.approx(growth)
+        assert found[f"{way}_old_mse"] != found["old_mse_before"]
+    ratio = found["fine_tuned_new_mse"] / found["from_scratch_new_mse"]
+    assert found["fine_tuned_new_mse_over_from_scratch"] == pytest.approx(ratio)
+    assert pictures(tmp_path) == {*COMMON.split(), "new_moons"}
