@@ -136,8 +136,8 @@ def _short_searches(monkeypatch):
     """Searches for codes, which take hundreds of steps, take three."""
     descend = projection.descend
 
-    def shortened(objective, z, steps, learning_rate):
-        return descend(objective, z, 3, learning_rate)
+    def shortened(objective, z, steps, *others):
+        return descend(objective, z, 3, *others)
 
     monkeypatch.setattr(projection, "descend", shortened)
 

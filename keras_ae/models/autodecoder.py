@@ -273,11 +273,13 @@ class AutoDecoder(Autoencoder):
         y=None,
         batch_size: int | None = None,
         epochs: int = 1,
-        *args,
-        mask: Any = None,
-        sample_ids: Any = None,
+        verbose: str | int = "auto",
+        callbacks=None,
         validation_split: float = 0.0,
         validation_data=None,
+        *,
+        mask: Any = None,
+        sample_ids: Any = None,
         **kwargs,
     ) -> keras.callbacks.History:
         """Trains the decoder and the codes of the samples.
@@ -289,12 +291,12 @@ class AutoDecoder(Autoencoder):
             x: Data as for any autoencoder, of a known end: data sets other than arrays
                 and `Batches` are read into memory once. NaN marks a missing value.
             y: Ignored, as are labels in data sets.
-            batch_size, epochs, *args, **kwargs: As in `keras.Model.fit`.
+            batch_size, epochs, verbose, callbacks, **kwargs: As in `keras.Model.fit`.
+            validation_split: Share of `x`, from its end, that is validation data.
+            validation_data: Data as `x`, for whose examples codes are searched.
             mask: Booleans of the shape of `x`, which must be an array: True where a
                 value was observed.
             sample_ids: Which of the model's samples `x` are, integers `(n,)`.
-            validation_split: Share of `x`, from its end, that is validation data.
-            validation_data: Data as `x`, for whose examples codes are searched.
 
         Returns:
             Keras' `History`: the loss, its terms and monitors by epoch.
@@ -326,16 +328,22 @@ class AutoDecoder(Autoencoder):
             if sample_ids is not None:
                 sample_ids = np.asarray(sample_ids)[:kept]
         rows = self._number(_in_order(data), sample_ids)
-        options = {"batch_size": batch_size, "epochs": epochs, **kwargs}
-        options["validation_data"] = validation_data
+        options = {
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "verbose": verbose,
+            "callbacks": callbacks,
+            "validation_data": validation_data,
+            **kwargs,
+        }
         # Keras takes weights of arrays only.
         if isinstance(data, np.memmap) and kwargs.get("sample_weight") is None:
             data, options = streamed(data, options)
         if not isinstance(data, Batches):
-            return super().fit(data, rows, *args, **options)
+            return super().fit(data, rows, **options)
         options.pop("batch_size", None)
         numbered = _numbered(data, rows)
-        history = super().fit(numbered, None, *args, **options)
+        history = super().fit(numbered, None, **options)
         data.epoch = numbered.epoch
         return history
 

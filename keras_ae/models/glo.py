@@ -101,7 +101,9 @@ class GLO(AutoDecoder):
         return rows / np.maximum(norms, np.percentile(norms, 95))
 
     def constrain(self, rows):
-        return rows / ops.maximum(ops.norm(rows, axis=1, keepdims=True), 1.0)
+        # Unlike a norm, this has a gradient at 0.
+        squares = ops.sum(ops.square(rows), axis=1, keepdims=True)
+        return rows / ops.sqrt(ops.maximum(squares, 1.0))
 
     def terms(self, x, outputs, training=False):
         x, observed = observed_values(x)
