@@ -37,7 +37,6 @@ def main(
     # Waxing moons only, up to the full moon.
     later = (phases[0] >= crescent) & (phases[0] < 0.5)
     new = splits[0][later][:new_moons]
-    new_phases = phases[0][later][:new_moons]
     epochs = run.epochs or 120
     epochs_later = run.epochs or epochs_later
     batch_size = run.batch_size or 64
@@ -85,11 +84,11 @@ def main(
     run.evaluate(crescents, test)
     run.pictures(crescents, test, phases[2][phases[2] < crescent], "phase")
     old_ids = crescents.sample_ids
-    before = error(crescents, old_ids, old)
-    print(f"Crescents alone: mse {before:.6f}")
+    before = keras_ae.metrics.mse(old, decoded(crescents, old_ids))
+    print(f"Crescents alone: mse {before:.6f}", flush=True)
     run.scores(crescents=len(old), new_moons=len(new), old_mse_before=before)
 
-    restored = {}
+    restored = {}  # old and new moons, by the way in which they were learned
     replay = len(old) / len(new)  # all of the old moons
     ways = {
         "frozen": {},
@@ -98,45 +97,43 @@ def main(
     }
     for way, options in ways.items():
         keras.utils.set_random_seed(run.seed)
-        # As the model was saved when it knew crescents only.
+        # As it was saved when it knew crescents only.
         model = keras_ae.runs.load_model(run.directory)
         if options:
             replayed = len(old) if options["replay"] else 0
             compiled(model, len(new) + replayed, epochs_later)
         new_ids = model.extend(new, batch_size=batch_size, verbose=0, **options)
-        restored[way] = model.decode(model.codes(new_ids))
-        score(run, way, error(model, old_ids, old), error(model, new_ids, new), before)
+        restored[way] = decoded(model, old_ids), decoded(model, new_ids)
+    beside = run.child("from-scratch")
+    scratch = train(beside, np.concatenate([old, new]), epochs_later)
+    ids = np.split(scratch.sample_ids, [len(old)])
+    restored["from_scratch"] = decoded(scratch, ids[0]), decoded(scratch, ids[1])
 
-    scratch = train(run.child("from-scratch"), np.concatenate([old, new]), epochs_later)
-    own_ids = np.split(scratch.sample_ids, [len(old)])
-    restored["from_scratch"] = scratch.decode(scratch.codes(own_ids[1]))
-    errors = [error(scratch, *pair) for pair in zip(own_ids, (old, new), strict=True)]
-    score(run, "from_scratch", *errors, before)
-    fine_tuned = keras_ae.metrics.mse(new, restored["fine_tuned"])
-    run.scores(fine_tuned_new_mse_over_from_scratch=fine_tuned / errors[1])
+    errors = {}  # on new moons
+    for way, pictures in restored.items():
+        on_old, on_new = map(keras_ae.metrics.mse, (old, new), pictures)
+        errors[way] = on_new
+        growth = on_old / before - 1
+        print(f"{way}: mse {on_old:.6f} on old ({growth:+.1%}), {on_new:.6f} on new")
+        run.scores(
+            **{
+                f"{way}_old_mse": on_old,
+                f"{way}_old_growth": growth,
+                f"{way}_new_mse": on_new,
+            }
+        )
+    excess = errors["fine_tuned"] / errors["from_scratch"] - 1
+    run.scores(fine_tuned_new_mse_above_from_scratch=excess)
+    for index, (name, moons) in enumerate((("old", old), ("new", new))):
+        rows = [moons[:12] / 255.0, *(pair[index][:12] for pair in restored.values())]
+        run.picture(
+            f"{name}_moons",
+            keras_ae.plots.sheet(np.concatenate(rows), columns=len(rows[0])),
+            f"{name.capitalize()} moons, and what their codes decode to, a row each: "
+            f"{', '.join(restored)}.".replace("_", " "),
+        )
 
-    chosen = np.argsort(new_phases)[np.linspace(0, len(new) - 1, 12).astype(int)]
-    rows = [new[chosen] / 255.0, *(pictures[chosen] for pictures in restored.values())]
-    run.picture(
-        "new_moons",
-        keras_ae.plots.sheet(np.concatenate(rows), columns=len(chosen)),
-        "New moons, and what their codes decode to, a row each: "
-        f"{', '.join(restored)}.".replace("_", " "),
-    )
 
-
-def error(model, sample_ids, moons):
-    """Mean squared error of what stored codes decode to."""
-    return keras_ae.metrics.mse(moons, model.decode(model.codes(sample_ids)))
-
-
-def score(run, way, old_error, new_error, before):
-    growth = old_error / before - 1
-    print(f"{way}: mse {old_error:.6f} on old ({growth:+.1%}), {new_error:.6f} on new")
-    run.scores(
-        **{
-            f"{way}_old_mse": old_error,
-            f"{way}_old_growth": growth,
-            f"{way}_new_mse": new_error,
-        }
-    )
+def decoded(model, sample_ids):
+    """What the stored codes of samples decode to."""
+    return model.decode(model.codes(sample_ids))
