@@ -102,6 +102,14 @@ ROWS = (
         "{vae_gap:.3f} ± {vae_gap_deviation:.3f}",
     ),
     (
+        "moon-incremental",
+        "{new_moons:,} new moons learnt later: their error above that of training from "
+        "scratch, and growth of the old moons' error",
+        "",
+        "fine-tuned with replay {fine_tuned_new_mse_above_from_scratch:+.0%}, "
+        "{fine_tuned_old_growth:+.1%}",
+    ),
+    (
         "celeba-ae",
         "mean squared error per value on held-back faces, 64 px, code of 128",
         "",
