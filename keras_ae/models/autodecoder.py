@@ -130,7 +130,7 @@ class AutoDecoder(Autoencoder):
         store["samples"] = np.asarray(self.table.count if self.built else 0)
 
     def load_own_variables(self, store):
-        # A copy, of what is not yet a dict.
+        # Keras counts what it is given, and should count variables only.
         names = list(store.keys())
         store = {name: store[name] for name in names}
         samples = int(np.asarray(store.pop("samples")))
@@ -155,7 +155,9 @@ class AutoDecoder(Autoencoder):
         Args:
             x: The examples, an array `(n, *image_shape)`.
         """
-        return _draw_small(len(x), self.latent_dim)
+        # As `keras.utils.set_random_seed` says.
+        rng = np.random.default_rng(np.random.randint(2**31))
+        return rng.normal(0.0, 0.01, (len(x), self.latent_dim)).astype("float32")
 
     # Optimizers
 
@@ -309,10 +311,9 @@ class AutoDecoder(Autoencoder):
         x = with_missing(x, mask)
         data = self._inspect(x, "x")
         if not hasattr(data, "shape") and not isinstance(data, Batches):
-            inputs.check_readable_again(type(self).__name__, data)
             (batch, _), _ = inputs.first_batch(data)
             batch_size = batch_size or batch.shape[0]
-            data = np.concatenate(list(inputs.batches(data, 1024)))
+            data = self._gathered(data)
         if validation_split:
             if not hasattr(data, "shape"):
                 raise ValueError(
@@ -346,6 +347,11 @@ class AutoDecoder(Autoencoder):
         history = super().fit(numbered, None, **options)
         data.epoch = numbered.epoch
         return history
+
+    def _gathered(self, data):
+        """What a data set serves, as one array."""
+        inputs.check_readable_again(type(self).__name__, data)
+        return np.concatenate(list(inputs.batches(_in_order(data), 1024)))
 
     def _number(self, images, sample_ids):
         """Returns the rows of the samples, with a new table on the first call."""
@@ -467,8 +473,7 @@ class AutoDecoder(Autoencoder):
         inputs.check_count("seed", seed, minimum=0)
         data = self._inspect(with_missing(x, mask), "x")
         if not hasattr(data, "shape"):
-            inputs.check_readable_again(type(self).__name__, data)
-            data = np.concatenate(list(inputs.batches(_in_order(data), 1024)))
+            data = self._gathered(data)
         found = self._infer(data, batch_size, steps=steps, restarts=restarts)
         count = self.table.count
         old = np.random.default_rng(seed).permutation(count)
@@ -480,17 +485,15 @@ class AutoDecoder(Autoencoder):
         ids = self.sample_ids
         if epochs:
             new = ops.convert_to_numpy(inputs.to_floats(data))
+            low, high = self.likelihood.low, self.likelihood.high
             self.fit(
-                np.concatenate([new, np.clip(replayed, *self._range())]),
+                np.concatenate([new, np.clip(replayed, low, high)]),
                 sample_ids=np.concatenate([ids[count:], ids[old]]),
                 batch_size=batch_size,
                 epochs=epochs,
                 **kwargs,
             )
         return ids[count:]
-
-    def _range(self):
-        return self.likelihood.low, self.likelihood.high
 
     def remove(self, sample_ids: Any) -> None:
         """Forgets the codes of samples; their ids are not given to others.
@@ -720,12 +723,6 @@ def observed_values(x):
     """Examples with 0 for what is missing (NaN), and booleans of what was observed."""
     observed = ops.logical_not(ops.isnan(x))
     return ops.where(observed, x, 0.0), observed
-
-
-def _draw_small(count, width):
-    """Numbers near 0 for codes to start from, as `keras.utils.set_random_seed` says."""
-    rng = np.random.default_rng(np.random.randint(2**31))
-    return rng.normal(0.0, 0.01, (count, width)).astype("float32")
 
 
 def _in_order(data):
