@@ -824,7 +824,7 @@ def _say_search(model, count):
     """Says why it takes long to find the codes of a model without an encoder."""
     if model.encoder is None:
         print(
-            f"A {type(model).__name__} has no encoder: searching for the codes of "
+            f"{type(model).__name__} has no encoder: searching for the codes of "
             f"{count:,} pictures, which may take minutes.",
             flush=True,
         )
