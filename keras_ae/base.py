@@ -194,6 +194,19 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         networks.check("encoder", self.encoder, image_shape, expected)
         networks.check("decoder", self.decoder, code_shape, image_shape)
 
+    def add_number(self, name: str, value: float) -> keras.Variable:
+        """Returns a number as a variable, which a callback can change in training.
+
+        A Python number would be frozen when the step is traced.
+        """
+        return self.add_weight(
+            name=name,
+            shape=(),
+            initializer=keras.initializers.Constant(value),
+            trainable=False,
+            dtype="float32",
+        )
+
     def build_decoder(self, **options) -> keras.Model:
         """Makes the decoder from the arguments of `networks.decoder`."""
         return networks.decoder(**options)

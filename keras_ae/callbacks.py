@@ -18,12 +18,38 @@ from collections.abc import Iterator, Sequence
 import keras
 import numpy as np
 
-from keras_ae import plots
+from keras_ae import metrics, plots
+from keras_ae.inputs import check_count
 
 NOTE = "keras_ae_run.json"
 
 
-class BetaWarmUp(keras.callbacks.Callback):
+class _Schedule(keras.callbacks.Callback):
+    """Base of callbacks that set a number of the model at the start of each epoch.
+
+    A subclass implements `share(epoch)`: which part of its final value it has.
+    """
+
+    number, final, needed = "kl_weight", "beta", "a KL term, such as `VAE`"
+
+    def __init__(self, epochs: int):
+        super().__init__()
+        self.epochs = check_count("epochs", epochs)
+
+    def on_train_begin(self, logs=None):
+        settled = getattr(self.model, "settled_arguments", ())
+        if not hasattr(self.model, self.number) or self.final in settled:
+            raise ValueError(
+                f"`{type(self).__name__}` needs a model with {self.needed}. Received: "
+                f"a {type(self.model).__name__}"
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        final = getattr(self.model, self.final)
+        getattr(self.model, self.number).assign(self.share(epoch) * final)
+
+
+class BetaWarmUp(_Schedule):
     """Raises the weight of the KL term linearly from 0 to the model's `beta`.
 
     While the weight rises the loss of one epoch can't be compared with another's:
@@ -46,22 +72,63 @@ class BetaWarmUp(keras.callbacks.Callback):
         Bowman et al. 2016, "Generating Sentences from a Continuous Space".
     """
 
-    def __init__(self, epochs: int):
-        super().__init__()
-        if epochs < 1:
-            raise ValueError(f"`epochs` must be >= 1. Received: epochs={epochs}")
-        self.epochs = epochs
+    def share(self, epoch):
+        return min(1.0, epoch / self.epochs)
 
-    def on_train_begin(self, logs=None):
-        if not hasattr(self.model, "kl_weight"):
-            raise ValueError(
-                "`BetaWarmUp` needs a model with a KL term, such as `VAE`. Received: "
-                f"a {type(self.model).__name__}"
-            )
 
-    def on_epoch_begin(self, epoch, logs=None):
-        share = min(1.0, epoch / self.epochs)
-        self.model.kl_weight.assign(share * self.model.beta)
+class CyclicalBeta(_Schedule):
+    """Raises the weight of the KL term from 0 to the model's `beta`, again and again.
+
+    Each cycle begins at 0, where codes learn to say something, and from the middle on
+    trains at `beta`. Losses can be compared at the ends of cycles.
+
+    Args:
+        epochs: Number of epochs in a cycle.
+
+    Raises:
+        ValueError: If `epochs` is below 1, or the model has no KL weight.
+
+    Example:
+
+    ```python
+    model.fit(x, epochs=40, callbacks=[keras_ae.callbacks.CyclicalBeta(epochs=10)])
+    ```
+
+    Reference:
+        Fu et al. 2019, "Cyclical Annealing Schedule: A Simple Approach to Mitigating KL
+        Vanishing".
+    """
+
+    def share(self, epoch):
+        return min(1.0, epoch % self.epochs / max(0.5 * self.epochs, 1.0))
+
+
+class CapacityIncrease(_Schedule):
+    """Raises the capacity of a `BetaVAE` linearly from 0 nats to its `capacity`.
+
+    Args:
+        epochs: Number of epochs that the rise takes. The first epoch trains at 0 nats,
+            epoch `epochs + 1` and all later ones at `capacity`.
+
+    Raises:
+        ValueError: If `epochs` is below 1, or the model has no capacity.
+
+    Example:
+
+    ```python
+    model = keras_ae.BetaVAE(latent_dim=10, beta=100.0, capacity=25.0)
+    model.fit(x, epochs=60, callbacks=[keras_ae.callbacks.CapacityIncrease(epochs=50)])
+    ```
+
+    Reference:
+        Burgess et al. 2018, "Understanding Disentangling in β-VAE".
+    """
+
+    number, final = "current_capacity", "capacity"
+    needed = "a capacity, such as `BetaVAE(capacity=25.0)`"
+
+    def share(self, epoch):
+        return min(1.0, epoch / self.epochs)
 
 
 class SampleSheet(keras.callbacks.Callback):
@@ -322,6 +389,76 @@ class AdversarialWatch(keras.callbacks.Callback):
         }
         found = [text for name, text in known.items() if hasattr(self.model, name)]
         return f", or try {' or '.join(found)}." if found else "."
+
+
+class CollapseWatch(keras.callbacks.Callback):
+    """Warns when codes say hardly anything any more, with the figure.
+
+    A variational autoencoder's posterior collapses to the prior where its decoder does
+    better without codes: `metrics.active_units` counts the latent dimensions whose
+    posterior mean still varies with x. A codebook collapses when few of its codes are
+    used: quantized models log the `usage`.
+
+    Args:
+        x: Examples whose codes are looked at after each epoch, an array
+            `(n, *image_shape)`; a few hundred suffice. Not needed for a codebook.
+        active: A lower share of active latent dimensions is a collapse.
+        usage: A lower share of used codes is a collapse.
+        patience: Number of epochs in a row, >= 1, before there is a warning.
+
+    Raises:
+        ValueError: If `patience` is below 1, or a model without a codebook comes
+            without `x`.
+
+    Example:
+
+    ```python
+    watch = keras_ae.callbacks.CollapseWatch(x_test[:500])
+    model.fit(x_train, epochs=50, callbacks=[watch])
+    ```
+
+    Reference:
+        Burda et al. 2016, "Importance Weighted Autoencoders", for active units.
+    """
+
+    def __init__(
+        self,
+        x: np.ndarray | None = None,
+        active: float = 0.1,
+        usage: float = 0.1,
+        patience: int = 3,
+    ):
+        super().__init__()
+        self.x = x
+        self.active = active
+        self.usage = usage
+        self.patience = check_count("patience", patience)
+
+    def on_train_begin(self, logs=None):
+        self._has_codebook = "usage" in self.model.monitor_names
+        if self.x is None and not self._has_codebook:
+            raise ValueError(
+                f"`CollapseWatch` needs examples `x` for a {type(self.model).__name__}"
+                ", which has no codebook. Received: x=None"
+            )
+        self._epochs = 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._has_codebook:
+            share, least = logs["usage"], self.usage
+            what, remedy = "of the codes are used", "take a smaller codebook"
+        else:
+            codes = self.model.encode(self.x)
+            share, least = metrics.active_units(codes) / codes.shape[1], self.active
+            what = "of the latent dimensions are active"
+            remedy = "lower `beta`, or raise it slowly (`BetaWarmUp`, `free_bits`)"
+        self._epochs = self._epochs + 1 if share < least else 0
+        if self._epochs == self.patience:
+            warn(
+                f"Epoch {epoch + 1}: {share:.1%} {what}, and fewer than {least:.0%} "
+                f"were for {self.patience} epochs. Codes have collapsed: {remedy}, or "
+                "go on if so few are what you want."
+            )
 
 
 class EpochSeeds(keras.callbacks.Callback):

@@ -134,11 +134,15 @@ class Normal:
 
     def log_prob(self, z):
         """Returns log p(z) in nats, `(...)` for z of shape `(..., latent_dim)`."""
+        return ops.sum(self.elementwise_log_prob(z), axis=-1)
+
+    def elementwise_log_prob(self, z):
+        """Returns log p(z_j) of each latent dimension, of the shape of z, in nats."""
         z = float32(z)
         log_var = self.log_var
         # The square comes last: exp(-log_var) would overflow at half the range.
         standardized = (z - self.mean) * ops.exp(-0.5 * log_var)
-        return -0.5 * ops.sum(ops.square(standardized) + log_var + LOG_2_PI, axis=-1)
+        return -0.5 * (ops.square(standardized) + log_var + LOG_2_PI)
 
     def sample(self, shape: Sequence[int] | None = None, seed: Seed = None):
         """Draws mean + stddev ε with ε ~ N(0, I), so that gradients pass through.

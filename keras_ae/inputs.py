@@ -58,10 +58,38 @@ def check_count(name: str, value, minimum: int = 1) -> int:
     return int(value)
 
 
+def check_counts(name: str, values) -> tuple[int, ...]:
+    """Returns a list of integers >= 1 as a tuple, or raises `ValueError`."""
+    if not isinstance(values, tuple | list):
+        raise ValueError(
+            f"`{name}` must be a list of integers >= 1. Received: {name}={values!r}"
+        )
+    return tuple(
+        check_count(f"{name}[{index}]", value) for index, value in enumerate(values)
+    )
+
+
 def check_weight(name: str, value) -> None:
     """Raises `ValueError` unless `value` can weigh a term of the loss."""
     if not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
         raise ValueError(f"`{name}` must be >= 0. Received: {name}={value!r}")
+
+
+def check_pixel_weight(weight, likelihood) -> None:
+    """Raises `ValueError` unless `weight` can weigh -log p(x | z) beside other terms.
+
+    Args:
+        weight: What the user passed as `pixel_weight`.
+        likelihood: p(x | z), whose scale nothing would learn at a weight of 0.
+    """
+    check_weight("pixel_weight", weight)
+    if not weight and likelihood.trainable_variables:
+        raise ValueError(
+            "`likelihood` must have no learned scale where `pixel_weight` is 0: "
+            "nothing would learn it. Received: "
+            f"likelihood={type(likelihood).__name__}, pixel_weight=0; choose the scale "
+            "'optimal' or a number."
+        )
 
 
 def labels_beside_weights(x, y, weight):

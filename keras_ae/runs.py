@@ -263,9 +263,9 @@ class Run:
         watched = monitor or "loss"
         if "discriminator_accuracy" in model.monitor_names:
             extra_callbacks.append(callbacks.AdversarialWatch())
+        rising = callbacks.BetaWarmUp | callbacks.CapacityIncrease
         warm_up = max(
-            [c.epochs for c in extra_callbacks if isinstance(c, callbacks.BetaWarmUp)],
-            default=0,
+            [c.epochs for c in extra_callbacks if isinstance(c, rising)], default=0
         )
         self._model = model
         self._settings["training"] = {

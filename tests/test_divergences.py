@@ -324,7 +324,7 @@ def test_laplacian_distance_has_the_gradient_of_finite_differences():
         (lambda x: laplacian_pyramid(x[0]), "`x` must have shape .*shape .8, 8, 1."),
         (lambda x: laplacian_pyramid(x, 0), "`levels` must be an integer >= 1"),
         (lambda x: laplacian_pyramid(x, 5), "`levels` must be <= 4 for .* 8 x 8"),
-        (lambda x: laplacian_distance(x, x[:, :4]), "`x` and `y` must have the same"),
+        (lambda x: laplacian_distance(x, x[:, :4]), "`x` and `y` must have one shape"),
     ],
 )
 def test_laplacian_refuses_what_it_cannot_split(call, message):

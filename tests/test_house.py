@@ -50,7 +50,7 @@ MAY_IMPORT = {
         "samplers",
         "verbs",
     },
-    "callbacks": {"datasets", "plots"},
+    "callbacks": {"datasets", "inputs", "metrics", "plots"},
     "compression": {"metrics"},
     "report": {"callbacks", "metrics", "plots"},
     "samplers": {"distributions", "inputs"},

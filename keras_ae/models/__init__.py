@@ -9,6 +9,16 @@ from keras_ae.models.deterministic import AE
 from keras_ae.models.factor import FactorVAE
 from keras_ae.models.gan import GAN
 from keras_ae.models.glo import GLO
+from keras_ae.models.hierarchical import HierarchicalVAE
+from keras_ae.models.importance_weighted import CIWAE, IWAE, MIWAE, PIWAE
+from keras_ae.models.objectives import (
+    DIPVAE,
+    MSSSIMVAE,
+    BetaTCVAE,
+    BetaVAE,
+    InfoVAE,
+    SigmaVAE,
+)
 from keras_ae.models.pca import PCA
 from keras_ae.models.regularized import RAE, ContractiveAE
 from keras_ae.models.sparse import SparseAE
@@ -22,14 +32,25 @@ __all__ = [
     "AAE",
     "AE",
     "AutoDecoder",
+    "BetaTCVAE",
+    "BetaVAE",
     "BiGAN",
+    "CIWAE",
     "ContractiveAE",
+    "DIPVAE",
     "DenoisingAE",
     "FactorVAE",
     "GAN",
     "GLO",
+    "HierarchicalVAE",
+    "IWAE",
+    "InfoVAE",
+    "MIWAE",
+    "MSSSIMVAE",
     "PCA",
+    "PIWAE",
     "RAE",
+    "SigmaVAE",
     "SparseAE",
     "StackedSAE",
     "VAE",

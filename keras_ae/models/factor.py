@@ -105,15 +105,9 @@ class FactorVAE(VAE):
         super().__init__(latent_dim, **kwargs)
         self._given["discriminator"] = discriminator is not None
         inputs.check_weight("gamma", gamma)
-        if not isinstance(discriminator_widths, tuple | list):
-            raise ValueError(
-                "`discriminator_widths` must be a list of integers >= 1. Received: "
-                f"discriminator_widths={discriminator_widths!r}"
-            )
         self.gamma = gamma
-        self.discriminator_widths = tuple(
-            inputs.check_count(f"discriminator_widths[{index}]", width)
-            for index, width in enumerate(discriminator_widths)
+        self.discriminator_widths = inputs.check_counts(
+            "discriminator_widths", discriminator_widths
         )
         self.discriminator = discriminator
         self.permutation = PermutedDimensions()
@@ -136,13 +130,8 @@ class FactorVAE(VAE):
                 dtype=self.dtype_policy,
             )
         networks.check("discriminator", self.discriminator, code_shape, (1,))
-        # A variable, so that a callback can raise it while training goes on.
-        self.total_correlation_weight = self.add_weight(
-            name="total_correlation_weight",
-            shape=(),
-            initializer=keras.initializers.Constant(self.gamma),
-            trainable=False,
-            dtype="float32",
+        self.total_correlation_weight = self.add_number(
+            "total_correlation_weight", self.gamma
         )
 
     def players(self):

@@ -70,13 +70,7 @@ class GLO(AutoDecoder):
         if likelihood is None:
             likelihood = Gaussian(scale=1.0, activation="sigmoid")
         super().__init__(latent_dim, likelihood=likelihood, **kwargs)
-        inputs.check_weight("pixel_weight", pixel_weight)
-        if not pixel_weight and self.likelihood.trainable_variables:
-            raise ValueError(
-                "`likelihood` must have no learned scale where `pixel_weight` is 0: "
-                "nothing would learn it. Received: likelihood="
-                f"{type(self.likelihood).__name__}, pixel_weight=0"
-            )
+        inputs.check_pixel_weight(pixel_weight, self.likelihood)
         self.pixel_weight = pixel_weight
 
     def default_optimizers(self):

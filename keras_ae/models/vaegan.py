@@ -142,14 +142,7 @@ class VAEGAN(VAE):
         self._given["discriminator"] = discriminator is not None
         if gamma is not None:
             inputs.check_weight("gamma", gamma)
-        inputs.check_weight("pixel_weight", pixel_weight)
-        if not pixel_weight and self.likelihood.trainable_variables:
-            raise ValueError(
-                "`likelihood` must have no learned scale where `pixel_weight` is 0: "
-                "nothing would learn it. Received: "
-                f"likelihood={type(self.likelihood).__name__}, pixel_weight=0; choose "
-                "the scale 'optimal' or a number."
-            )
+        inputs.check_pixel_weight(pixel_weight, self.likelihood)
         self.gamma = gamma
         self.pixel_weight = pixel_weight
         self.feature_layer = feature_layer

@@ -90,14 +90,7 @@ class VAE(SamplesPrior, Autoencoder):
 
     def build_networks(self, image_shape):
         super().build_networks(image_shape)
-        # A variable, because a Python number would be frozen when the step is traced.
-        self.kl_weight = self.add_weight(
-            name="kl_weight",
-            shape=(),
-            initializer=keras.initializers.Constant(self.beta),
-            trainable=False,
-            dtype="float32",
-        )
+        self.kl_weight = self.add_number("kl_weight", self.beta)
 
     def posterior(self, x, training=False) -> distributions.Normal:
         """Returns q(z | x): a `Normal`, `(batch, latent_dim)`."""
@@ -128,13 +121,15 @@ class VAE(SamplesPrior, Autoencoder):
 
     def kl(self, outputs, free_bits: float = 0.0):
         """Returns KL(q(z | x) || p(z)) of what `call` returned, `(batch,)`, in nats."""
-        posterior = distributions.Normal.from_log_var(
-            outputs["mean"], outputs["log_var"]
-        )
+        posterior = self.posterior_of(outputs)
         if free_bits:
             kl = divergences.kl_normal(posterior, self.prior)  # (batch, latent_dim)
             return ops.sum(divergences.free_bits(kl, free_bits), axis=-1)
         return divergences.kl(posterior, self.prior, outputs["z"])
+
+    def posterior_of(self, outputs) -> distributions.Normal:
+        """Returns q(z | x) of what `call` returned, `(batch, latent_dim)`."""
+        return distributions.Normal.from_log_var(outputs["mean"], outputs["log_var"])
 
     def _encode(self, x):
         return self.posterior(x).mean
@@ -181,7 +176,7 @@ class VAE(SamplesPrior, Autoencoder):
             total = -np.inf  # (batch,)
             for size in sizes:
                 noise = keras.random.normal(
-                    (size, batch.shape[0], self.latent_dim), dtype="float32", seed=seed
+                    (size, batch.shape[0], self.noise_dim), dtype="float32", seed=seed
                 )
                 weights = log_weights(batch, noise)
                 weights = ops.convert_to_numpy(weights).astype("float64")
@@ -189,15 +184,35 @@ class VAE(SamplesPrior, Autoencoder):
             estimates.append(total - math.log(samples))
         return np.concatenate(estimates)
 
+    @property
+    def noise_dim(self) -> int:
+        """Random numbers that a sampled code takes."""
+        return self.latent_dim
+
     def _log_weights(self, x, noise):
         """log p(x, z) - log q(z | x) for z = mean + stddev noise, (samples, batch)."""
         x = self.to_floats(x)
         posterior = self.posterior(x)
         z = posterior.mean + posterior.stddev * noise  # (samples, batch, latent_dim)
-        samples = ops.shape(noise)[0]
         parameters = self.decoder(ops.reshape(z, (-1, self.latent_dim)), training=False)
+        return self.log_weights(x, posterior, z, parameters)
+
+    def log_weights(self, x, posterior, z, parameters, training=False):
+        """Returns log p(x, z) - log q(z | x) of several codes an example, in nats.
+
+        Args:
+            x: Examples `(batch, *image_shape)`.
+            posterior: q(z | x), a `Normal` `(batch, latent_dim)`.
+            z: Codes `(samples, batch, latent_dim)`.
+            parameters: What they decode to, `(samples * batch, *image_shape)`.
+            training: Whether the likelihood's scale may be fitted to this batch.
+
+        Returns:
+            Tensor `(samples, batch)`.
+        """
+        samples = ops.shape(z)[0]
         x = ops.broadcast_to(x, (samples, *ops.shape(x)))
         x = ops.reshape(x, (-1, *self.built_image_shape))
-        log_likelihood = self.likelihood.log_prob(x, parameters)
+        log_likelihood = self.likelihood.log_prob(x, parameters, training)
         log_likelihood = ops.reshape(log_likelihood, (samples, -1))
         return log_likelihood + self.prior.log_prob(z) - posterior.log_prob(z)
