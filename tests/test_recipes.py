@@ -118,3 +118,12 @@ def test_moon_incremental(scores, tmp_path):
     excess = found["fine_tuned_new_mse"] / found["from_scratch_new_mse"] - 1
     assert found["fine_tuned_new_mse_above_from_scratch"] == pytest.approx(excess)
     assert pictures(tmp_path) == {*COMMON.split(), "old_moons", "new_moons"}
+
+
+def test_mnist_iwae(scores, tmp_path):
+    found = scores("mnist-iwae", "latent_dim=3", "samples=1,4", "test_samples=20")
+    for count in (1, 4):
+        assert found[f"negative_log_likelihood_{count}_samples"] > 0
+        assert 0 <= found[f"active_units_{count}_samples"] <= 3
+    assert found["elbo"] <= -found["loss"] + 1e-3
+    assert pictures(tmp_path) == {*COMMON.split()}
