@@ -171,10 +171,11 @@ ROWS = (
 
 def record(run: Path) -> Path:
     """Writes what is worth keeping of a run; returns the path."""
-    settings = json.loads((run / "settings.json").read_text())
+    # Directories are those of the machine that ran it: of other runs the name is kept.
+    text = (run / "settings.json").read_text()
+    settings = json.loads(text.replace(f"{run.resolve().parent}/", "runs/"))
     name = settings["recipe"]
     settings["options"].pop("data_dir", None)
-    # The directories are those of the machine that ran it.
     words = settings.pop("command").split()
     skipped = {"--run-dir", "--data-dir"}
     command = [

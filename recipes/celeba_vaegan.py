@@ -17,7 +17,7 @@ import keras_ae
 def main(
     run,
     latent_dim=128,
-    beta=15.0,
+    beta=5.0,
     gamma=None,
     pixel_weight=0.1,
     adversarial_loss="non_saturating",
