@@ -34,6 +34,7 @@ _MODELS = (
     "AE",
     "AutoDecoder",
     "BiGAN",
+    "ConditionalVAE",
     "ContractiveAE",
     "DenoisingAE",
     "FactorVAE",
