@@ -37,6 +37,7 @@ _MODELS = (
     "BetaVAE",
     "BiGAN",
     "CIWAE",
+    "ConditionalVAE",
     "ContractiveAE",
     "DIPVAE",
     "DenoisingAE",

@@ -88,6 +88,8 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     # The logged value that tells which weights are best; None for the last ones.
     score_name: str | None = "loss"
     encoder_heads: tuple[str, ...] = ("z",)
+    # Whether every example that `fit` and `evaluate` are given must have a label.
+    needs_labels: bool = False
     # Arguments of this constructor that a subclass settles itself and does not take.
     settled_arguments: tuple[str, ...] = ()
 
@@ -180,19 +182,23 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             "dtype": self.dtype_policy,
         }
 
+    def encoder_options(self, image_shape: tuple[int, ...]) -> dict[str, Any]:
+        """Returns arguments for `networks.encoder`, with what only it is given."""
+        return {**self.network_options(image_shape), "heads": self.encoder_heads}
+
     def build_networks(self, image_shape: tuple[int, ...]) -> None:
         """Makes the networks; a subclass adds what else has variables."""
-        options = self.network_options(image_shape)
+        options = self.encoder_options(image_shape)
         if self.encoder is None:
-            self.encoder = networks.encoder(heads=self.encoder_heads, **options)
+            self.encoder = networks.encoder(**options)
         if self.decoder is None:
-            self.decoder = self.build_decoder(**options)
-        code_shape = (self.code_dim,)
-        expected = {name: code_shape for name in self.encoder_heads}
+            self.decoder = self.build_decoder(**self.network_options(image_shape))
+        head_shape = (options["latent_dim"],)
+        expected = {name: head_shape for name in self.encoder_heads}
         if len(expected) == 1:
-            expected = code_shape
-        networks.check("encoder", self.encoder, image_shape, expected)
-        networks.check("decoder", self.decoder, code_shape, image_shape)
+            expected = head_shape
+        networks.check("encoder", self.encoder, options["image_shape"], expected)
+        networks.check("decoder", self.decoder, (self.code_dim,), image_shape)
 
     def add_number(self, name: str, value: float) -> keras.Variable:
         """Returns a number as a variable, which a callback can change in training.

@@ -120,6 +120,11 @@ def train(
     """
     model_name = scripts.find_model(model_name)
     constructor = getattr(models, model_name)
+    if constructor.needs_labels:
+        raise ValueError(
+            f"{model_name} learns from labels, which `keras-ae train` does not read. "
+            "Train it from Python, with `fit(x, labels)`, or by a recipe."
+        )
     # The players of an adversarial model have rates of their own.
     rate = None if constructor.player_names else 1e-3
     defaults = {"learning_rate": rate, **_arguments(constructor)}

@@ -150,12 +150,20 @@ def check_readable_again(reader: str, data) -> None:
         )
 
 
-def batches(data, batch_size):
-    """Yields NumPy batches of `x`."""
+def batches(data, batch_size, labelled=False):
+    """Yields NumPy batches of `x`, or tuples of batches that belong together.
+
+    Tuples come of a tuple of arrays, and where `labelled` of the (x, y) of a data set.
+    """
+    if isinstance(data, tuple):
+        yield from zip(*(batches(part, batch_size) for part in data), strict=True)
+        return
     if hasattr(data, "shape"):
         for start in range(0, data.shape[0], batch_size):
             yield ops.convert_to_numpy(data[start : start + batch_size])
         return
     is_indexed = isinstance(data, keras.utils.PyDataset)
     for batch in map(data.__getitem__, range(data.num_batches)) if is_indexed else data:
-        yield ops.convert_to_numpy(keras.utils.unpack_x_y_sample_weight(batch)[0])
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        x = ops.convert_to_numpy(x)
+        yield (x, ops.convert_to_numpy(y)) if labelled else x

@@ -90,6 +90,7 @@ def encoder(
     heads: Sequence[str] = ("z",),
     dtype=None,
     spectral_norm: bool = False,
+    planes: int = 0,
 ) -> keras.Model:
     """Builds an encoder.
 
@@ -103,6 +104,8 @@ def encoder(
         heads: Names of the outputs, each `(batch, latent_dim)` in float32.
         dtype: Dtype policy of the hidden layers.
         spectral_norm: Whether dense layers and convolutions are spectrally normalised.
+        planes: How many of the last channels of pictures are constant over a picture,
+            such as its one-hot label; dense layers are given one number of each.
 
     Returns:
         A model from `(batch, *image_shape)` to one tensor, or to a dict by name where
@@ -131,7 +134,12 @@ def encoder(
                 x = ResidualBlock(width, activation, spectral_norm, dtype=dtype)(x)
         x = layers.Flatten(dtype=dtype)(x)
     else:
+        constant = x[:, 0, 0, -planes:] if planes and len(image_shape) > 1 else None
+        if constant is not None:
+            x = x[..., :-planes]
         x = layers.Flatten(dtype=dtype)(x)
+        if constant is not None:
+            x = layers.Concatenate(dtype=dtype)([x, constant])
         for width in widths:
             x = normalized(layers.Dense(width, activation, dtype=dtype))(x)
     # Codes and posteriors are float32 under every dtype policy.

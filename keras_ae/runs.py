@@ -443,7 +443,8 @@ class Run:
         if not binarize:
             scores |= reconstruction_psnr(model, test, self.seed)
         if hasattr(model, "log_likelihood") and len(test) > 1:
-            scores["active_units"] = metrics.active_units(model.encode(test))
+            means = model.encode(batches)[:, : model.latent_dim]
+            scores["active_units"] = metrics.active_units(means)
         self.scores(**scores)
         return scores
 
@@ -515,10 +516,11 @@ class Run:
         )
         codes = model.encode(test[: SEARCHED if model.encoder is None else 2000])
         # The dimensions that matter most; the others change little or nothing.
-        dims = np.argsort(-codes[:, : model.latent_dim].var(axis=0))[:8]
-        span = float(min(3.0, 2.5 * codes.std(axis=0).max())) or 1.0
+        deviations = codes[:, : model.latent_dim].std(axis=0)
+        dims = np.argsort(-deviations)[:8]
+        span = float(min(3.0, 2.5 * deviations.max())) or 1.0
         if not hasattr(model, "log_likelihood"):
-            span = float(2.0 * codes.std(axis=0)[dims].mean()) or 1.0
+            span = float(2.0 * deviations[dims].mean()) or 1.0
         self.picture(
             "traversal",
             plots.traversal(model.traverse(chosen[0], dims=dims, span=span)),

@@ -245,19 +245,23 @@ class Verbs:
     def _reconstruct(self, x):
         return self._decode(self._encode(x))
 
-    def _apply(self, name, function, data, batch_size):
-        """Applies a compiled function of one tensor to all of `data`, in batches."""
+    def _apply(self, name, function, data, batch_size, labelled=False):
+        """Applies a compiled function to all of `data`, in batches.
+
+        It is a function of one tensor, or of as many as `inputs.batches` gives.
+        """
         inputs.check_count("batch_size", batch_size)
         function = self._compiled(name, function)
+        is_array = hasattr(data, "shape") or isinstance(data, tuple)
         outputs = []
-        for batch in inputs.batches(data, batch_size):
-            size = batch.shape[0]
-            if size < batch_size and outputs and hasattr(data, "shape"):
+        for batch in inputs.batches(data, batch_size, labelled):
+            parts = batch if isinstance(batch, tuple) else (batch,)
+            size = parts[0].shape[0]
+            if size < batch_size and outputs and is_array:
                 # A last, shorter batch would be compiled a second time.
-                padding = [(0, batch_size - size)] + [(0, 0)] * (len(batch.shape) - 1)
-                batch = np.pad(batch, padding)
-            output = ops.convert_to_numpy(function(ops.convert_to_tensor(batch)))
-            outputs.append(output[:size])
+                parts = [_padded(part, batch_size) for part in parts]
+            output = function(*map(ops.convert_to_tensor, parts))
+            outputs.append(ops.convert_to_numpy(output)[:size])
         return np.concatenate(outputs)
 
     def _compiled(self, name, function):
@@ -298,6 +302,12 @@ class SamplesPrior:
 def seed_generator(seed: int | None) -> keras.random.SeedGenerator:
     """A generator of seeds, a random one for None."""
     return keras.random.SeedGenerator(None if seed is None else int(seed))
+
+
+def _padded(batch, size):
+    """A batch with rows of zeros behind its own."""
+    padding = [(0, size - batch.shape[0])] + [(0, 0)] * (batch.ndim - 1)
+    return np.pad(batch, padding)
 
 
 def _slerp(a, b, t):

@@ -87,6 +87,7 @@ SCRIPT = """
         ),
         "AAE": dense(keras_ae.AAE),
         "WAE": dense(keras_ae.WAE),
+        "ConditionalVAE": dense(keras_ae.ConditionalVAE, num_classes=4),
         "FactorVAE": dense(keras_ae.FactorVAE),
         "AutoDecoder": dense(keras_ae.AutoDecoder),
         "GLO": dense(keras_ae.GLO),
@@ -111,8 +112,9 @@ SCRIPT = """
                 variable.assign(rng.normal(0, 0.1, variable.shape))
         # The codes of decoder-only models are drawn when they meet their samples.
         keras.utils.set_random_seed(0)
+        labels = np.arange(len(data["images"])) % 4 if model.needs_labels else None
         history = model.fit(
-            data["images"], batch_size=10, epochs=5, shuffle=False, verbose=0
+            data["images"], labels, batch_size=10, epochs=5, shuffle=False, verbose=0
         ).history
         for name, values in history.items():
             losses[f"{title} {name}"] = values

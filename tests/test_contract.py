@@ -18,6 +18,7 @@ from keras_ae import models, projection
 SETTINGS = {"latent_dim": 3, "widths": (24,), "architecture": "dense"}
 # The discrepancy of a small batch is mostly noise.
 WAE_SETTINGS = {**SETTINGS, "penalty_weight": 1.0}
+LABELLED_SETTINGS = {**SETTINGS, "num_classes": 4}
 STACKED_SETTINGS = {"layer_dims": (24, 3), "pretraining_epochs": 1}
 # PCA has nothing to train by gradient descent; tests/test_pca.py is its contract.
 TRAINED = [name for name in models.__all__ if name != "PCA"]
@@ -118,6 +119,14 @@ NON_DEFAULT = {
         "beta": 0.3,
         "activation": "tanh",
         "prior": keras_ae.distributions.Normal(0.5, 0.1),
+    },
+    "ConditionalVAE": {
+        "num_classes": 3,
+        "activation": "tanh",
+        "likelihood": "laplace",
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
+        "beta": 0.3,
+        "free_bits": 0.05,
     },
     "ContractiveAE": {"code_activation": "tanh", "weight": 0.02, "activation": "tanh"},
     "GAN": {
@@ -239,6 +248,8 @@ def is_stacked(Model):
 def settings(Model):
     if issubclass(Model, keras_ae.WAE):
         return WAE_SETTINGS
+    if Model.needs_labels:
+        return LABELLED_SETTINGS
     return STACKED_SETTINGS if is_stacked(Model) else SETTINGS
 
 
@@ -254,9 +265,27 @@ def make_networks(Model, architecture, widths=None, **kwargs):
     return make(Model, architecture=architecture, widths=widths, **kwargs)
 
 
-def fit(model, images, epochs=2, **kwargs):
+def labels(model, images):
+    """Labels for a model that needs them."""
+    return np.arange(len(images)) % model.num_classes if model.needs_labels else None
+
+
+def fit(model, images, epochs=2, validation_data=None, **kwargs):
     kwargs = {"batch_size": 16, "shuffle": False, "verbose": 0, **kwargs}
-    return model.fit(images, epochs=epochs, **kwargs).history
+    if validation_data is not None and model.needs_labels:
+        validation_data = (validation_data, labels(model, validation_data))
+    return model.fit(
+        images,
+        labels(model, images),
+        epochs=epochs,
+        validation_data=validation_data,
+        **kwargs,
+    ).history
+
+
+def evaluate(model, images, **kwargs):
+    y = labels(model, images)
+    return model.evaluate(images, y, verbose=0, return_dict=True, **kwargs)
 
 
 def learn(model, images, epochs):
@@ -341,10 +370,10 @@ def test_any_shape_and_architecture(Model, image_shape, architecture):
     model = make_networks(Model, architecture, image_shape=image_shape)
     x = np.random.default_rng(0).random((3, *image_shape), dtype="float32")
     z = model.encode(x)
-    assert z.shape == (3, 3)
+    assert z.shape == (3, model.code_dim)
     assert model.decode(z).shape == x.shape
     assert model.reconstruct(x).shape == x.shape
-    assert math.isfinite(model.evaluate(x, verbose=0, return_dict=True)["loss"])
+    assert math.isfinite(evaluate(model, x)["loss"])
 
 
 def test_predict_reconstructs(Model, images):
@@ -554,17 +583,16 @@ def test_early_stopping_restores_the_best_weights(Model, images):
 def test_sample_weight_weighs_examples(Model, images):
     model = without_noise(make(Model))
     model.compile(keras.optimizers.SGD(0.0))
-    doubled = model.evaluate(
-        images, sample_weight=np.full(32, 2.0), verbose=0, return_dict=True
-    )
-    plain = model.evaluate(images, verbose=0, return_dict=True)
+    doubled = evaluate(model, images, sample_weight=np.full(32, 2.0))
+    plain = evaluate(model, images)
     np.testing.assert_allclose(doubled["loss"], 2 * plain["loss"], rtol=0.05)
 
 
 def test_own_networks_are_saved(Model, images, tmp_path):
     if is_stacked(Model):
         pytest.skip("its networks are its own")
-    inputs = keras.Input(images.shape[1:])
+    options = make(Model).encoder_options(images.shape[1:])
+    inputs = keras.Input(options["image_shape"])
     x = keras.layers.Flatten()(inputs)
     heads = {name: keras.layers.Dense(3)(x) for name in Model.encoder_heads}
     encoder = keras.Model(inputs, heads if len(heads) > 1 else heads["z"])
@@ -588,8 +616,10 @@ def test_own_networks_are_saved(Model, images, tmp_path):
 
 def test_encoder_and_decoder_are_models_of_their_own(Model, images, tmp_path):
     model = make(Model, image_shape=images.shape[1:])
-    pairs = [(model.encoder, images / 255), (model.decoder, np.ones((2, 3)))]
-    for network, x in pairs[model.encoder is None :]:
+    for network in (model.encoder, model.decoder):
+        if network is None:
+            continue
+        x = np.random.default_rng(0).random((2, *network.input_shape[1:]))
         network.save(tmp_path / "network.keras")
         again = keras.saving.load_model(tmp_path / "network.keras")
         for mine, theirs in zip(
@@ -621,28 +651,30 @@ def test_subclasses_keep_their_arguments(Model, images, tmp_path):
 def test_weights_of_one_backend_load_in_another(images, tmp_path):
     other = {"tensorflow": "jax", "jax": "torch", "torch": "tensorflow"}[BACKEND]
     pytest.importorskip(other)
-    z = np.random.default_rng(0).normal(size=(4, 3))
     for name in TRAINED:
         model = make_networks(getattr(models, name), "conv", (4, 8))
         fit(model, images, epochs=1)
         model.save(tmp_path / f"{name}.keras")
         restored = [] if model.encoder is None else model.reconstruct(images)
-        np.savez(tmp_path / f"{name}.npz", decoded=model.decode(z), restored=restored)
-    np.savez(tmp_path / "data.npz", z=z, x=images)
+        z = np.random.default_rng(0).normal(size=(4, model.code_dim))
+        expected = {"z": z, "decoded": model.decode(z), "restored": restored}
+        np.savez(tmp_path / f"{name}.npz", **expected)
+    np.save(tmp_path / "images.npy", images)
     script = f"""
         import pathlib, keras, numpy as np
         import keras_ae.models
         folder = pathlib.Path(r"{tmp_path}")
-        data = np.load(folder / "data.npz")
+        images = np.load(folder / "images.npy")
         for path in folder.glob("*.keras"):
             model = keras.saving.load_model(path)
             expected = np.load(path.with_suffix(".npz"))
-            decoded = model.decode(data["z"])
+            decoded = model.decode(expected["z"])
             np.testing.assert_allclose(decoded, expected["decoded"], atol=1e-5)
             if len(expected["restored"]):
-                restored = model.reconstruct(data["x"])
+                restored = model.reconstruct(images)
                 np.testing.assert_allclose(restored, expected["restored"], atol=1e-5)
-            model.fit(data["x"], verbose=0)
+            labels = np.arange(32) % model.num_classes if model.needs_labels else None
+            model.fit(images, labels, verbose=0)
             print("same", path.stem, keras.backend.backend(), model.jit_compile)
     """
     run = subprocess.run(

@@ -105,6 +105,19 @@ def test_mnist_missing(scores, tmp_path):
     assert pictures(tmp_path) == {*COMMON.split(), *drawn}
 
 
+def test_mnist_cvae(scores, tmp_path):
+    small = ("latent_dim=2", "importance_samples=20", "samples=20")
+    found = scores("mnist-cvae", *small, limit=80)
+    for name in ("classify_accuracy", "classifier_accuracy", "samples_read_as_asked"):
+        assert 0 <= found[name] <= 1
+    assert found["elbo"] == pytest.approx(-found["loss"], rel=1e-4)
+    # The bounds that importance sampling gives are tighter.
+    assert found["negative_log_likelihood_given_label"] < -found["elbo"]
+    assert found["vae_negative_log_likelihood"] < -found["vae_elbo"]
+    assert found["active_units"] <= 2
+    assert pictures(tmp_path) == {*COMMON.split(), "styles"}
+
+
 def test_moon_incremental(scores, tmp_path):
     small = ("latent_dim=2", "widths=8", "new_moons=10")
     found = scores("moon-incremental", *small, limit=96)

@@ -4,6 +4,7 @@ from keras_ae.models.aae import AAE
 from keras_ae.models.autodecoder import AutoDecoder
 from keras_ae.models.bigan import BiGAN
 from keras_ae.models.classifier import Classifier as Classifier
+from keras_ae.models.conditional import ConditionalVAE
 from keras_ae.models.denoising import DenoisingAE
 from keras_ae.models.deterministic import AE
 from keras_ae.models.factor import FactorVAE
@@ -36,6 +37,7 @@ __all__ = [
     "BetaVAE",
     "BiGAN",
     "CIWAE",
+    "ConditionalVAE",
     "ContractiveAE",
     "DIPVAE",
     "DenoisingAE",

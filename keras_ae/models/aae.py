@@ -1,6 +1,5 @@
 """Adversarial autoencoders: codes that a discriminator takes for draws of a prior."""
 
-from types import NoneType
 from typing import Any
 
 import keras
@@ -9,14 +8,13 @@ from keras import ops
 
 from keras_ae import adversarial, distributions, divergences, inputs, networks
 from keras_ae.base import Player
+from keras_ae.labels import UNLABELLED, TakesLabels
 from keras_ae.layers import PriorSampling, UniformNoise
 from keras_ae.models.deterministic import AE
-from keras_ae.verbs import SamplesPrior, seed_generator
-
-UNLABELLED = -1
+from keras_ae.verbs import SamplesPrior
 
 
-class AAE(SamplesPrior, AE):
+class AAE(TakesLabels, SamplesPrior, AE):
     """Adversarial autoencoder: codes that a discriminator can't tell from a prior.
 
         autoencoder:   min -log p(x | z),  z = encoder(x)
@@ -144,11 +142,6 @@ class AAE(SamplesPrior, AE):
             self.label_sampling = UniformNoise()
         if has_penalty:
             self.mixing = UniformNoise()
-
-    @property
-    def code_dim(self) -> int:
-        """Numbers in a code: z, and with classes their probabilities."""
-        return self.latent_dim + (self.num_classes or 0)
 
     def default_optimizers(self):
         contest = {"learning_rate": 5e-4, "beta_1": 0.5}
@@ -278,9 +271,7 @@ class AAE(SamplesPrior, AE):
         cross_entropy = -ops.sum(one_hot * log_probabilities, axis=-1)  # (batch,)
         labelled = ops.cast(labels >= 0, "float32")
         share = ops.maximum(ops.mean(labelled), 1e-12)
-        # Only the first batch is looked at before training: others must not pass.
-        valid = ops.logical_and(labels >= UNLABELLED, labels < self.num_classes)
-        loss = ops.where(valid, cross_entropy * labelled / share, float("nan"))
+        loss = self._nan_unless_valid(labels, cross_entropy * labelled / share)
         return {"classification": loss}
 
     def contest(self, x, outputs, terms) -> dict[str, Any]:
@@ -312,100 +303,6 @@ class AAE(SamplesPrior, AE):
         right = ops.cast(ops.equal(told, labels), "float32")
         return {"accuracy": ops.where(labels >= 0, right, float("nan"))}
 
-    # Labels
-
-    def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
-        """Trains the model; see `keras.Model.fit`, whose arguments it takes.
-
-        Args:
-            x: Data as for any autoencoder; with `num_classes` a data set gives batches
-                `(x, y)`.
-            y: With `num_classes` integer labels `(n,)`, from 0 to `num_classes` - 1,
-                or -1 for an example without a label. Ignored otherwise.
-            validation_data: Data as `x`, or a tuple `(x, y)`; labels in it are what
-                `val_accuracy` is measured by.
-            *args, **kwargs: As in `keras.Model.fit`.
-
-        Returns:
-            Keras' `History`: the loss, its terms and monitors by epoch.
-
-        Raises:
-            ValueError: If labels are missing or out of range, or the first batch is
-                not what the model can describe.
-        """
-        if isinstance(y, list | tuple):
-            y = np.asarray(y)
-        if self.num_classes is not None and not isinstance(x, list | tuple | NoneType):
-            (_, labels), x = inputs.first_batch(x)
-            if labels is None and y is None:
-                raise ValueError(
-                    f"{self._wanted_labels()} Received: no labels; pass `y`, or a data "
-                    "set of batches (x, y)."
-                )
-            if labels is None and np.all(_to_numpy(y) == UNLABELLED):
-                raise ValueError(
-                    f"{self._wanted_labels()} Received: {len(y)} labels, all of them "
-                    "-1; give some examples a label, or leave out `num_classes`."
-                )
-        return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
-
-    def _inspect_validation(self, data):
-        if self.num_classes is not None and isinstance(data, tuple | list):
-            x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-            data = (x, self._labels_beside(x, y), weight)
-        return super()._inspect_validation(data)
-
-    def evaluate(self, x=None, y=None, *args, **kwargs):
-        """Returns the loss, its terms and monitors; see `keras.Model.evaluate`."""
-        if "_use_cached_eval_dataset" not in kwargs:
-            y = self._labels_beside(x, y)
-        return super().evaluate(x, y, *args, **kwargs)
-
-    def _labels_beside(self, x, y):
-        """Says of examples in an array that come without labels that they have none."""
-        if self.num_classes is None or y is not None or not hasattr(x, "shape"):
-            return y
-        return np.full(x.shape[0], UNLABELLED)
-
-    def _unpack(self, data):
-        x, others, weight = super()._unpack(data)
-        _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
-        if self.num_classes is not None and y is not None:
-            others["labels"] = ops.cast(ops.reshape(y, (-1,)), "int32")
-        return x, others, weight
-
-    def _check_values(self, x, y, restored):
-        super()._check_values(x, y, restored)
-        if self.num_classes is not None and y is not None:
-            self._check_labels(y, x.shape[0])
-
-    def _check_labels(self, y, count, lowest=UNLABELLED):
-        """Returns labels as an integer array `(count,)`, or refuses them."""
-        labels = _to_numpy(y)
-        fits = labels.shape in ((count,), (count, 1))
-        if not fits or labels.dtype.kind not in "biuf":
-            remedy = "; `numpy.argmax(y, axis=1)` of one-hot labels"
-            one_hot = labels.shape == (count, self.num_classes)
-            raise ValueError(
-                f"{self._wanted_labels(lowest)} Received: labels of shape "
-                f"{labels.shape} and dtype {labels.dtype} for {count} examples"
-                + (remedy if one_hot else "")
-            )
-        whole = np.array_equal(labels, np.round(labels))
-        if not whole or labels.min() < lowest or labels.max() >= self.num_classes:
-            raise ValueError(
-                f"{self._wanted_labels(lowest)} Received: labels from {labels.min()} "
-                f"to {labels.max()}"
-            )
-        return labels.reshape(-1).astype("int64")
-
-    def _wanted_labels(self, lowest=UNLABELLED):
-        unlabelled = ", or -1 for none" if lowest < 0 else ""
-        return (
-            f"A {type(self).__name__} with num_classes={self.num_classes} needs one "
-            f"integer label an example, from 0 to {self.num_classes - 1}{unlabelled}."
-        )
-
     # Verbs
 
     def classify(self, x, batch_size: int = 256) -> np.ndarray:
@@ -428,47 +325,6 @@ class AAE(SamplesPrior, AE):
             )
         return self.encode(x, batch_size)[:, self.latent_dim :]
 
-    def sample(
-        self,
-        n: int,
-        seed: int | None = None,
-        batch_size: int = 256,
-        labels: Any = None,
-    ) -> np.ndarray:
-        """Returns the likelihood's mean for codes drawn from the prior.
-
-        Args:
-            n: Pictures to draw, >= 1.
-            seed: Integer; the same seed gives the same codes, whatever the labels.
-            batch_size: Codes decoded at a time.
-            labels: With `num_classes`, the class of all pictures or one of each
-                `(n,)`. Defaults to classes drawn evenly.
-
-        Returns:
-            Array `(n, *image_shape)`, pictures in [0, 1].
-
-        Raises:
-            ValueError: If labels are out of range, or the model has no classes.
-        """
-        if self.num_classes is None:
-            if labels is not None:
-                raise ValueError(
-                    "`labels` must be None for a model without classes "
-                    f"(`num_classes`). Received: labels={labels!r}"
-                )
-            return super().sample(n, seed, batch_size)
-        self._require_built("sample")
-        n = inputs.check_count("n", n)
-        seeds = seed_generator(seed)
-        z = self.prior.sample((n, self.latent_dim), seed=seeds)
-        if labels is None:
-            labels = keras.random.randint((n,), 0, self.num_classes, seed=seeds)
-        elif np.ndim(labels) == 0:
-            labels = np.full(n, labels)
-        labels = self._check_labels(labels, n, lowest=0)
-        y = np.eye(self.num_classes, dtype="float32")[labels]  # (n, num_classes)
-        return self.decode(np.concatenate([_to_numpy(z), y], axis=1), batch_size)
-
 
 class _MeanOfKnown(keras.metrics.Mean):
     """Mean of the values that are not NaN; NaN where there are none."""
@@ -480,9 +336,3 @@ class _MeanOfKnown(keras.metrics.Mean):
 
     def result(self):
         return ops.where(self.count > 0, super().result(), float("nan"))
-
-
-def _to_numpy(values):
-    if isinstance(values, list | tuple | np.ndarray | np.generic):
-        return np.asarray(values)
-    return np.asarray(ops.convert_to_numpy(values))

@@ -177,7 +177,7 @@ class HierarchicalVAE(VAE):
     def noise_dim(self):
         return sum(self._dims)
 
-    def _log_weights(self, x, noise):
+    def _log_weights(self, noise, x):
         x = self.to_floats(x)
         samples, batch = noise.shape[0], ops.shape(x)[0]
 

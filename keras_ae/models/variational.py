@@ -100,15 +100,21 @@ class VAE(SamplesPrior, Autoencoder):
             ops.cast(heads["mean"], "float32"), log_var
         )
 
-    def call(self, x, training=False):
-        posterior = self.posterior(x, training)
+    def call(self, x, training=False, **others):
+        posterior = self.posterior(x, training, **others)
         z = self.sampling(posterior.mean, posterior.log_var)  # (batch, latent_dim)
+        code = self._code(z, **others)  # (batch, code_dim)
         return {
             "mean": posterior.mean,
             "log_var": posterior.log_var,
             "z": z,
-            "parameters": self.decoder(z, training=training),  # (batch, *image_shape)
+            # (batch, *image_shape)
+            "parameters": self.decoder(code, training=training),
         }
+
+    def _code(self, z):
+        """Returns what the decoder is given for z `(..., latent_dim)`."""
+        return z
 
     def terms(self, x, outputs, training=False):
         log_prob = self.likelihood.log_prob(x, outputs["parameters"], training)
@@ -159,9 +165,11 @@ class VAE(SamplesPrior, Autoencoder):
             Burda et al., Importance Weighted Autoencoders, 2016
             (https://arxiv.org/abs/1509.00519).
         """
+        return self._log_likelihood(self._inspect(x, "x"), samples, seed, chunk_size)
+
+    def _log_likelihood(self, data, samples, seed, chunk_size, labelled=False):
         inputs.check_count("samples", samples)
         inputs.check_count("chunk_size", chunk_size)
-        x = self._inspect(x, "x")
         pixels = math.prod(self.built_image_shape)
         rows = min(max(2**22 // pixels, 16), chunk_size)
         chunks = math.ceil(samples / rows)
@@ -171,14 +179,17 @@ class VAE(SamplesPrior, Autoencoder):
         seed = seed_generator(seed)
 
         estimates = []
-        for batch in inputs.batches(x, batch_size):
-            batch = ops.convert_to_tensor(batch)
+        for batch in inputs.batches(data, batch_size, labelled):
+            batch = batch if isinstance(batch, tuple) else (batch,)
+            batch = [ops.convert_to_tensor(part) for part in batch]
             total = -np.inf  # (batch,)
             for size in sizes:
                 noise = keras.random.normal(
-                    (size, batch.shape[0], self.noise_dim), dtype="float32", seed=seed
+                    (size, batch[0].shape[0], self.noise_dim),
+                    dtype="float32",
+                    seed=seed,
                 )
-                weights = log_weights(batch, noise)
+                weights = log_weights(noise, *batch)
                 weights = ops.convert_to_numpy(weights).astype("float64")
                 total = np.logaddexp(total, np.logaddexp.reduce(weights, axis=0))
             estimates.append(total - math.log(samples))
@@ -189,12 +200,13 @@ class VAE(SamplesPrior, Autoencoder):
         """Random numbers that a sampled code takes."""
         return self.latent_dim
 
-    def _log_weights(self, x, noise):
+    def _log_weights(self, noise, x, **others):
         """log p(x, z) - log q(z | x) for z = mean + stddev noise, (samples, batch)."""
         x = self.to_floats(x)
-        posterior = self.posterior(x)
+        posterior = self.posterior(x, **others)
         z = posterior.mean + posterior.stddev * noise  # (samples, batch, latent_dim)
-        parameters = self.decoder(ops.reshape(z, (-1, self.latent_dim)), training=False)
+        code = ops.reshape(self._code(z, **others), (-1, self.code_dim))
+        parameters = self.decoder(code, training=False)
         return self.log_weights(x, posterior, z, parameters)
 
     def log_weights(self, x, posterior, z, parameters, training=False):
