@@ -22,6 +22,20 @@ LABELLED_SETTINGS = {**SETTINGS, "num_classes": 4}
 STACKED_SETTINGS = {"layer_dims": (24, 3), "pretraining_epochs": 1}
 # PCA has nothing to train by gradient descent; tests/test_pca.py is its contract.
 TRAINED = [name for name in models.__all__ if name != "PCA"]
+# They differ from `VAE` or `IWAE` in what they minimise: their networks are those', and
+# are tested there.
+OBJECTIVES = {
+    "BetaTCVAE",
+    "BetaVAE",
+    "CIWAE",
+    "DIPVAE",
+    "InfoVAE",
+    "MIWAE",
+    "PIWAE",
+    "SigmaVAE",
+}
+WITH_NETWORKS = [name for name in TRAINED if name not in OBJECTIVES]
+of_networks = pytest.mark.parametrize("Model", WITH_NETWORKS, indirect=True)
 
 # Arguments other than the defaults, that `get_config` must return.
 NON_DEFAULT = {
@@ -350,6 +364,7 @@ def test_builds_from_data_and_from_image_shape(Model, images):
     assert shapes[0] == shapes[1]
 
 
+@of_networks
 @pytest.mark.parametrize(
     ("image_shape", "architecture"),
     [
@@ -552,6 +567,7 @@ def test_each_player_moves_only_its_own_weights(Model, images):
         assert moved and moved <= own
 
 
+@of_networks
 @pytest.mark.parametrize("architecture", ["conv", "residual"])
 def test_mixed_bfloat16_trains(Model, images, architecture):
     model = make_networks(Model, architecture, (8,), dtype="mixed_bfloat16")
@@ -588,6 +604,7 @@ def test_sample_weight_weighs_examples(Model, images):
     np.testing.assert_allclose(doubled["loss"], 2 * plain["loss"], rtol=0.05)
 
 
+@of_networks
 def test_own_networks_are_saved(Model, images, tmp_path):
     if is_stacked(Model):
         pytest.skip("its networks are its own")
@@ -614,6 +631,7 @@ def test_own_networks_are_saved(Model, images, tmp_path):
     np.testing.assert_array_equal(again.reconstruct(images), model.reconstruct(images))
 
 
+@of_networks
 def test_encoder_and_decoder_are_models_of_their_own(Model, images, tmp_path):
     model = make(Model, image_shape=images.shape[1:])
     for network in (model.encoder, model.decoder):
@@ -715,6 +733,7 @@ def test_bad_arguments(Model, arguments, message):
         make(Model, **arguments)
 
 
+@of_networks
 def test_networks_of_wrong_shapes_are_refused(Model):
     if is_stacked(Model):
         pytest.skip("its networks are its own")
