@@ -317,10 +317,11 @@ def test_saving_keeps_classes(images, tmp_path):
 def test_a_later_batch_with_a_wrong_label_is_seen(images):
     labels = labels_of(images)
     labels[20] = 7
-    history = make(images).fit(
-        Batches(images, 16, targets=labels, shuffle=False), verbose=0
-    )
-    assert np.isnan(history.history["loss"][0])
+    model, data = make(images), Batches(images, 16, targets=labels, shuffle=False)
+    for verb in (model.encode, model.reconstruct, model.log_likelihood):
+        with pytest.raises(ValueError, match="from 0 to 3. Received: labels from 0 to"):
+            verb(data)
+    assert np.isnan(model.fit(data, verbose=0).history["loss"][0])
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,11 @@ class ConditionalVAE(TakesLabels, VAE):
                 f"(x, y). Received: labels beside a {type(x).__name__}"
             )
         (_, labels), x = inputs.first_batch(x)
-        return x, labels is not None
+        if labels is None:
+            return x, False
+        # The first batch was looked at; the others are when it is their turn.
+        pairs = inputs.batches(x, 1, labelled=True)
+        return ((x, self._check_labels(y, len(x))) for x, y in pairs), True
 
     def _encode(self, x, labels=None):
         labels = self._labels(x, labels)
