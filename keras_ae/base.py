@@ -184,7 +184,7 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         """Makes the networks; a subclass adds what else has variables."""
         options = self.network_options(image_shape)
         if self.encoder is None:
-            self.encoder = networks.encoder(heads=self.encoder_heads, **options)
+            self.encoder = self.build_encoder(**options)
         if self.decoder is None:
             self.decoder = self.build_decoder(**options)
         code_shape = (self.code_dim,)
@@ -193,6 +193,10 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             expected = code_shape
         networks.check("encoder", self.encoder, image_shape, expected)
         networks.check("decoder", self.decoder, code_shape, image_shape)
+
+    def build_encoder(self, **options) -> keras.Model:
+        """Makes the encoder from the arguments of `networks.encoder`."""
+        return networks.encoder(heads=self.encoder_heads, **options)
 
     def build_decoder(self, **options) -> keras.Model:
         """Makes the decoder from the arguments of `networks.decoder`."""

@@ -18,6 +18,9 @@ from keras_ae import models, projection
 SETTINGS = {"latent_dim": 3, "widths": (24,), "architecture": "dense"}
 # The discrepancy of a small batch is mostly noise.
 WAE_SETTINGS = {**SETTINGS, "penalty_weight": 1.0}
+# The codebook starts from a batch, of which the smallest here has five examples.
+VQ_SETTINGS = {**SETTINGS, "num_codes": 4}
+FSQ_SETTINGS = {"levels": (5, 4, 3), "widths": (24,), "architecture": "dense"}
 STACKED_SETTINGS = {"layer_dims": (24, 3), "pretraining_epochs": 1}
 # PCA has nothing to train by gradient descent; tests/test_pca.py is its contract.
 TRAINED = [name for name in models.__all__ if name != "PCA"]
@@ -82,6 +85,17 @@ NON_DEFAULT = {
         "corruption": keras_ae.layers.GaussianCorruption(0.2, 5),
         "sparsity": keras_ae.layers.KSparse(2),
         "gibbs_steps": 2,
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
+    "FSQVAE": {"positions": 2, "activation": "tanh", "likelihood": "laplace"},
+    "ResidualVQVAE": {"num_quantizers": 2, "positions": 2, "decay": 0.9},
+    "VQVAE": {
+        "positions": 2,
+        "codebook": "gradient",
+        "commitment_weight": 0.5,
+        "decay": 0.9,
+        "reset_threshold": 0.1,
         "activation": "tanh",
         "likelihood": "laplace",
     },
@@ -158,6 +172,10 @@ def is_stacked(Model):
 def settings(Model):
     if issubclass(Model, keras_ae.WAE):
         return WAE_SETTINGS
+    if issubclass(Model, keras_ae.VQVAE):
+        return VQ_SETTINGS
+    if issubclass(Model, keras_ae.FSQVAE):
+        return FSQ_SETTINGS
     return STACKED_SETTINGS if is_stacked(Model) else SETTINGS
 
 
@@ -256,7 +274,7 @@ def test_any_shape_and_architecture(Model, image_shape, architecture):
     model = make_networks(Model, architecture, image_shape=image_shape)
     x = np.random.default_rng(0).random((3, *image_shape), dtype="float32")
     z = model.encode(x)
-    assert z.shape == (3, 3)
+    assert z.shape == (3, model.code_dim)
     assert model.decode(z).shape == x.shape
     assert model.reconstruct(x).shape == x.shape
     assert math.isfinite(model.evaluate(x, verbose=0, return_dict=True)["loss"])
@@ -503,7 +521,10 @@ def test_own_networks_are_saved(Model, images, tmp_path):
 
 def test_encoder_and_decoder_are_models_of_their_own(Model, images, tmp_path):
     model = make(Model, image_shape=images.shape[1:])
-    pairs = [(model.encoder, images / 255), (model.decoder, np.ones((2, 3)))]
+    pairs = [
+        (model.encoder, images / 255),
+        (model.decoder, np.ones((2, model.code_dim))),
+    ]
     for network, x in pairs[model.encoder is None :]:
         network.save(tmp_path / "network.keras")
         again = keras.saving.load_model(tmp_path / "network.keras")
@@ -536,28 +557,32 @@ def test_subclasses_keep_their_arguments(Model, images, tmp_path):
 def test_weights_of_one_backend_load_in_another(images, tmp_path):
     other = {"tensorflow": "jax", "jax": "torch", "torch": "tensorflow"}[BACKEND]
     pytest.importorskip(other)
-    z = np.random.default_rng(0).normal(size=(4, 3))
     for name in TRAINED:
         model = make_networks(getattr(models, name), "conv", (4, 8))
         fit(model, images, epochs=1)
         model.save(tmp_path / f"{name}.keras")
-        restored = [] if model.encoder is None else model.reconstruct(images)
-        np.savez(tmp_path / f"{name}.npz", decoded=model.decode(z), restored=restored)
-    np.savez(tmp_path / "data.npz", z=z, x=images)
+        z = np.random.default_rng(0).normal(size=(4, model.code_dim))
+        np.savez(
+            tmp_path / f"{name}.npz",
+            z=z,
+            decoded=model.decode(z),
+            restored=[] if model.encoder is None else model.reconstruct(images),
+        )
+    np.save(tmp_path / "x.npy", images)
     script = f"""
         import pathlib, keras, numpy as np
         import keras_ae.models
         folder = pathlib.Path(r"{tmp_path}")
-        data = np.load(folder / "data.npz")
+        x = np.load(folder / "x.npy")
         for path in folder.glob("*.keras"):
             model = keras.saving.load_model(path)
             expected = np.load(path.with_suffix(".npz"))
-            decoded = model.decode(data["z"])
+            decoded = model.decode(expected["z"])
             np.testing.assert_allclose(decoded, expected["decoded"], atol=1e-5)
             if len(expected["restored"]):
-                restored = model.reconstruct(data["x"])
+                restored = model.reconstruct(x)
                 np.testing.assert_allclose(restored, expected["restored"], atol=1e-5)
-            model.fit(data["x"], verbose=0)
+            model.fit(x, verbose=0)
             print("same", path.stem, keras.backend.backend(), model.jit_compile)
     """
     run = subprocess.run(

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "layers": {"inputs"},
     "likelihoods": {"distributions"},
     "networks": {"layers"},
+    "quantizers": {"inputs", "layers"},
     "features": {"callbacks", "datasets", "inputs", "networks"},
     "verbs": {"autodiff", "inputs"},
     "base": {
@@ -47,6 +48,7 @@ MAY_IMPORT = {
         "networks",
         "optimizers",
         "projection",
+        "quantizers",
         "samplers",
         "verbs",
     },

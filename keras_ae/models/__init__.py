@@ -10,6 +10,7 @@ from keras_ae.models.factor import FactorVAE
 from keras_ae.models.gan import GAN
 from keras_ae.models.glo import GLO
 from keras_ae.models.pca import PCA
+from keras_ae.models.quantized import FSQVAE, VQVAE, ResidualVQVAE
 from keras_ae.models.regularized import RAE, ContractiveAE
 from keras_ae.models.sparse import SparseAE
 from keras_ae.models.stacked import StackedSAE
@@ -25,15 +26,18 @@ __all__ = [
     "BiGAN",
     "ContractiveAE",
     "DenoisingAE",
+    "FSQVAE",
     "FactorVAE",
     "GAN",
     "GLO",
     "PCA",
     "RAE",
+    "ResidualVQVAE",
     "SparseAE",
     "StackedSAE",
     "VAE",
     "VAEGAN",
+    "VQVAE",
     "VariationalAutoDecoder",
     "WAE",
 ]
