@@ -32,7 +32,7 @@ class Seeded(keras.layers.Layer):
 
     def load_own_variables(self, store):
         self.seed_generator.state.assign(store["seed_state"][:])
-        others = {name: store[name] for name in store.keys() if name != "seed_state"}
+        others = {name: store[name] for name in {*store.keys()} - {"seed_state"}}
         super().load_own_variables(others)
 
     def get_config(self):

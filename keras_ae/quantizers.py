@@ -65,17 +65,17 @@ class VectorQuantizer(Seeded):
 
         token = argmin_k |x - e_k|,  code = e_token
 
-    A training step is followed by `update`, and by `end_step` after the optimizer. A
-    codebook of running averages ("ema") moves each code to the mean of its vectors:
+    In training `update` follows each call, and `end_step` the optimizer. A codebook of
+    running averages ("ema") moves each code to the mean of its vectors:
 
         N_k <- γ N_k + (1 - γ) n_k,  m_k <- γ m_k + (1 - γ) Σ x,  e_k = m_k / N_k
 
     over the n_k vectors x of code k in the batch, with Laplace smoothing of N_k. One
     that learns by gradient ("gradient") is a weight like others.
 
-    The first batch starts the codebook: its codes are the means that k-means finds in
-    that batch. A code whose N_k falls below a share of the mean of all is dead; a
-    random vector of the batch takes its place.
+    The codebook starts from the first batch in training: its codes are the means that
+    k-means finds there. A code whose N_k falls below a share of the mean of all is
+    dead; a random vector of the batch takes its place.
 
     Args:
         num_codes: Number of codes, >= 1.
@@ -87,11 +87,13 @@ class VectorQuantizer(Seeded):
 
     Call arguments:
         x: Tensor `(..., dim)`.
+        training: Whether this batch may start the codebook.
 
     Returns:
         A dict: `"quantized"`, the codes with the gradient of x, `(..., dim)`;
         `"tokens"`, int32 `(...)`; `"vectors"`, x; `"codes"`, the codes with the
-        gradient of the codebook, `(..., dim)`.
+        gradient of the codebook, `(..., dim)`. In training also what `update` needs:
+        `"codebook"` and `"drawn"`, a random vector for each code, `(num_codes, dim)`.
 
     Reference:
         van den Oord et al., Neural Discrete Representation Learning, 2017
@@ -132,7 +134,7 @@ class VectorQuantizer(Seeded):
         self.started = self._add_state("started", (), dtype="bool")
         if by_gradient:
             self.replacements = self._add_state("replacements", shape)
-            self.dead = self._add_state("dead", (self.num_codes,), dtype="bool")
+            self.replaced = self._add_state("replaced", (self.num_codes,), dtype="bool")
         else:
             self.sums = self._add_state("sums", shape)
         self.built = True
@@ -150,73 +152,76 @@ class VectorQuantizer(Seeded):
             aggregation="only_first_replica",
         )
 
-    def call(self, x):
-        codebook = ops.convert_to_tensor(self.codebook)
+    def call(self, x, training=False):
+        codebook, outputs = ops.convert_to_tensor(self.codebook), {"vectors": x}
+        if training:
+            vectors = self._rows(x)
+            drawn = self._draw(vectors)
+            started = ops.convert_to_tensor(self.started)
+            means = ops.cond(
+                started, lambda: drawn, lambda: self._k_means(vectors, drawn)
+            )
+            codebook = ops.where(started, codebook, means)
+            outputs |= {"codebook": codebook, "drawn": drawn}
         tokens = nearest(ops.stop_gradient(x), ops.stop_gradient(codebook))
         codes = ops.take(codebook, tokens, axis=0)
-        return {
-            "quantized": straight_through(x, codes),
-            "tokens": tokens,
-            "vectors": x,
-            "codes": codes,
-        }
+        quantized = straight_through(x, codes)
+        return {**outputs, "quantized": quantized, "tokens": tokens, "codes": codes}
 
     def lookup(self, tokens):
         """Returns the codes of tokens `(...)`, `(..., dim)`."""
         return ops.take(ops.convert_to_tensor(self.codebook), tokens, axis=0)
 
-    def update(self, x, tokens) -> None:
-        """Counts a training batch, moves a codebook of averages, and finds dead codes.
+    def update(self, outputs: dict) -> None:
+        """Counts the batch, moves a codebook of averages, and replaces dead codes.
 
         Args:
-            x: Vectors `(..., dim)`.
-            tokens: The tokens that they were given, `(...)`.
+            outputs: What the call in training returned.
         """
-        x = ops.stop_gradient(ops.reshape(x, (-1, x.shape[-1])))  # (vectors, dim)
-        counts, sums = self._clusters(x, ops.reshape(tokens, (-1,)))
-        counts = self.decay * self.counts + (1 - self.decay) * counts
-        drawn = self._draw(x)
-        fewest = ops.broadcast_to(
-            self.reset_threshold * ops.mean(counts), (self.num_codes,)
-        )
+        drawn, codebook = outputs["drawn"], ops.stop_gradient(outputs["codebook"])
+        counts, sums = self._clusters(self._rows(outputs["vectors"]), outputs["tokens"])
         started = ops.convert_to_tensor(self.started)
-        # Where `dead`, a code becomes its replacement, as if of so many vectors.
-        dead, replacements, replaced_counts = ops.cond(
-            started,
-            lambda: (counts < fewest, drawn, fewest),
-            lambda: (ops.ones_like(fewest, "bool"), *self._k_means(x, drawn)),
-        )
-        averages = counts
-        counts = ops.where(dead, replaced_counts, averages)
-        self.counts.assign(counts)
-        self.started.assign(ops.ones_like(started))
+
+        def averaged(average, start, value):
+            average = ops.where(started, ops.convert_to_tensor(average), start)
+            return self.decay * average + (1 - self.decay) * value
+
+        # At the start each code counts as one vector.
+        counts = averaged(self.counts, 1.0, counts)
+        fewest = self.reset_threshold * ops.mean(counts)
+        dead = counts < fewest
+        rows = dead[:, None]  # (num_codes, 1)
         if self.learning == "gradient":
-            self.replacements.assign(replacements)
-            self.dead.assign(dead)
-            return
-        sums = self.decay * self.sums + (1 - self.decay) * sums
-        codes = sums / self._smoothed(averages)[:, None]
-        dead = dead[:, None]
-        self.codebook.assign(ops.where(dead, replacements, codes))
-        self.sums.assign(ops.where(dead, replacements * counts[:, None], sums))
+            self.replaced.assign(ops.logical_or(dead, ops.logical_not(started)))
+            self.replacements.assign(ops.where(rows, drawn, codebook))
+        else:
+            sums = averaged(self.sums, codebook, sums)
+            total = ops.sum(counts)
+            smoothed = (counts + EPSILON) / (total + self.num_codes * EPSILON) * total
+            means = sums / smoothed[:, None]
+            self.codebook.assign(ops.where(rows, drawn, means))
+            self.sums.assign(ops.where(rows, fewest * drawn, sums))
+        self.counts.assign(ops.where(dead, fewest, counts))
+        self.started.assign(ops.ones_like(started))
 
     def end_step(self) -> None:
-        """Replaces dead codes that the optimizer has moved meanwhile."""
+        """Replaces codes of a codebook that the optimizer has moved meanwhile."""
         if self.learning == "gradient":
-            dead, replacements, codebook = (
+            replaced, replacements, codebook = (
                 ops.convert_to_tensor(state)
-                for state in (self.dead, self.replacements, self.codebook)
+                for state in (self.replaced, self.replacements, self.codebook)
             )
-            self.codebook.assign(ops.where(dead[:, None], replacements, codebook))
+            self.codebook.assign(ops.where(replaced[:, None], replacements, codebook))
+
+    def _rows(self, x):
+        """The vectors without a gradient, (vectors, dim)."""
+        return ops.stop_gradient(ops.reshape(x, (-1, x.shape[-1])))
 
     def _clusters(self, x, tokens):
         """Number and sum of each code's vectors, (num_codes,) and (num_codes, dim)."""
+        tokens = ops.reshape(tokens, (-1,))
         counts = ops.segment_sum(ops.ones_like(x[:, 0]), tokens, self.num_codes)
         return counts, ops.segment_sum(x, tokens, self.num_codes)
-
-    def _smoothed(self, counts):
-        total = ops.sum(counts)
-        return (counts + EPSILON) / (total + self.num_codes * EPSILON) * total
 
     def _draw(self, x):
         """A random vector for each code, none twice where there are enough."""
@@ -226,12 +231,12 @@ class VectorQuantizer(Seeded):
         return ops.take(x, ops.take(ops.argsort(noise), rows), axis=0)
 
     def _k_means(self, x, means):
-        """Moves `means` by k-means; returns them and their numbers of vectors."""
+        """Moves `means` to those of the vectors that are nearest to each."""
         for _ in range(K_MEANS_STEPS):
             counts, sums = self._clusters(x, nearest(x, means))
-            divisors = ops.maximum(counts, 1.0)
-            means = ops.where(counts[:, None] > 0, sums / divisors[:, None], means)
-        return means, divisors
+            counts = counts[:, None]
+            means = ops.where(counts > 0, sums / ops.maximum(counts, 1.0), means)
+        return means
 
     def get_config(self):
         return {
@@ -260,7 +265,7 @@ class ResidualQuantizer(keras.layers.Layer):
     Returns:
         A dict as from `VectorQuantizer`, of which `"tokens"` are
         `(..., num_quantizers)`, and `"vectors"` and `"codes"`, the r_i and e_i, are
-        `(..., num_quantizers, dim)`.
+        `(..., num_quantizers, dim)`. `"steps"` are the quantizers' own.
 
     Reference:
         Zeghidour et al., SoundStream, 2021 (https://arxiv.org/abs/2107.03312).
@@ -298,20 +303,21 @@ class ResidualQuantizer(keras.layers.Layer):
             quantizer.build(input_shape)
         self.built = True
 
-    def call(self, x):
-        residual, found = x, []
+    def call(self, x, training=False):
+        residual, steps = x, []
         for quantizer in self.quantizers:
-            found.append(quantizer(residual))
-            residual = residual - ops.stop_gradient(found[-1]["codes"])
+            steps.append(quantizer(residual, training=training))
+            residual = residual - ops.stop_gradient(steps[-1]["codes"])
         codes, vectors = (
-            ops.stack([step[name] for step in found], axis=-2)
+            ops.stack([step[name] for step in steps], axis=-2)
             for name in ("codes", "vectors")
         )
         return {
             "quantized": straight_through(x, ops.sum(codes, axis=-2)),
-            "tokens": ops.stack([step["tokens"] for step in found], axis=-1),
+            "tokens": ops.stack([step["tokens"] for step in steps], axis=-1),
             "vectors": vectors,
             "codes": codes,
+            "steps": steps,
         }
 
     def lookup(self, tokens):
@@ -322,10 +328,10 @@ class ResidualQuantizer(keras.layers.Layer):
         ]
         return ops.sum(ops.stack(codes, axis=-2), axis=-2)
 
-    def update(self, x, tokens) -> None:
-        """As `VectorQuantizer.update`, of the `"vectors"` and `"tokens"` of a call."""
-        for number, quantizer in enumerate(self.quantizers):
-            quantizer.update(x[..., number, :], tokens[..., number])
+    def update(self, outputs: dict) -> None:
+        """As `VectorQuantizer.update`."""
+        for quantizer, step in zip(self.quantizers, outputs["steps"], strict=True):
+            quantizer.update(step)
 
     def end_step(self) -> None:
         for quantizer in self.quantizers:
@@ -376,12 +382,12 @@ class ScalarQuantizer(keras.layers.Layer):
         self.num_codes = math.prod(self.levels)
         if self.num_codes > MAX_CODES:
             raise ValueError(
-                f"The product of `levels`, the number of codes, must be <= {MAX_CODES:,}"
-                f". Received: levels={self.levels}, of {self.num_codes:,} codes"
+                f"`levels` must make at most {MAX_CODES:,} codes, their product. "
+                f"Received: levels={self.levels}, of {self.num_codes:,} codes"
             )
         self.built = True
 
-    def call(self, x):
+    def call(self, x, training=False):
         levels = ops.convert_to_tensor(self.levels, "float32")
         # As in the paper's code: an even number of roundings has no middle one.
         scale = (levels - 1) * (1 - 1e-3) / 2

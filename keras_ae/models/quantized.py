@@ -91,7 +91,8 @@ class QuantizedAE(AE):
     def quantized(self, x, training=False):
         """Returns what the quantizer makes of a batch, a dict of tensors."""
         z = ops.cast(self.encoder(self.to_floats(x), training=training), "float32")
-        return self.quantizer(ops.reshape(z, (-1, *self.grid, self.latent_dim)))
+        z = ops.reshape(z, (-1, *self.grid, self.latent_dim))
+        return self.quantizer(z, training=training and self.quantizer.trainable)
 
     def code(self, x, training=False):
         """Returns the quantized codes of a batch, `(batch, code_dim)`."""
@@ -158,19 +159,20 @@ class QuantizedAE(AE):
         """
         self._require_built("decode_tokens")
         tokens = np.asarray(tokens)
-        if tokens.shape[1:] != self.token_shape or tokens.ndim == 0 or not len(tokens):
+        if not tokens.size or tokens.shape[1:] != self.token_shape:
             expected = ", ".join(map(str, self.token_shape))
             raise ValueError(
                 f"`tokens` must have the shape (n, {expected}). Received: "
                 f"{tokens.shape}"
             )
-        num_codes = self.quantizer.num_codes
-        if tokens.dtype.kind not in "iu" or not (
-            0 <= tokens.min() and tokens.max() < num_codes
-        ):
+        last = self.quantizer.num_codes - 1
+        integers = tokens.dtype.kind in "iu"
+        if not integers or tokens.min() < 0 or tokens.max() > last:
+            received = f"dtype={tokens.dtype}"
+            if integers:
+                received = f"integers from {tokens.min()} to {tokens.max()}"
             raise ValueError(
-                f"`tokens` must be integers from 0 to {num_codes - 1}. Received: "
-                f"{tokens.dtype} from {tokens.min()} to {tokens.max()}"
+                f"`tokens` must be integers from 0 to {last}. Received: {received}"
             )
         tokens = tokens.astype("int32")
         return self._apply("decode_tokens", self._decode_tokens, tokens, batch_size)
@@ -263,9 +265,9 @@ class VQVAE(QuantizedAE):
         )
 
     def terms(self, x, outputs, training=False):
-        vectors, codes = outputs["vectors"], outputs["codes"]
         if training and self.quantizer.trainable:
-            self.quantizer.update(vectors, outputs["tokens"])
+            self.quantizer.update(outputs)
+        vectors, codes = outputs["vectors"], outputs["codes"]
         axes = tuple(range(1, len(vectors.shape)))
 
         def distance(a, b):
