@@ -157,11 +157,12 @@ class VectorQuantizer(Seeded):
         if training:
             vectors = self._rows(x)
             drawn = self._draw(vectors)
-            started = ops.convert_to_tensor(self.started)
+            # A tensor of its own: PyTorch's backward pass reads it after `update`.
+            first = ops.logical_not(self.started)
             means = ops.cond(
-                started, lambda: drawn, lambda: self._k_means(vectors, drawn)
+                first, lambda: self._k_means(vectors, drawn), lambda: drawn
             )
-            codebook = ops.where(started, codebook, means)
+            codebook = ops.where(first, means, codebook)
             outputs |= {"codebook": codebook, "drawn": drawn}
         tokens = nearest(ops.stop_gradient(x), ops.stop_gradient(codebook))
         codes = ops.take(codebook, tokens, axis=0)
@@ -180,10 +181,10 @@ class VectorQuantizer(Seeded):
         """
         drawn, codebook = outputs["drawn"], ops.stop_gradient(outputs["codebook"])
         counts, sums = self._clusters(self._rows(outputs["vectors"]), outputs["tokens"])
-        started = ops.convert_to_tensor(self.started)
+        first = ops.logical_not(self.started)
 
         def averaged(average, start, value):
-            average = ops.where(started, ops.convert_to_tensor(average), start)
+            average = ops.where(first, start, ops.convert_to_tensor(average))
             return self.decay * average + (1 - self.decay) * value
 
         # At the start each code counts as one vector.
@@ -192,7 +193,7 @@ class VectorQuantizer(Seeded):
         dead = counts < fewest
         rows = dead[:, None]  # (num_codes, 1)
         if self.learning == "gradient":
-            self.replaced.assign(ops.logical_or(dead, ops.logical_not(started)))
+            self.replaced.assign(ops.logical_or(dead, first))
             self.replacements.assign(ops.where(rows, drawn, codebook))
         else:
             sums = averaged(self.sums, codebook, sums)
@@ -202,7 +203,7 @@ class VectorQuantizer(Seeded):
             self.codebook.assign(ops.where(rows, drawn, means))
             self.sums.assign(ops.where(rows, fewest * drawn, sums))
         self.counts.assign(ops.where(dead, fewest, counts))
-        self.started.assign(ops.ones_like(started))
+        self.started.assign(ops.ones_like(first))
 
     def end_step(self) -> None:
         """Replaces codes of a codebook that the optimizer has moved meanwhile."""

@@ -285,9 +285,10 @@ def test_terms_and_monitors(Model, codebook, x):
     options = {"num_quantizers": 2} if Model is keras_ae.ResidualVQVAE else {}
     model = make(Model, codebook=codebook, commitment_weight=0.4, **options)
     model.fit(x, epochs=2, verbose=0)
-    outputs = model(ops.convert_to_tensor(x))
-    received = model.terms(x, outputs)
-    received |= model.monitors(x, outputs, received)
+    tensor = ops.convert_to_tensor(x)
+    outputs = model(tensor)
+    received = model.terms(tensor, outputs)
+    received |= model.monitors(tensor, outputs, received)
 
     residual = to_numpy(model.encoder(x)).reshape(32, 2, 3)
     books = getattr(model.quantizer, "quantizers", [model.quantizer])
@@ -323,6 +324,7 @@ def test_what_learns_from_which_term(x):
     """The commitment moves the encoder alone, the codebook's term the codebook."""
     model = make(codebook="gradient")
     model.fit(x, verbose=0)
+    tensor = ops.convert_to_tensor(x)
     z = ops.convert_to_tensor(to_numpy(model.encoder(x)).astype("float32"))
 
     def term(name):
@@ -331,7 +333,8 @@ def test_what_learns_from_which_term(x):
             outputs = model.quantizer(grid)
             z = ops.reshape(outputs["quantized"], (-1, 6))
             outputs["parameters"] = model.decoder(z)
-            return model.terms(x, outputs)[name]
+            # PyTorch asks that every gradient depends on z.
+            return model.terms(tensor, outputs)[name] + 0.0 * ops.sum(z)
 
         return gradient(loss, z)
 
@@ -410,16 +413,16 @@ def test_the_start_is_compiled_with_the_first_step(x):
 
 @pytest.mark.parametrize("codebook", ["ema", "gradient"])
 def test_training_uses_the_codes(codebook):
-    """Data of eight kinds: each gets a token of its own."""
+    """Sixteen codes for data of eight kinds: each kind gets one or more."""
     kinds = np.random.default_rng(2).random((8, 6)).astype("float32")
     which = np.arange(256) % 8
     noise = np.random.default_rng(3).normal(0, 0.02, (256, 6))
     x = np.clip(kinds[which] + noise, 0, 1).astype("float32")
-    model = make(positions=1, codebook=codebook, num_codes=8, decay=DECAY)
+    model = make(positions=1, codebook=codebook, num_codes=16, decay=DECAY)
     model.compile(keras.optimizers.Adam(0.01))
     logs = model.fit(x, epochs=40, batch_size=64, verbose=0).history
-    assert logs["usage"][-1] > 0.8
-    assert logs["perplexity"][-1] > 5
+    assert logs["usage"][-1] >= 0.5
+    assert logs["perplexity"][-1] > 6
     assert logs["mse"][-1] < 0.3 * kinds.var(axis=0).mean()
 
 
@@ -475,8 +478,8 @@ def test_each_place_of_the_grid_sees_its_own_part_of_the_picture():
     picture = np.zeros((1, 32, 32), "float32")
     spot = picture.copy()
     spot[0, 2:6, 26:30] = 1.0
-    moved = np.abs(model.encoder(spot) - model.encoder(picture))
-    moved = to_numpy(moved).reshape(8, 8, 2).max(axis=-1)
+    moved = np.abs(to_numpy(model.encoder(spot)) - to_numpy(model.encoder(picture)))
+    moved = moved.reshape(8, 8, 2).max(axis=-1)
     assert moved[:3, 5:].max() > 0
     moved[:4, 4:] = 0
     assert moved.max() == 0

@@ -118,3 +118,11 @@ def test_moon_incremental(scores, tmp_path):
     excess = found["fine_tuned_new_mse"] / found["from_scratch_new_mse"] - 1
     assert found["fine_tuned_new_mse_above_from_scratch"] == pytest.approx(excess)
     assert pictures(tmp_path) == {*COMMON.split(), "old_moons", "new_moons"}
+
+
+def test_mnist_vqvae(scores, tmp_path):
+    found = scores("mnist-vqvae", "latent_dim=2", "num_codes=8", "widths=4,8")
+    assert found["tokens"] == 4 and found["bits"] == 12
+    assert 1 / 8 <= found["used_codes"] <= 1
+    assert 1 <= found["codes_perplexity"] <= 8
+    assert pictures(tmp_path) == {*COMMON.split()} - {"samples"}
