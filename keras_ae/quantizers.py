@@ -21,7 +21,7 @@ MAX_CODES = 2**20
 
 
 def straight_through(x, codes):
-    """Returns `codes`, exactly, with the gradient of `x`."""
+    """Returns `codes` with the gradient of `x`; compilers may round differently."""
     return ops.stop_gradient(codes) + (x - ops.stop_gradient(x))
 
 
@@ -156,7 +156,7 @@ class VectorQuantizer(Seeded):
         codebook, outputs = ops.convert_to_tensor(self.codebook), {"vectors": x}
         if training:
             vectors = self._rows(x)
-            drawn = self._draw(vectors)
+            drawn = self.draw(vectors)
             # A tensor of its own: PyTorch's backward pass reads it after `update`.
             first = ops.logical_not(self.started)
             means = ops.cond(
@@ -172,6 +172,16 @@ class VectorQuantizer(Seeded):
     def lookup(self, tokens):
         """Returns the codes of tokens `(...)`, `(..., dim)`."""
         return ops.take(ops.convert_to_tensor(self.codebook), tokens, axis=0)
+
+    def draw(self, x):
+        """Returns a random one of vectors `(vectors, dim)` for each code.
+
+        None is drawn twice where there are enough.
+        """
+        size = ops.shape(x)[0]
+        noise = keras.random.uniform((size,), dtype="float32", seed=self.seed_generator)
+        rows = ops.arange(self.num_codes, dtype="int32") % size
+        return ops.take(x, ops.take(ops.argsort(noise), rows), axis=0)
 
     def update(self, outputs: dict) -> None:
         """Counts the batch, moves a codebook of averages, and replaces dead codes.
@@ -223,13 +233,6 @@ class VectorQuantizer(Seeded):
         tokens = ops.reshape(tokens, (-1,))
         counts = ops.segment_sum(ops.ones_like(x[:, 0]), tokens, self.num_codes)
         return counts, ops.segment_sum(x, tokens, self.num_codes)
-
-    def _draw(self, x):
-        """A random vector for each code, none twice where there are enough."""
-        size = ops.shape(x)[0]
-        noise = keras.random.uniform((size,), dtype="float32", seed=self.seed_generator)
-        rows = ops.arange(self.num_codes, dtype="int32") % size
-        return ops.take(x, ops.take(ops.argsort(noise), rows), axis=0)
 
     def _k_means(self, x, means):
         """Moves `means` to those of the vectors that are nearest to each."""
@@ -394,12 +397,13 @@ class ScalarQuantizer(keras.layers.Layer):
         scale = (levels - 1) * (1 - 1e-3) / 2
         offset = ops.where(levels % 2 == 0, 0.5, 0.0)
         bounded = scale * ops.tanh(x + ops.tan(offset / scale)) - offset
-        rounded = straight_through(bounded, ops.round(bounded))
+        rounded = ops.stop_gradient(ops.round(bounded))
         half = levels // 2
-        digits = ops.stop_gradient(rounded) + half  # (..., len(levels))
+        digits = ops.cast(rounded + half, "int32")  # (..., len(levels))
         values = ops.convert_to_tensor(self._values, "int32")
-        tokens = ops.sum(ops.cast(digits, "int32") * values, axis=-1)
-        return {"quantized": rounded / half, "tokens": tokens}
+        tokens = ops.sum(digits * values, axis=-1)
+        quantized = straight_through(bounded, rounded) / half
+        return {"quantized": quantized, "tokens": tokens}
 
     def lookup(self, tokens):
         """Returns the codes of tokens `(...)`, `(..., len(levels))`."""

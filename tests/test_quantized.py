@@ -606,7 +606,7 @@ def test_two_quantizers_draw_different_vectors():
     layer = ResidualQuantizer(2, 4, seed=3)
     layer.build((None, 2))
     draws = [
-        to_numpy(autodiff.compiled(q._draw, q.variables)(ops.convert_to_tensor(x)))
+        to_numpy(autodiff.compiled(q.draw, q.variables)(ops.convert_to_tensor(x)))
         for q, x in zip(layer.quantizers, [vectors(50, 2)] * 2, strict=True)
     ]
     assert (draws[0] != draws[1]).any()

@@ -183,6 +183,9 @@ class QuantizedAE(AE):
     def _decode_tokens(self, tokens):
         return self._decode(self._flat(self.quantizer.lookup(tokens)))
 
+    def _encode(self, x):
+        return self._flat(self.quantizer.lookup(self._tokens(x)))
+
 
 class VQVAE(QuantizedAE):
     """VQ-VAE: codes are put together from the vectors of a learned codebook.
