@@ -190,7 +190,7 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         """Makes the networks; a subclass adds what else has variables."""
         options = self.encoder_options(image_shape)
         if self.encoder is None:
-            self.encoder = networks.encoder(**options)
+            self.encoder = self.build_encoder(**options)
         if self.decoder is None:
             self.decoder = self.build_decoder(**self.network_options(image_shape))
         head_shape = (options["latent_dim"],)
@@ -212,6 +212,10 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             trainable=False,
             dtype="float32",
         )
+
+    def build_encoder(self, **options) -> keras.Model:
+        """Makes the encoder from the arguments of `networks.encoder`."""
+        return networks.encoder(**options)
 
     def build_decoder(self, **options) -> keras.Model:
         """Makes the decoder from the arguments of `networks.decoder`."""

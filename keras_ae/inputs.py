@@ -92,6 +92,19 @@ def check_pixel_weight(weight, likelihood) -> None:
         )
 
 
+def check_share(name: str, value) -> float:
+    """Returns an argument in [0, 1), or raises `ValueError` if it is not."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Real)
+        or not 0 <= value < 1
+    ):
+        raise ValueError(
+            f"`{name}` must be a number from 0 to below 1. Received: {name}={value!r}"
+        )
+    return float(value)
+
+
 def labels_beside_weights(x, y, weight):
     """Returns labels to ignore where there are none: Keras drops weights without."""
     if y is None and weight is not None:

@@ -26,11 +26,14 @@ class Seeded(keras.layers.Layer):
         self.built = True
 
     def save_own_variables(self, store):
+        super().save_own_variables(store)
         # Keras does not save seeds; a resumed training should go on with fresh noise.
         store["seed_state"] = ops.convert_to_numpy(self.seed_generator.state)
 
     def load_own_variables(self, store):
         self.seed_generator.state.assign(store["seed_state"][:])
+        others = {name: store[name] for name in {*store.keys()} - {"seed_state"}}
+        super().load_own_variables(others)
 
     def get_config(self):
         return {**super().get_config(), "seed": self.seed}

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "likelihoods": {"distributions"},
     "labels": {"inputs", "verbs"},
     "networks": {"layers"},
+    "quantizers": {"inputs", "layers"},
     "features": {"callbacks", "datasets", "inputs", "networks"},
     "verbs": {"autodiff", "inputs"},
     "base": {
@@ -49,6 +50,7 @@ MAY_IMPORT = {
         "networks",
         "optimizers",
         "projection",
+        "quantizers",
         "samplers",
         "verbs",
     },

@@ -140,3 +140,11 @@ def test_mnist_iwae(scores, tmp_path):
         assert 0 <= found[f"active_units_{count}_samples"] <= 3
     assert found["elbo"] <= -found["loss"] + 1e-3
     assert pictures(tmp_path) == {*COMMON.split()}
+
+
+def test_mnist_vqvae(scores, tmp_path):
+    found = scores("mnist-vqvae", "latent_dim=2", "num_codes=8", "widths=4,8")
+    assert found["tokens"] == 4 and found["bits"] == 12
+    assert 1 / 8 <= found["used_codes"] <= 1
+    assert 1 <= found["codes_perplexity"] <= 8
+    assert pictures(tmp_path) == {*COMMON.split()} - {"samples"}

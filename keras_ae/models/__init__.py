@@ -21,6 +21,7 @@ from keras_ae.models.objectives import (
     SigmaVAE,
 )
 from keras_ae.models.pca import PCA
+from keras_ae.models.quantized import FSQVAE, VQVAE, ResidualVQVAE
 from keras_ae.models.regularized import RAE, ContractiveAE
 from keras_ae.models.sparse import SparseAE
 from keras_ae.models.stacked import StackedSAE
@@ -41,6 +42,7 @@ __all__ = [
     "ContractiveAE",
     "DIPVAE",
     "DenoisingAE",
+    "FSQVAE",
     "FactorVAE",
     "GAN",
     "GLO",
@@ -52,11 +54,13 @@ __all__ = [
     "PCA",
     "PIWAE",
     "RAE",
+    "ResidualVQVAE",
     "SigmaVAE",
     "SparseAE",
     "StackedSAE",
     "VAE",
     "VAEGAN",
+    "VQVAE",
     "VariationalAutoDecoder",
     "WAE",
 ]
