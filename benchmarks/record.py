@@ -155,6 +155,12 @@ ROWS = (
         "{mse:.5f}; {elbo:.0f}",
     ),
     (
+        "celeba-glo",
+        "the same for GLO on 256 held-back faces, whose codes are searched for",
+        "",
+        "{mse:.5f}",
+    ),
+    (
         "celeba-vaegan",
         "held-back faces' sharpness kept by reconstructions / samples, and their "
         "Fréchet distance in features of an attribute classifier; `celeba-vae`",
