@@ -26,6 +26,7 @@ _MODULES = (
     "networks",
     "optimizers",
     "plots",
+    "priors",
     "quantizers",
     "runs",
     "samplers",

@@ -193,7 +193,7 @@ def _component_weights(weights, components: int) -> np.ndarray:
     return (weights / weights.sum()).astype("float32")
 
 
-def _draw_components(weights: np.ndarray, shape, latent_dim: int, seed: Seed):
+def _draw_components(weights, shape, latent_dim: int, seed: Seed):
     """Draws a component `(...)` and standard normal noise `(..., latent_dim)`."""
     # One draw for both choices, since two draws from one integer seed would be
     # correlated: the first number chooses the component, the others the code.
@@ -201,9 +201,33 @@ def _draw_components(weights: np.ndarray, shape, latent_dim: int, seed: Seed):
         (*shape[:-1], latent_dim + 1), dtype="float32", seed=seed
     )
     uniform = 0.5 + 0.5 * ops.erf(noise[..., :1] / math.sqrt(2.0))
-    thresholds = float32(np.cumsum(weights)[:-1])
+    thresholds = ops.cumsum(float32(weights))[:-1]
     component = ops.sum(ops.cast(uniform > thresholds, "int32"), axis=-1)
     return component, noise[..., 1:]
+
+
+def mixture_log_prob(z, means, log_vars, log_weights):
+    """Returns log p(z) of a mixture of normal distributions with diagonal covariances.
+
+    Args:
+        z: Codes `(..., latent_dim)`.
+        means, log_vars: Means and log-variances, `(components, latent_dim)`.
+        log_weights: Logarithms of weights of sum 1, `(components,)` or a number.
+
+    Returns:
+        Tensor `(...)`, in nats.
+    """
+    components = Normal.from_log_var(means, log_vars)
+    # (..., 1, latent_dim) against (components, latent_dim)
+    per_component = components.log_prob(ops.expand_dims(float32(z), -2))
+    return ops.logsumexp(per_component + log_weights, axis=-1)
+
+
+def draw_mixture(shape, means, log_vars, weights, seed: Seed = None):
+    """Draws codes of shape `shape`, `(..., latent_dim)`, from such a mixture."""
+    component, noise = _draw_components(weights, shape, shape[-1], seed)
+    means = ops.take(means, component, axis=0)
+    return means + ops.exp(0.5 * ops.take(log_vars, component, axis=0)) * noise
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
@@ -243,7 +267,7 @@ class NormalMixture:
         self.means = means.astype("float32")
         self.stddevs = stddevs.astype("float32")
         self.weights = _component_weights(self._config["weights"], len(means))
-        self._components = Normal(means, stddevs)
+        self._log_vars = (2.0 * np.log(stddevs)).astype("float32")
 
     @property
     def latent_dim(self) -> int:
@@ -252,17 +276,13 @@ class NormalMixture:
 
     def log_prob(self, z):
         """Returns log p(z) in nats, `(...)` for z of shape `(..., latent_dim)`."""
-        # (..., 1, latent_dim) against (components, latent_dim)
-        per_component = self._components.log_prob(ops.expand_dims(float32(z), -2))
-        return ops.logsumexp(per_component + float32(np.log(self.weights)), axis=-1)
+        log_weights = float32(np.log(self.weights))
+        return mixture_log_prob(z, self.means, self._log_vars, log_weights)
 
     def sample(self, shape: Sequence[int], seed: Seed = None):
         """Draws codes of shape `shape`, `(..., latent_dim)`."""
         _check_sample_shape(shape, self.latent_dim)
-        component, noise = _draw_components(self.weights, shape, self.latent_dim, seed)
-        means = ops.take(float32(self.means), component, axis=0)
-        stddevs = ops.take(float32(self.stddevs), component, axis=0)
-        return means + stddevs * noise
+        return draw_mixture(shape, self.means, self._log_vars, self.weights, seed)
 
     def get_config(self) -> dict:
         return dict(self._config)
@@ -524,10 +544,41 @@ def _tfp_object(config):
     return tfp_class(**{name: _tfp_object(parameters[name]) for name in parameters})
 
 
-Prior = Normal | NormalMixture | GaussianMixture | TensorFlowProbability
+class LearnedPrior(keras.layers.Layer):
+    """Base of priors that are learned together with a model: see `keras_ae.priors`.
+
+    A subclass implements `build`, `log_prob(z)` and `sample(shape, seed)`, as the other
+    distributions have them.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+
+    @property
+    def latent_dim(self) -> int | None:
+        """Number of latent dimensions, or `None` before a model has built the prior."""
+        return getattr(self, "_latent_dim", None)
+
+    def connect(self, model: keras.Model) -> None:
+        """Makes the weights; `model` calls it once it has its networks."""
+        self._latent_dim = model.latent_dim
+        self.build((None, model.latent_dim))
+
+    def log_prob(self, z):
+        """Returns log p(z) in nats, `(...)` for z of shape `(..., latent_dim)`."""
+        raise NotImplementedError
+
+    def sample(self, shape: Sequence[int], seed: Seed = None):
+        """Draws codes of shape `shape`, `(..., latent_dim)`."""
+        raise NotImplementedError
 
 
-def get_prior(identifier: Any = None, latent_dim: int | None = None) -> Prior:
+Prior = Normal | NormalMixture | GaussianMixture | TensorFlowProbability | LearnedPrior
+
+
+def get_prior(
+    identifier: Any = None, latent_dim: int | None = None, learned: bool = False
+) -> Prior:
     """Makes a prior over codes from what a user may pass for it.
 
     Args:
@@ -535,6 +586,7 @@ def get_prior(identifier: Any = None, latent_dim: int | None = None) -> Prior:
             distributions over codes or its serialized configuration, or, on the
             TensorFlow backend, a TensorFlow Probability distribution.
         latent_dim: Numbers in a code, where they are known.
+        learned: Whether a `LearnedPrior` may be passed.
 
     Raises:
         ValueError: If `identifier` is something else, or a prior of another dimension.
@@ -545,6 +597,11 @@ def get_prior(identifier: Any = None, latent_dim: int | None = None) -> Prior:
         identifier = keras.saving.deserialize_keras_object(identifier)
     if _is_tfp(identifier):
         identifier = TensorFlowProbability(identifier)
+    if isinstance(identifier, LearnedPrior) and not learned:
+        raise ValueError(
+            "`prior` must be one that stays as it is: nothing would learn it here. "
+            f"Received: a {type(identifier).__name__}; a `VAE` learns its prior."
+        )
     if isinstance(identifier, Prior):
         if None not in (latent_dim, identifier.latent_dim) and (
             identifier.latent_dim != latent_dim
@@ -556,8 +613,9 @@ def get_prior(identifier: Any = None, latent_dim: int | None = None) -> Prior:
         return identifier
     raise ValueError(
         "`prior` must be None (standard normal), a `Normal`, `NormalMixture` or "
-        "`GaussianMixture` of `keras_ae.distributions` or, on the TensorFlow backend, "
-        f"a TensorFlow Probability distribution. Received: {identifier!r}"
+        "`GaussianMixture` of `keras_ae.distributions`, one of `keras_ae.priors` or, on "
+        "the TensorFlow backend, a TensorFlow Probability distribution. Received: "
+        f"{identifier!r}"
     )
 
 

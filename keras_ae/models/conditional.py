@@ -64,6 +64,7 @@ class ConditionalVAE(TakesLabels, VAE):
     """
 
     needs_labels = True
+    learns_prior = False
 
     def __init__(self, latent_dim: int = 32, *, num_classes: int, **kwargs):
         self.num_classes = inputs.check_count("num_classes", num_classes, minimum=2)

@@ -260,6 +260,7 @@ class InfoVAE(VAE):
     """
 
     term_names = (*VAE.term_names, "mmd")
+    learns_prior = False
 
     def __init__(
         self,

@@ -33,9 +33,9 @@ class VAE(SamplesPrior, Autoencoder):
         likelihood: Distribution of the data given a code. Defaults to a Gaussian whose
             scale is the optimal one, which balances the two terms by itself.
         prior: Distribution of codes: a `Normal`, by default N(0, I), whose KL is in
-            closed form; a `NormalMixture`, a `GaussianMixture`, or on the TensorFlow
-            backend any TensorFlow Probability distribution, whose KL is estimated from
-            the sampled code.
+            closed form; a `NormalMixture`, a `GaussianMixture`, a learned one of
+            `keras_ae.priors`, or on the TensorFlow backend any TensorFlow Probability
+            distribution, whose KL is estimated from the sampled code.
         beta: Weight of the KL, >= 0. The callback `BetaWarmUp` raises it from 0.
         free_bits: Nats of KL, per latent dimension and averaged over the batch, that
             cost nothing, >= 0. Needs a `Normal` prior. `kl` and `loss` then depend on
@@ -64,6 +64,7 @@ class VAE(SamplesPrior, Autoencoder):
     term_names = ("reconstruction", "kl")
     monitor_names = ("elbo", "mse")
     encoder_heads = ("mean", "log_var")
+    learns_prior = True
 
     def __init__(
         self,
@@ -76,7 +77,9 @@ class VAE(SamplesPrior, Autoencoder):
         **kwargs,
     ):
         super().__init__(latent_dim, likelihood=likelihood, **kwargs)
-        self.prior = distributions.get_prior(prior, latent_dim)
+        # Where players take turns, none of them owns the prior.
+        learned = self.learns_prior and not self.player_names
+        self.prior = distributions.get_prior(prior, latent_dim, learned)
         for name, value in (("beta", beta), ("free_bits", free_bits)):
             inputs.check_weight(name, value)
         if free_bits and not isinstance(self.prior, distributions.Normal):
@@ -91,6 +94,8 @@ class VAE(SamplesPrior, Autoencoder):
     def build_networks(self, image_shape):
         super().build_networks(image_shape)
         self.kl_weight = self.add_number("kl_weight", self.beta)
+        if isinstance(self.prior, distributions.LearnedPrior):
+            self.prior.connect(self)
 
     def posterior(self, x, training=False) -> distributions.Normal:
         """Returns q(z | x): a `Normal`, `(batch, latent_dim)`."""
