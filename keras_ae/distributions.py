@@ -613,8 +613,8 @@ def get_prior(
         return identifier
     raise ValueError(
         "`prior` must be None (standard normal), a `Normal`, `NormalMixture` or "
-        "`GaussianMixture` of `keras_ae.distributions`, one of `keras_ae.priors` or, on "
-        "the TensorFlow backend, a TensorFlow Probability distribution. Received: "
+        "`GaussianMixture` of `keras_ae.distributions`, one of `keras_ae.priors` or, "
+        "on the TensorFlow backend, a TensorFlow Probability distribution. Received: "
         f"{identifier!r}"
     )
 
