@@ -246,7 +246,8 @@ def ms_ssim(x, y):
         # A power of 0 would have no gradient.
         mean = ops.maximum(ops.mean(similar, axis=(1, 2)), 1e-6)  # (batch, channels)
         similarity *= mean ** float(weight)
-        x, y = (ops.average_pool(pictures, 2, 2) for pictures in (x, y))
+        if scale < scales - 1:
+            x, y = (ops.average_pool(pictures, 2, 2) for pictures in (x, y))
     return ops.mean(similarity, axis=-1)
 
 

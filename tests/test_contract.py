@@ -18,6 +18,7 @@ from keras_ae import models, projection
 SETTINGS = {"latent_dim": 3, "widths": (24,), "architecture": "dense"}
 # The discrepancy of a small batch is mostly noise.
 WAE_SETTINGS = {**SETTINGS, "penalty_weight": 1.0}
+LADDER_SETTINGS = {**SETTINGS, "upper_dims": (3,)}
 LABELLED_SETTINGS = {**SETTINGS, "num_classes": 4}
 # The codebook starts from a batch, of which the smallest here has five examples.
 VQ_SETTINGS = {**SETTINGS, "num_codes": 4}
@@ -276,6 +277,8 @@ def is_stacked(Model):
 def settings(Model):
     if issubclass(Model, keras_ae.WAE):
         return WAE_SETTINGS
+    if issubclass(Model, keras_ae.HierarchicalVAE):
+        return LADDER_SETTINGS
     if Model.needs_labels:
         return LABELLED_SETTINGS
     if issubclass(Model, keras_ae.VQVAE):
@@ -323,7 +326,8 @@ def evaluate(model, images, **kwargs):
 def learn(model, images, epochs):
     """Trains, and returns by epoch what has to fall."""
     model.compile(keras.optimizers.Adam(1e-2))
-    name = "reconstruction" if model.player_names else "loss"
+    contest = model.player_names and "reconstruction" in model.term_names
+    name = "reconstruction" if contest else "loss"
     if hasattr(model, "project"):
         # The sum of two opponents' losses need not fall; that of one alone does.
         model.compile({"generator": keras.optimizers.SGD(0.0), "discriminator": "adam"})
@@ -348,8 +352,9 @@ class FixedCodes(keras.layers.Layer):
 
 
 def without_noise(model):
-    if hasattr(model, "sampling"):
-        model.sampling = FixedNoise()
+    for name in ("sampling", "upper_sampling"):
+        if hasattr(model, name):
+            setattr(model, name, FixedNoise())
     if hasattr(model, "prior_sampling"):
         model.prior_sampling = FixedCodes()
     if hasattr(model, "permutation"):
@@ -630,7 +635,8 @@ def test_sample_weight_weighs_examples(Model, images):
 def test_own_networks_are_saved(Model, images, tmp_path):
     if is_stacked(Model):
         pytest.skip("its networks are its own")
-    options = make(Model).encoder_options(images.shape[1:])
+    image_shape = images.shape[1:]
+    options = make(Model, image_shape=image_shape).encoder_options(image_shape)
     inputs = keras.Input(options["image_shape"])
     x = keras.layers.Flatten()(inputs)
     heads = {name: keras.layers.Dense(3)(x) for name in Model.encoder_heads}

@@ -179,15 +179,16 @@ class HierarchicalVAE(VAE):
 
     def _log_weights(self, noise, x):
         x = self.to_floats(x)
-        samples, batch = noise.shape[0], ops.shape(x)[0]
+        samples, batch = ops.shape(noise)[0], ops.shape(x)[0]
 
-        def tiled(normal):
-            return Normal.from_log_var(
-                ops.tile(normal.mean, (samples, 1)),
-                ops.tile(normal.log_var, (samples, 1)),
-            )
+        def repeated(value):
+            value = ops.broadcast_to(value, (samples, *ops.shape(value)))
+            return ops.reshape(value, (-1, *value.shape[2:]))
 
-        seen = [tiled(normal) for normal in self._ascend(x)]
+        seen = [
+            Normal.from_log_var(repeated(normal.mean), repeated(normal.log_var))
+            for normal in self._ascend(x)
+        ]
         noise = ops.reshape(noise, (-1, self.noise_dim))
         layers = self._descend(seen, self._drawn_with(noise))
         log_weights = sum(
@@ -195,8 +196,7 @@ class HierarchicalVAE(VAE):
             for posterior, prior, z in zip(*layers, strict=True)
         )  # (samples * batch,)
         parameters = self.decoder(layers[2][0], training=False)
-        x = ops.tile(x, (samples, *(1 for _ in self.built_image_shape)))
-        log_weights += self.likelihood.log_prob(x, parameters)
+        log_weights += self.likelihood.log_prob(repeated(x), parameters)
         return ops.reshape(log_weights, (samples, batch))
 
     def _drawn_with(self, noise):

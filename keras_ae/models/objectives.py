@@ -386,12 +386,12 @@ class MSSSIMVAE(VAE):
         self.pixel_weight = pixel_weight
 
     def build_networks(self, image_shape):
+        super().build_networks(image_shape)
         if len(image_shape) == 1:
             raise ValueError(
                 "MSSSIMVAE needs pictures (height, width) or (height, width, "
                 f"channels). Received examples of shape {image_shape}"
             )
-        super().build_networks(image_shape)
 
     def terms(self, x, outputs, training=False):
         terms = super().terms(x, outputs, training)
