@@ -559,6 +559,10 @@ class LearnedPrior(keras.layers.Layer):
         """Number of latent dimensions, or `None` before a model has built the prior."""
         return getattr(self, "_latent_dim", None)
 
+    def get_build_config(self):
+        # It is built by its model, loaded or new, and by nobody before.
+        return None
+
     def connect(self, model: keras.Model) -> None:
         """Makes the weights; `model` calls it once it has its networks."""
         self._latent_dim = model.latent_dim

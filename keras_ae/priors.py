@@ -113,25 +113,23 @@ class VampPrior(LearnedPrior):
         self.components = inputs.check_count("components", components)
 
     def connect(self, model):
-        # The model owns the encoder: Keras would save it a second time.
-        object.__setattr__(self, "_model", model)
+        # A function, because the model owns the encoder and saves it.
+        self._posterior_of = model.posterior
+        self._range = (model.likelihood.low, model.likelihood.high)
+        self._example_shape = model.built_image_shape
         super().connect(model)
 
     def build(self, input_shape):
-        likelihood = self._model.likelihood
-        self._range = (max(likelihood.low, -1e30), min(likelihood.high, 1e30))
         self.pseudo_examples = self.add_weight(
             name="pseudo_examples",
-            shape=(self.components, *self._model.built_image_shape),
+            shape=(self.components, *self._example_shape),
             initializer=keras.initializers.RandomUniform(0.0, 1.0),
         )
         self.built = True
 
     def _posterior(self) -> Normal:
         """q(z | u), `(components, latent_dim)`."""
-        return self._model.posterior(
-            ops.clip(float32(self.pseudo_examples), *self._range)
-        )
+        return self._posterior_of(ops.clip(float32(self.pseudo_examples), *self._range))
 
     def log_prob(self, z):
         posterior = self._posterior()
@@ -237,7 +235,7 @@ class AutoregressiveFlow(LearnedPrior):
         for layer, ((kernel, bias), mask) in enumerate(
             zip(self.networks[step], self._masks, strict=True)
         ):
-            x = ops.matmul(x, float32(kernel) * mask) + float32(bias)
+            x = ops.matmul(x, ops.multiply(float32(kernel), mask)) + float32(bias)
             if layer < len(self.widths):
                 x = ops.relu(x)
         mean, log_scale = ops.split(x, 2, axis=-1)
