@@ -240,12 +240,14 @@ def ms_ssim(x, y):
             variances + CONTRAST_CONSTANT
         )
         if scale == scales - 1:
-            similar *= (2.0 * mean_x * mean_y + LUMINANCE_CONSTANT) / (
-                ops.square(mean_x) + ops.square(mean_y) + LUMINANCE_CONSTANT
+            similar = (
+                similar
+                * (2.0 * mean_x * mean_y + LUMINANCE_CONSTANT)
+                / (ops.square(mean_x) + ops.square(mean_y) + LUMINANCE_CONSTANT)
             )
         # A power of 0 would have no gradient.
         mean = ops.maximum(ops.mean(similar, axis=(1, 2)), 1e-6)  # (batch, channels)
-        similarity *= mean ** float(weight)
+        similarity = similarity * mean ** float(weight)
         if scale < scales - 1:
             x, y = (ops.average_pool(pictures, 2, 2) for pictures in (x, y))
     return ops.mean(similarity, axis=-1)

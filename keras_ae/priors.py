@@ -215,7 +215,7 @@ class AutoregressiveFlow(LearnedPrior):
         for step in range(self.steps):
             mean, log_scale = self._conditionals(step, z)
             z = ops.flip((z - mean) * ops.exp(-log_scale), axis=-1)
-            log_det -= ops.sum(log_scale, axis=-1)
+            log_det = log_det - ops.sum(log_scale, axis=-1)
         return Normal().log_prob(z) + log_det
 
     def sample(self, shape: Sequence[int], seed: Seed = None):

@@ -191,12 +191,11 @@ class HierarchicalVAE(VAE):
         ]
         noise = ops.reshape(noise, (-1, self.noise_dim))
         layers = self._descend(seen, self._drawn_with(noise))
-        log_weights = sum(
+        parameters = self.decoder(layers[2][0], training=False)
+        log_weights = self.likelihood.log_prob(repeated(x), parameters) + sum(
             prior.log_prob(z) - posterior.log_prob(z)
             for posterior, prior, z in zip(*layers, strict=True)
         )  # (samples * batch,)
-        parameters = self.decoder(layers[2][0], training=False)
-        log_weights += self.likelihood.log_prob(repeated(x), parameters)
         return ops.reshape(log_weights, (samples, batch))
 
     def _drawn_with(self, noise):

@@ -208,18 +208,21 @@ class DIPVAE(VAE):
         mean = outputs["mean"]  # (batch, latent_dim)
         centred = mean - ops.mean(mean, axis=0)
         batch = ops.shape(mean)[0]
-        covariance = ops.matmul(ops.transpose(centred), centred)
-        covariance /= ops.cast(batch, "float32")  # (latent_dim, latent_dim)
+        # (latent_dim, latent_dim). Nothing is changed in place: PyTorch's gradients
+        # need what it was.
+        covariance = ops.matmul(ops.transpose(centred), centred) / ops.cast(
+            batch, "float32"
+        )
         variance = ops.diagonal(covariance)
         off_diagonal = ops.sum(ops.square(covariance)) - ops.sum(ops.square(variance))
         diagonal_weight = self.diagonal_weight
         if self.covariance == "codes":
-            variance += ops.mean(ops.exp(outputs["log_var"]), axis=0)
+            variance = variance + ops.mean(ops.exp(outputs["log_var"]), axis=0)
         if diagonal_weight is None:
             factor = 10.0 if self.covariance == "means" else 1.0
             diagonal_weight = factor * self.off_diagonal_weight
-        penalty = self.off_diagonal_weight * off_diagonal
-        penalty += diagonal_weight * ops.sum(ops.square(variance - 1.0))
+        diagonal = ops.sum(ops.square(variance - 1.0))
+        penalty = self.off_diagonal_weight * off_diagonal + diagonal_weight * diagonal
         return {
             **super().terms(x, outputs, training),
             "covariance_penalty": ops.broadcast_to(penalty, (batch,)),
