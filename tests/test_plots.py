@@ -232,7 +232,9 @@ def test_latent_map_draws_thumbnails_that_do_not_overlap(tmp_path, shape, size):
         # The picture itself, and its class around it, at the place of its code.
         x, y = figure.axes[0].transData.transform(codes[index]).astype(int)
         y = page.shape[0] - 1 - y
-        assert page[y, x].tolist() == [*images[index, 0, 0].repeat(3)[:3], 255]
+        # The canvas blends in fixed point, so that a level may be lost to rounding.
+        inside = [*images[index, 0, 0].repeat(3)[:3], 255]
+        np.testing.assert_allclose(page[y, x].astype(int), inside, atol=1)
         edge = page[y, int(extent.x0) + 2, :3] / 255
         np.testing.assert_allclose(edge, frames[index % 2], atol=0.05)
 
