@@ -159,6 +159,18 @@ class Normal:
             _check_sample_shape(shape, self.latent_dim)
         return mean + stddev * keras.random.normal(shape, dtype="float32", seed=seed)
 
+    def draw(self, noise):
+        """Returns the codes of given standard normal noise, and their log-density.
+
+        Args:
+            noise: Tensor `(..., latent_dim)`.
+
+        Returns:
+            mean + stddev noise, `(..., latent_dim)`, and its log q, `(...)`, in nats.
+        """
+        z = self.mean + self.stddev * noise
+        return z, self.log_prob(z)
+
     def get_config(self) -> dict:
         stddev = self.stddev if self._stddev is None else self._stddev
         return {"mean": _plain(self._mean), "stddev": _plain(stddev)}

@@ -86,7 +86,8 @@ class IWAE(VAE):
     def _weigh(self, x, outputs, training):
         posterior = self.posterior_of(outputs)
         z = ops.reshape(outputs["z"], (self.draws, -1, self.latent_dim))
-        return self.log_weights(x, posterior, z, outputs["parameters"], training)
+        log_posterior = posterior.log_prob(z)
+        return self.log_weights(x, z, log_posterior, outputs["parameters"], training)
 
 
 class MIWAE(IWAE):

@@ -206,21 +206,22 @@ class VAE(SamplesPrior, Autoencoder):
         return self.latent_dim
 
     def _log_weights(self, noise, x, **others):
-        """log p(x, z) - log q(z | x) for z = mean + stddev noise, (samples, batch)."""
+        """log p(x, z) - log q(z | x) for the codes of noise, (samples, batch)."""
         x = self.to_floats(x)
         posterior = self.posterior(x, **others)
-        z = posterior.mean + posterior.stddev * noise  # (samples, batch, latent_dim)
+        # (samples, batch, latent_dim) and (samples, batch)
+        z, log_posterior = posterior.draw(noise)
         code = ops.reshape(self._code(z, **others), (-1, self.code_dim))
         parameters = self.decoder(code, training=False)
-        return self.log_weights(x, posterior, z, parameters)
+        return self.log_weights(x, z, log_posterior, parameters)
 
-    def log_weights(self, x, posterior, z, parameters, training=False):
+    def log_weights(self, x, z, log_posterior, parameters, training=False):
         """Returns log p(x, z) - log q(z | x) of several codes an example, in nats.
 
         Args:
             x: Examples `(batch, *image_shape)`.
-            posterior: q(z | x), a `Normal` `(batch, latent_dim)`.
             z: Codes `(samples, batch, latent_dim)`.
+            log_posterior: Their log q(z | x), `(samples, batch)`.
             parameters: What they decode to, `(samples * batch, *image_shape)`.
             training: Whether the likelihood's scale may be fitted to this batch.
 
@@ -232,4 +233,4 @@ class VAE(SamplesPrior, Autoencoder):
         x = ops.reshape(x, (-1, *self.built_image_shape))
         log_likelihood = self.likelihood.log_prob(x, parameters, training)
         log_likelihood = ops.reshape(log_likelihood, (samples, -1))
-        return log_likelihood + self.prior.log_prob(z) - posterior.log_prob(z)
+        return log_likelihood + self.prior.log_prob(z) - log_posterior
