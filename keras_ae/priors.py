@@ -127,9 +127,13 @@ class VampPrior(LearnedPrior):
         )
         self.built = True
 
+    def examples(self):
+        """Returns u_1 … u_K as the encoder sees them, `(components, *image_shape)`."""
+        return ops.clip(float32(self.pseudo_examples), *self._range)
+
     def _posterior(self) -> Normal:
         """q(z | u), `(components, latent_dim)`."""
-        return self._posterior_of(ops.clip(float32(self.pseudo_examples), *self._range))
+        return self._posterior_of(self.examples())
 
     def log_prob(self, z):
         posterior = self._posterior()

@@ -254,6 +254,9 @@ class Run:
                 )
         epochs = epochs and (self.epochs or epochs)
         batch_size = min(self.batch_size or batch_size, len(train))
+        if not model.built:
+            model.build((None, *train.shape[1:]))
+        # A decoder-only model, which has no encoder once it is built.
         if model.encoder is None and model.score_name is not None:
             validation = validation[:SEARCHED]
         self._evaluation_batch = max(batch_size, min(256, len(validation)))
@@ -277,8 +280,6 @@ class Run:
             "patience": patience,
             "monitor": monitor,
         }
-        if not model.built:
-            model.build((None, *train.shape[1:]))
         self._begin()
         stopping = callbacks.ResumedEarlyStopping(
             self.history,

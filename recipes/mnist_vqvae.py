@@ -25,14 +25,13 @@ def main(
 ):
     train, validation, test = run.load("mnist")
     digits = run.labels["test"]["label"]
-    epochs = run.epochs or 30
+    epochs = run.epochs or 20
     batch_size = run.batch_size or 128
 
     def build():
         model = keras_ae.VQVAE(
             latent_dim,
             num_codes,
-            architecture="residual",
             widths=widths,
             likelihood=keras_ae.likelihoods.Gaussian(scale, activation="sigmoid"),
         )

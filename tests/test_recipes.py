@@ -148,3 +148,21 @@ def test_mnist_vqvae(scores, tmp_path):
     assert 1 / 8 <= found["used_codes"] <= 1
     assert 1 <= found["codes_perplexity"] <= 8
     assert pictures(tmp_path) == {*COMMON.split()} - {"samples"}
+
+
+def test_mnist_vampprior(scores, tmp_path):
+    small = ("latent_dim=2", "widths=8", "components=5", "importance_samples=20")
+    found = scores("mnist-vampprior", *small, "test_digits=30")
+    for prior in ("vampprior", "gaussian"):
+        assert found[f"{prior}_negative_log_likelihood"] > 0
+        assert 0 <= found[f"{prior}_active_units"] <= 2
+    assert found["test_digits"] == 30
+    assert pictures(tmp_path) == {*COMMON.split(), "pseudo_digits"}
+
+
+def test_fashion_vae(scores, tmp_path):
+    small = ("latent_dim=2", "widths=8", "importance_samples=20")
+    found = scores("fashion-vae", *small)
+    # The bound that importance sampling gives is tighter.
+    assert 0 < found["negative_log_likelihood"] < -found["elbo"]
+    assert pictures(tmp_path) == set(COMMON.split())

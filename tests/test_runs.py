@@ -331,6 +331,21 @@ def test_a_run_that_began_meanwhile_is_not_overwritten(tmp_path):
     assert kept[0] == kept[1]
 
 
+def test_only_models_that_search_for_codes_validate_on_few_pictures(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(runs, "SEARCHED", 1)
+    pictures = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 1)).astype("uint8")
+    for Model, few in ((keras_ae.AE, False), (keras_ae.AutoDecoder, True)):
+        run = runs.Run(tmp_path / Model.__name__)
+        # It has no networks, and so no encoder, before it has seen the pictures.
+        model = run.model(lambda Model=Model: Model(2, widths=(4,)))
+        run.fit(model, pictures, pictures, epochs=1, batch_size=9)
+        used = pictures[:1] if few else pictures
+        mse = model.evaluate(used, verbose=0, return_dict=True)["mse"]
+        np.testing.assert_allclose(run.history[-1]["val_mse"], mse, rtol=1e-4)
+
+
 def test_scores_are_of_all_the_pictures_given(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "_CHUNK", 7)
     pictures = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1)).astype("uint8")
