@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_ae import autodiff, inputs, likelihoods, networks, optimizers
 from keras_ae.datasets import Batches
+from keras_ae.sampling import Samples
 from keras_ae.verbs import Verbs
 
 
@@ -45,7 +46,7 @@ class _BuildsFromImageShape(type(keras.Model)):
         return model
 
 
-class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
+class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     """Base of all models: an encoder, a decoder, a likelihood and named loss terms.
 
     A subclass says what its network computes (`call`, a dict of tensors) and what it
@@ -529,6 +530,7 @@ class Autoencoder(Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         Raises:
             ValueError: If the first batch is not what the model can describe.
         """
+        self.forget_samplers()
         x = self._inspect(x, "x", y)
         y = inputs.labels_beside_weights(x, y, kwargs.get("sample_weight"))
         validation_data = self._inspect_validation(validation_data)

@@ -175,7 +175,7 @@ class SampleSheet(keras.callbacks.Callback):
         self.seed = seed
 
     def on_train_begin(self, logs=None):
-        if not hasattr(self.model, "sample") and self.images is None:
+        if not self.model.can_sample and self.images is None:
             raise ValueError(
                 f"`SampleSheet` can't sample a {type(self.model).__name__}: pass "
                 "`images=` to reconstruct instead."
@@ -184,7 +184,7 @@ class SampleSheet(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if epoch and (epoch + 1) % self.every:
             return
-        if hasattr(self.model, "sample"):
+        if self.model.can_sample:
             pictures = self.model.sample(self.number, seed=self.seed)
         else:
             pictures = self.model.reconstruct(self.images)

@@ -427,13 +427,25 @@ def decompress(model, file, output, backend):
 @click.argument("model")
 @click.option("-n", "number", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--output", required=True, metavar="FILE.png")
-@_options("seed", "backend")
-def sample(model, number, output, seed, backend):
+@click.option(
+    "--sampler",
+    metavar="NAME",
+    help="How codes are drawn: prior, or a sampler that was fitted to codes: normal, "
+    "gaussian, mixture, maf, two_stage, vampprior (default: prior where there is one).",
+)
+@click.option(
+    "--data",
+    metavar="DATA",
+    help="Fit the sampler now, to the codes of a data set or a folder of pictures "
+    "(default for a model without a prior: mixture).",
+)
+@_options("data-dir", "limit", "seed", "backend")
+def sample(model, number, output, sampler, data, data_dir, limit, seed, backend):
     """Draw pictures from a generative MODEL, on one sheet."""
     _settle_backend(backend)
     from keras_ae import commands
 
-    commands.sample(model, number, output, seed=seed)
+    commands.sample(model, number, output, seed, sampler, data, data_dir, limit)
 
 
 @main.command()

@@ -521,7 +521,16 @@ def _check_absent(target):
         )
 
 
-def sample(path: str, number: int, output: str, seed: int | None = None) -> None:
+def sample(
+    path: str,
+    number: int,
+    output: str,
+    seed: int | None = None,
+    sampler: str | None = None,
+    data: str | None = None,
+    data_dir: str | None = None,
+    limit: int | None = None,
+) -> None:
     """Draws pictures from a generative model, on one sheet.
 
     Args:
@@ -529,18 +538,34 @@ def sample(path: str, number: int, output: str, seed: int | None = None) -> None
         number: Number of pictures.
         output: Path of the sheet, `.png`.
         seed: Seed of the draw; without one, each draw is another.
+        sampler: What codes are drawn from: see `Autoencoder.sample`.
+        data: Path of a folder or zip of pictures, or name of a data set, whose training
+            split it is: the sampler is fitted to their codes first. The model's file
+            stays as it is.
+        data_dir: Folder of data sets.
+        limit: At most this many pictures are read.
 
     Raises:
-        ValueError: If the model is not generative, or `output` ends otherwise.
+        ValueError: If the model can't be sampled so, or `output` ends otherwise.
     """
     _check_png(output)
     model = load_model(path)
-    if not hasattr(model, "sample"):
-        raise ValueError(
-            f"This {type(model).__name__} can't be sampled: it has no prior over "
-            "codes. `keras-ae reconstruct` and `interpolate` work on every model."
+    if data is not None:
+        sampler = sampler or ("mixture" if "mixture" in model.SAMPLERS else "pixelcnn")
+        split = "train" if datasets.known_name(data) else "all"
+        images, _ = _load(model, data, split, data_dir, limit)
+        print(
+            f"Fitting {sampler} to the codes of {len(images):,} pictures.", flush=True
         )
-    _save(plots.sheet(_shown(model, model.sample(number, seed=seed))), output)
+        model.fit_sampler(sampler, images, seed=seed or 0)
+    if sampler is None and not model.can_sample:
+        raise ValueError(
+            f"This {type(model).__name__} has no prior over codes to sample from: fit "
+            "a sampler to the codes of the pictures that it was trained on, with "
+            "`--data` and the name of the data set or their folder."
+        )
+    pictures = model.sample(number, seed=seed, sampler=sampler)
+    _save(plots.sheet(_shown(model, pictures)), output)
 
 
 def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:

@@ -153,8 +153,9 @@ class TakesLabels:
         seed: int | None = None,
         batch_size: int = 256,
         labels: Any = None,
+        sampler: str | None = None,
     ) -> np.ndarray:
-        """Returns the likelihood's mean for codes drawn from the prior.
+        """Returns the likelihood's mean for new codes.
 
         Args:
             n: Pictures to draw, >= 1.
@@ -162,6 +163,8 @@ class TakesLabels:
             batch_size: Codes decoded at a time.
             labels: With `num_classes`, the class of all pictures or one of each
                 `(n,)`. Defaults to classes drawn evenly.
+            sampler: `"prior"`, the default, or the name of what `fit_sampler` has
+                fitted, to the codes of all classes alike.
 
         Returns:
             Array `(n, *image_shape)`, pictures in [0, 1].
@@ -175,18 +178,16 @@ class TakesLabels:
                     "`labels` must be None for a model without classes "
                     f"(`num_classes`). Received: labels={labels!r}"
                 )
-            return super().sample(n, seed, batch_size)
-        self._require_built("sample")
-        n = inputs.check_count("n", n)
+            return super().sample(n, seed, batch_size, sampler)
         seeds = seed_generator(seed)
-        z = self.prior.sample((n, self.latent_dim), seed=seeds)
+        z = self._drawn(n, seeds, sampler)  # (n, latent_dim)
         if labels is None:
             labels = keras.random.randint((n,), 0, self.num_classes, seed=seeds)
         elif np.ndim(labels) == 0:
             labels = np.full(n, labels)
         labels = self._check_labels(labels, n)
         y = np.eye(self.num_classes, dtype="float32")[labels]  # (n, num_classes)
-        return self.decode(np.concatenate([to_numpy(z), y], axis=1), batch_size)
+        return self.decode(np.concatenate([z, y], axis=1), batch_size)
 
 
 def to_numpy(values) -> np.ndarray:

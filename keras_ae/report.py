@@ -140,7 +140,7 @@ def write(
 def next_command(directory: pathlib.Path, model: keras.Model) -> str:
     """A command worth trying on the trained model."""
     run = shlex.quote(str(directory))
-    if hasattr(model, "sample"):
+    if model.can_sample:
         return f"keras-ae sample {run} -n 64 --output samples.png"
     return f"keras-ae reconstruct {run} PICTURES... --output reconstructions"
 
@@ -184,7 +184,7 @@ def _learning(pictures, model, history, best_row, captions):
     if "loss" in captions:
         parts.append(_figure(pictures / "loss.png", captions["loss"]))
     if sheets:
-        same = "codes" if hasattr(model, "sample") else "pictures"
+        same = "codes" if model.draws_by_itself else "pictures"
         parts.append(f"<p>The same {same}, as training went on:</p>")
         figures = [
             _figure(sheet, f"epoch {int(sheet.stem.partition('-')[2])}")
@@ -237,7 +237,7 @@ def _settings(settings):
 def _python(directory, model):
     verb = (
         "pictures = model.sample(64)  # (64, height, width, channels)"
-        if hasattr(model, "sample")
+        if model.can_sample
         else "codes = model.encode(x)  # (pictures, latent_dim)"
     )
     path = (directory / "model.keras").as_posix()

@@ -499,12 +499,12 @@ class Run:
                 "Held-back pictures spoilt as in training, and below each row what the "
                 "model makes of them.",
             )
-        if hasattr(model, "sample"):
+        if model.can_sample:
             self.picture(
                 "samples",
                 plots.sheet(model.sample(64, seed=self.seed)),
                 "Samples: codes drawn "
-                + ("from the prior" if hasattr(model, "prior") else "like the data's")
+                + ("like the data's" if model.prior is None else "from the prior")
                 + ", decoded.",
             )
         half = max(1, min(6, len(chosen) // 2))

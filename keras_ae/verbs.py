@@ -277,28 +277,6 @@ class Verbs:
             )
 
 
-class SamplesPrior:
-    """The verb of models with a prior: `sample`."""
-
-    def sample(
-        self, n: int, seed: int | None = None, batch_size: int = 256
-    ) -> np.ndarray:
-        """Returns the likelihood's mean for codes drawn from the prior.
-
-        Args:
-            n: Pictures to draw, >= 1.
-            seed: Integer; the same seed gives the same codes.
-            batch_size: Codes decoded at a time.
-
-        Returns:
-            Array `(n, *image_shape)`, pictures in [0, 1].
-        """
-        self._require_built("sample")
-        n = inputs.check_count("n", n)
-        z = self.prior.sample((n, self.latent_dim), seed=seed_generator(seed))
-        return self.decode(ops.convert_to_numpy(z), batch_size)
-
-
 def seed_generator(seed: int | None) -> keras.random.SeedGenerator:
     """A generator of seeds, a random one for None."""
     return keras.random.SeedGenerator(None if seed is None else int(seed))

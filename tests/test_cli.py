@@ -296,6 +296,20 @@ def test_sample_repeats_with_its_seed(invoke, saved, tmp_path):
     assert (sheets[0] == sheets[1]).all() and (sheets[0] != sheets[2]).any()
 
 
+def test_sample_fits_a_sampler_to_pictures(invoke, photos, tmp_path):
+    keras_ae.AE(2, image_shape=(8, 8, 3), widths=(4,)).save("ae.keras")
+    before = (tmp_path / "ae.keras").read_bytes()
+    options = ("--data", photos, "--seed", 1, "-n", 4, "--output", "a.png")
+    normal = invoke("sample", "ae.keras", "--sampler", "normal", *options)
+    assert normal.exit_code == 0, normal.output
+    assert "Fitting normal to the codes" in normal.output
+    assert (tmp_path / "a.png").exists()
+    # The model's file stays as it is.
+    assert (tmp_path / "ae.keras").read_bytes() == before
+    unknown = invoke("sample", "ae.keras", "--sampler", "flow", *options)
+    assert_one_sentence(unknown, "of AE must be", "'flow'")
+
+
 def test_interpolate_makes_a_row(invoke, saved, photos):
     ends = [photos / "photo-00.png", photos / "photo-01.png"]
     result = invoke("interpolate", saved, *ends, "--steps", 5, "--output", "row.png")
@@ -549,4 +563,4 @@ def test_what_is_no_model_of_ours_is_refused(invoke, tmp_path):
     result = invoke("sample", "other.keras", *sample)
     assert_one_sentence(result, "other.keras holds a Sequential", "AE, VAE")
     keras_ae.AE(2, image_shape=(4, 4, 1), widths=(4,)).save(tmp_path / "ae.keras")
-    assert_one_sentence(invoke("sample", "ae.keras", *sample), "can't be sampled")
+    assert_one_sentence(invoke("sample", "ae.keras", *sample), "no prior", "`--data`")

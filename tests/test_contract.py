@@ -513,9 +513,16 @@ def test_saving_keeps_outputs_and_optimizer_and_goes_on(Model, images, tmp_path)
     model = make(Model, **NON_DEFAULT[Model.__name__])
     model.compile(keras.optimizers.Adam(3e-3, clipnorm=5.0))
     fit(model, images)
+    if "normal" in Model.SAMPLERS:
+        model.fit_sampler("normal", images)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert type(again) is Model
+    assert again.fitted_samplers == model.fitted_samplers
+    for name in model.fitted_samplers:
+        drawn = [m.sample(3, seed=0, sampler=name) for m in (model, again)]
+        assert drawn[0].shape == (3, *images.shape[1:])
+        np.testing.assert_array_equal(*drawn)
     np.testing.assert_array_equal(again.encode(images), model.encode(images))
     np.testing.assert_array_equal(again.reconstruct(images), model.reconstruct(images))
     for optimizer in optimizers(again):

@@ -34,6 +34,7 @@ MAY_IMPORT = {
         "likelihoods",
         "networks",
         "optimizers",
+        "sampling",
         "verbs",
     },
     "models": {
@@ -58,7 +59,17 @@ MAY_IMPORT = {
     "callbacks": {"datasets", "inputs", "metrics", "plots"},
     "compression": {"metrics"},
     "report": {"callbacks", "metrics", "plots"},
-    "samplers": {"distributions", "inputs"},
+    "samplers": {
+        "datasets",
+        "distributions",
+        "divergences",
+        "inputs",
+        "layers",
+        "likelihoods",
+        "networks",
+        "priors",
+    },
+    "sampling": {"distributions", "inputs", "samplers", "verbs"},
     "runs": {
         "autodiff",
         "callbacks",

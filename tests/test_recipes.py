@@ -166,3 +166,17 @@ def test_fashion_vae(scores, tmp_path):
     # The bound that importance sampling gives is tighter.
     assert 0 < found["negative_log_likelihood"] < -found["elbo"]
     assert pictures(tmp_path) == set(COMMON.split())
+
+
+def test_mnist_samplers(scores, tmp_path):
+    # The features have 64 dimensions, which a Fréchet distance needs more samples than.
+    small = ("latent_dim=2", "widths=8", "sampler_epochs=1", "samples=80")
+    found = scores("mnist-samplers", *small, limit=80)
+    fitted = {"reconstructions", "normal", "gaussian", "mixture", "maf", "two_stage"}
+    for model in ("ae", "rae", "vae"):
+        extra = {"prior", "vampprior"} if model == "vae" else set()
+        for name in fitted | extra:
+            assert found[f"{model}_{name}"] > 0
+    assert found["training_digits_frechet_distance"] >= 0
+    sheets = {f"samples_{model}" for model in ("ae", "rae", "vae")}
+    assert pictures(tmp_path) == {*COMMON.split(), *sheets}

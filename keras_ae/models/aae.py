@@ -11,10 +11,9 @@ from keras_ae.base import Player
 from keras_ae.labels import UNLABELLED, TakesLabels
 from keras_ae.layers import PriorSampling, UniformNoise
 from keras_ae.models.deterministic import AE
-from keras_ae.verbs import SamplesPrior
 
 
-class AAE(TakesLabels, SamplesPrior, AE):
+class AAE(TakesLabels, AE):
     """Adversarial autoencoder: codes that a discriminator can't tell from a prior.
 
         autoencoder:   min -log p(x | z),  z = encoder(x)

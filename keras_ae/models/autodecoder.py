@@ -10,13 +10,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import autodiff, inputs, networks, projection, samplers
+from keras_ae import autodiff, inputs, networks, projection
 from keras_ae.base import Autoencoder, streamed
 from keras_ae.codes import CodeTable, check_optimizer
 from keras_ae.datasets import Batches
 from keras_ae.likelihoods import Gaussian
 from keras_ae.optimizers import PlayerOptimizers
-from keras_ae.verbs import seed_generator
 
 # A search has converged where the gradient has fallen to this share of its largest.
 CONVERGED = 0.1
@@ -481,6 +480,7 @@ class AutoDecoder(Autoencoder):
         replayed = np.zeros((0, *self.built_image_shape), "float32")
         if epochs and len(old):
             replayed = self.decode(self.codes(self.sample_ids[old]))
+        self.forget_samplers()
         self._replace(self.table.extended(found[:, : self.row_width]))
         ids = self.sample_ids
         if epochs:
@@ -511,6 +511,7 @@ class AutoDecoder(Autoencoder):
                 "`sample_ids` must leave a sample. Received: all "
                 f"{self.table.count} of them; make a new model."
             )
+        self.forget_samplers()
         self._replace(self.table.without(positions))
 
     def _require_fitted(self, verb):
@@ -586,33 +587,26 @@ class AutoDecoder(Autoencoder):
         """
         return self.decode(self.encode(x, batch_size, **kwargs), batch_size)
 
-    def sample(
-        self,
-        n: int,
-        seed: int | None = None,
-        batch_size: int = 256,
-        sampler: str = "gaussian",
-    ) -> np.ndarray:
-        """Returns the likelihood's mean for codes drawn like those of the samples.
+    @property
+    def draws_by_itself(self):
+        return True
 
-        Args:
-            n: Pictures to draw, >= 1.
-            seed: Integer; the same seed gives the same codes.
-            batch_size: Codes decoded at a time.
-            sampler: What is fitted to the codes: `"gaussian"`, one normal distribution
-                with all covariances, or `"mixture"`, ten of them.
+    def _default_sampler(self):
+        return "gaussian" if self.prior is None else "prior"
 
-        Returns:
-            Array `(n, *image_shape)`, pictures in [0, 1].
+    def sampler(self, name: str):
+        """Returns a sampler, fitted now to the codes of all samples if it was not yet.
 
         Raises:
             ValueError: If the model was not fitted, or the sampler is unknown.
         """
+        if name in self.SAMPLERS and name not in self.fitted_samplers:
+            self.fit_sampler(name)
+        return super().sampler(name)
+
+    def _codes_to_fit(self, x, seed):
         self._require_fitted("sample")
-        n = inputs.check_count("n", n)
-        distribution = samplers.fit(sampler, self.codes())
-        z = distribution.sample((n, self.latent_dim), seed=seed_generator(seed))
-        return self.decode(ops.convert_to_numpy(z), batch_size)
+        return self.codes() if x is None else self.encode(x)
 
     def _encode(self, x):
         x, observed = observed_values(self.to_floats(x))

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_ae import adversarial, networks
+from keras_ae.base import Autoencoder
 from keras_ae.models.gan import GAN
 from keras_ae.verbs import Verbs
 
@@ -63,6 +64,7 @@ class BiGAN(GAN):
 
     term_names = (*GAN.term_names, "encoder_adversarial")
     settled_arguments = ("decoder",)
+    SAMPLERS = Autoencoder.SAMPLERS
 
     def __init__(
         self,

@@ -11,7 +11,6 @@ from keras_ae import adversarial, distributions, inputs, networks, projection
 from keras_ae.base import Autoencoder, Player
 from keras_ae.layers import PriorSampling, UniformNoise
 from keras_ae.likelihoods import Gaussian
-from keras_ae.verbs import SamplesPrior
 
 # How `project` searches by default.
 SEARCH = {
@@ -23,7 +22,7 @@ SEARCH = {
 }
 
 
-class GAN(SamplesPrior, Autoencoder):
+class GAN(Autoencoder):
     """Generative adversarial network: a generator against a discriminator.
 
         discriminator: min E_x [real(D(x))] + E_z [fake(D(G(z)))],  z ~ p(z)
@@ -95,6 +94,8 @@ class GAN(SamplesPrior, Autoencoder):
     monitor_names = ("real_score", "fake_score", "discriminator_accuracy", "diversity")
     player_names = ("generator", "discriminator")
     score_name = None
+    # There are no codes to fit one to.
+    SAMPLERS = ()
     settled_arguments = ("encoder", "decoder")
 
     def __init__(

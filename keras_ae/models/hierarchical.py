@@ -9,7 +9,6 @@ from keras_ae import divergences, inputs, networks
 from keras_ae.distributions import Normal
 from keras_ae.layers import GaussianSampling
 from keras_ae.models.variational import LOG_VAR_RANGE, VAE
-from keras_ae.verbs import seed_generator
 
 
 class HierarchicalVAE(VAE):
@@ -153,22 +152,17 @@ class HierarchicalVAE(VAE):
         _, _, codes = self._descend(self._ascend(x), lambda _, q: q.mean)
         return codes[0]
 
-    def sample(self, n: int, seed: int | None = None, batch_size: int = 256):
-        """Returns the likelihood's mean for codes drawn from the top down.
-
-        Args:
-            n: Pictures to draw, >= 1.
-            seed: Integer; the same seed gives the same codes.
-            batch_size: Codes decoded at a time.
-
-        Returns:
-            Array `(n, *image_shape)`, pictures in [0, 1].
-        """
+    def _drawn(self, n, seeds, sampler=None):
+        if sampler not in (None, "prior"):
+            return super()._drawn(n, seeds, sampler)
         self._require_built("sample")
-        shape = (inputs.check_count("n", n), sum(self._dims))
-        noise = keras.random.normal(shape, dtype="float32", seed=seed_generator(seed))
+        shape = (inputs.check_count("n", n), self.noise_dim)
+        noise = keras.random.normal(shape, dtype="float32", seed=seeds)
         z = self._compiled("sample_codes", self._sample_codes)(noise)
-        return self.decode(ops.convert_to_numpy(z), batch_size)
+        return ops.convert_to_numpy(z)
+
+    def _sample_posterior(self, noise, x):
+        return self._descend(self._ascend(x), self._drawn_with(noise))[2][0]
 
     def _sample_codes(self, noise):
         return self._descend(None, self._drawn_with(noise))[2][0]

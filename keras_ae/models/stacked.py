@@ -515,6 +515,7 @@ class StackedSAE(Autoencoder):
         return int(ops.convert_to_numpy(self.progress)[1]) if self.built else 0
 
     def _train(self, x, y, phases, epochs, epoch, validation_data, options):
+        self.forget_samplers()
         x = self._inspect(x, "x", y)
         y = inputs.labels_beside_weights(x, y, options.get("sample_weight"))
         validation_data = self._inspect_validation(validation_data)

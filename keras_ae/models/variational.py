@@ -10,12 +10,12 @@ from keras import ops
 from keras_ae import distributions, divergences, inputs
 from keras_ae.base import Autoencoder
 from keras_ae.layers import GaussianSampling
-from keras_ae.verbs import SamplesPrior, seed_generator
+from keras_ae.verbs import seed_generator
 
 LOG_VAR_RANGE = (-20.0, 20.0)
 
 
-class VAE(SamplesPrior, Autoencoder):
+class VAE(Autoencoder):
     """Variational autoencoder: a Gaussian posterior, held to a prior by the KL.
 
         ELBO(x) = E_q(z|x) [log p(x | z)] - KL(q(z | x) || p(z)) <= log p(x)
@@ -65,6 +65,7 @@ class VAE(SamplesPrior, Autoencoder):
     monitor_names = ("elbo", "mse")
     encoder_heads = ("mean", "log_var")
     learns_prior = True
+    SAMPLERS = (*Autoencoder.SAMPLERS, "vampprior")
 
     def __init__(
         self,
@@ -144,6 +145,38 @@ class VAE(SamplesPrior, Autoencoder):
 
     def _encode(self, x):
         return self.posterior(x).mean
+
+    def sample_posterior(
+        self, x, seed: int | None = None, batch_size: int = 256
+    ) -> np.ndarray:
+        """Draws a code for each example from q(z | x).
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            seed: Integer; the same seed gives the same codes.
+            batch_size: Examples at a time, for arrays.
+
+        Returns:
+            Array `(n, latent_dim)`.
+        """
+        x = self._inspect(x, "x", restored=False)
+        inputs.check_count("batch_size", batch_size)
+        draw = self._compiled("sample_posterior", self._sample_posterior)
+        seed = seed_generator(seed)
+        codes = []
+        for batch in inputs.batches(x, batch_size):
+            shape = (len(batch), self.noise_dim)
+            noise = keras.random.normal(shape, dtype="float32", seed=seed)
+            z = draw(noise, ops.convert_to_tensor(batch))
+            codes.append(ops.convert_to_numpy(z))
+        return np.concatenate(codes)
+
+    def _sample_posterior(self, noise, x):
+        return self.posterior(x).draw(noise)[0]
+
+    def _codes_to_fit(self, x, seed):
+        # What the decoder was trained on are draws, not means.
+        return self.sample_posterior(x, seed)
 
     def log_likelihood(
         self, x, samples: int = 100, seed: int | None = None, chunk_size: int = 4096

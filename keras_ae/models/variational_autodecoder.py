@@ -11,7 +11,6 @@ from keras_ae import autodiff, distributions, divergences, inputs, projection
 from keras_ae.layers import GaussianSampling
 from keras_ae.models.autodecoder import AutoDecoder, observed_values, with_missing
 from keras_ae.models.variational import LOG_VAR_RANGE
-from keras_ae.verbs import SamplesPrior
 
 # A wide posterior would drown what its mean is to learn.
 FIRST_LOG_VAR = -6.0
@@ -141,29 +140,6 @@ class VariationalAutoDecoder(AutoDecoder):
         return distributions.Normal.from_log_var(
             rows[:, : self.latent_dim], rows[:, self.latent_dim :]
         )
-
-    def sample(
-        self,
-        n: int,
-        seed: int | None = None,
-        batch_size: int = 256,
-        sampler: str = "prior",
-    ) -> np.ndarray:
-        """Returns the likelihood's mean for codes drawn from the prior.
-
-        Args:
-            n: Pictures to draw, >= 1.
-            seed: Integer; the same seed gives the same codes.
-            batch_size: Codes decoded at a time.
-            sampler: `"prior"`, or what is fitted to the posteriors' means: see
-                `AutoDecoder.sample`.
-
-        Returns:
-            Array `(n, *image_shape)`, pictures in [0, 1].
-        """
-        if sampler == "prior":
-            return SamplesPrior.sample(self, n, seed, batch_size)
-        return super().sample(n, seed, batch_size, sampler)
 
     def sample_posterior(
         self,
