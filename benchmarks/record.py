@@ -3,17 +3,45 @@
     python benchmarks/record.py runs/moon-vae runs/mnist-vae
 
 keeps of each run its scores, settings, versions and machine as one JSON file, named
-after the recipe, and writes the README's table of results anew. Without arguments it
-writes only the table. Nothing in the table is typed by hand but the published figures.
+after the recipe, and writes the README's tables of results and of models anew, with
+`keras_ae/zoo.json`, of which `keras-ae models` tells. Without arguments it writes only
+these. No figure of ours is typed by hand; published ones are, in `ROWS`, and in the
+README the models' objectives and papers.
 """
 
 import json
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+ZOO = HERE.parent / "keras_ae" / "zoo.json"
 BEGIN, END = "<!-- results: written by benchmarks/record.py -->", "<!-- end -->"
+BEGIN_MODELS = "<!-- models: written by benchmarks/record.py -->"
+END_MODELS = "<!-- end of models -->"
+
+# The recipe that shows a model, where there is one.
+SHOWN_BY = {
+    "AAE": "mnist-aae",
+    "AE": "mnist-ae",
+    "AutoDecoder": "moon-incremental",
+    "ConditionalVAE": "mnist-cvae",
+    "DenoisingAE": "mnist-dae",
+    "FactorVAE": "moon-factorvae",
+    "GAN": "mnist-gan",
+    "GLO": "mnist-glo",
+    "IWAE": "mnist-iwae",
+    "PCA": "mnist-pca",
+    "RAE": "mnist-samplers",
+    "StackedSAE": "mnist-sdae",
+    "VAE": "mnist-vae",
+    "VAEGAN": "celeba-vaegan",
+    "VQVAE": "mnist-vqvae",
+    "VariationalAutoDecoder": "mnist-missing",
+    "WAE": "celeba-wae",
+}
 
 # Recipe, what is measured, published figure, ours as a format of the scores.
 ROWS = (
@@ -204,12 +232,9 @@ def record(run: Path) -> Path:
     return path
 
 
-def table() -> str:
-    """The README's table of results, from the recorded files."""
-    lines = [
-        "| recipe | what is measured | published | ours | protocol |",
-        "|---|---|---|---|---|",
-    ]
+def results() -> dict[str, dict[str, str]]:
+    """What the recorded runs have measured, by recipe."""
+    found = {}
     for recipe, what, published, ours in ROWS:
         path = HERE / "results" / f"{recipe}.json"
         if not path.exists():
@@ -219,26 +244,94 @@ def table() -> str:
         environment = result["environment"]
         cores = environment["machine"].rsplit(", ", 1)[-1]
         epochs, minutes = result["epochs"], round(result["training_seconds"] / 60)
-        protocol = (
-            f"`{result['command']}`: {result['training']['pictures']:,} pictures, "
-            f"{epochs} epoch{'' if epochs == 1 else 's'}, "
-            f"seed {result['options']['seed']}, "
-            f"{f'{minutes} min' if minutes else 'seconds'} on {cores}, "
-            f"{environment['backend']}"
+        found[recipe] = {
+            "measured": what.format(**scores),
+            "published": published,
+            "ours": ours.format(**scores),
+            "protocol": (
+                f"`{result['command']}`: {result['training']['pictures']:,} pictures, "
+                f"{epochs} epoch{'' if epochs == 1 else 's'}, "
+                f"seed {result['options']['seed']}, "
+                f"{f'{minutes} min' if minutes else 'seconds'} on {cores}, "
+                f"{environment['backend']}"
+            ),
+        }
+    return found
+
+
+def table(header: str, rows: Iterable[Iterable[str]]) -> str:
+    """A table in Markdown."""
+    columns = header.count("|") - 1
+    lines = [header, "|" + columns * "---|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def models(text: str) -> list[dict[str, str]]:
+    """What there is to say of each model, from the README's text and the results."""
+    _, rest = text.split(BEGIN_MODELS)
+    measured = results()
+    found = []
+    for line in rest.split(END_MODELS)[0].strip().splitlines()[2:]:
+        # Bars within a cell are escaped.
+        cells = re.split(r"(?<!\\)\|", line)[1:4]
+        name, objective, paper = (cell.strip() for cell in cells)
+        recipe = SHOWN_BY.get(name.strip("`"), "")
+        found.append(
+            {
+                "name": name.strip("`"),
+                "objective": objective,
+                "paper": paper,
+                "recipe": recipe,
+                **measured.get(recipe, {}),
+            }
         )
-        cells = (recipe, what.format(**scores), published, ours.format(**scores))
-        lines.append("| " + " | ".join((*cells, protocol)) + " |")
-    return "\n".join(lines)
+    return found
 
 
 def readme(text: str) -> str:
-    """The README's text with the table written anew."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+    """The README's text with both tables written anew."""
+    of_results = table(
+        "| recipe | what is measured | published | ours | protocol |",
+        ([recipe, *row.values()] for recipe, row in results().items()),
+    )
+    of_models = table(
+        "| model | objective | paper | recipe | published | ours |",
+        (
+            [
+                f"`{model['name']}`",
+                *(
+                    model.get(column, "")
+                    for column in ("objective", "paper", "recipe", "published", "ours")
+                ),
+            ]
+            for model in models(text)
+        ),
+    )
+    for begin, content, end in (
+        (BEGIN, of_results, END),
+        (BEGIN_MODELS, of_models, END_MODELS),
+    ):
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = f"{before}{begin}\n\n{content}\n\n{end}{after}"
+    return text
+
+
+def zoo(text: str) -> str:
+    """What `keras_ae/zoo.json` holds: the table of models, as text for a terminal."""
+    plain = [
+        {
+            name: re.sub(r"\[(.*?)\]\((.*?)\)", r"\1, \2", cell).replace("\\|", "|")
+            for name, cell in model.items()
+        }
+        for model in models(text)
+    ]
+    return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
     for run in sys.argv[1:]:
         print(record(Path(run)))
-    README.write_text(readme(README.read_text()))
+    text = readme(README.read_text())
+    README.write_text(text)
+    ZOO.write_text(zoo(text))

@@ -306,9 +306,15 @@ def recipes():
 
 
 @main.command("models")
-def list_models():
-    """List the models."""
-    _list(scripts.models())
+@click.argument("name", required=False)
+def list_models(name):
+    """List the models, or tell of the model NAME: objective, paper, recipe, figures."""
+    if name is None:
+        _list(scripts.models())
+        return
+    facts = scripts.model(name)
+    click.echo(f"{facts.pop('name')}  {facts.pop('summary')}\n")
+    _list(facts)
 
 
 def _list(descriptions):

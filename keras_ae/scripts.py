@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -140,6 +141,22 @@ def models() -> dict[str, str]:
                 if "__all__" in targets:
                     names = ast.literal_eval(node.value)
     return {name: descriptions.get(name, "") for name in names}
+
+
+def model(name: str) -> dict[str, str]:
+    """What there is to say of a model.
+
+    Its objective and paper, and where a run is recorded the recipe, what it measured,
+    the published figure, ours and the protocol.
+
+    Raises:
+        ValueError: If there is no such model.
+    """
+    name = find_model(name)
+    zoo = json.loads((_PACKAGE / "zoo.json").read_text(encoding="utf-8"))
+    facts = next(entry for entry in zoo if entry["name"] == name)
+    kept = {key: value for key, value in facts.items() if value}
+    return {"summary": models()[name], **kept}
 
 
 def run_name(model: str, data: str) -> str:

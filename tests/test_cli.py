@@ -66,7 +66,9 @@ def assert_one_sentence(result, *words, status=1):
         assert word in lines[0]
 
 
-@pytest.mark.parametrize("command", [["--help"], ["recipes"], ["models"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["recipes"], ["models"], ["models", "vae"]]
+)
 def test_help_and_listings_import_no_keras(command):
     code = (
         "import sys\nfrom keras_ae import cli\n"
@@ -90,6 +92,15 @@ def test_models_lists_the_registry(invoke):
     lines = invoke("models").stdout.splitlines()
     assert [line.split()[0] for line in lines] == keras_ae.models.__all__
     assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_models_tells_of_one(invoke):
+    told = invoke("models", "stacked-sae").stdout
+    assert told.startswith("StackedSAE  ")
+    assert "https://jmlr.org/papers/v11/vincent10a.html" in told
+    assert "recipe     mnist-sdae" in told and "1.28 % (Vincent et al. 2010)" in told
+    assert "||z||²" in invoke("models", "rae").stdout
+    assert_one_sentence(invoke("models", "vea"), "Unknown model: vea", "VAEGAN")
 
 
 def test_info_names_backend_versions_and_data(invoke, tmp_path):

@@ -7,18 +7,23 @@ import re
 from pathlib import Path
 
 import keras_ae
+from keras_ae import scripts
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_table_of_results_is_that_of_the_recorded_runs():
+def test_tables_are_those_of_the_recorded_runs():
     spec = importlib.util.spec_from_file_location(
         "record", ROOT / "benchmarks" / "record.py"
     )
     record = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(record)
     assert record.readme(README) == README
+    zoo = Path(keras_ae.__file__).parent / "zoo.json"
+    assert record.zoo(README) == zoo.read_text()
+    assert {*record.SHOWN_BY} <= {*keras_ae.models.__all__}
+    assert {*record.SHOWN_BY.values()} <= scripts.recipes().keys()
     assert list((ROOT / "benchmarks" / "results").glob("*.json"))
 
 
