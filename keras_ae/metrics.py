@@ -337,8 +337,7 @@ def mutual_information_gap(
     Example:
 
     ```python
-    posterior = model.posterior(images)
-    codes = keras.ops.convert_to_numpy(posterior.sample((n, latent_dim), seed=0))
+    codes = model.sample_posterior(images, seed=0)
     metrics.mutual_information_gap(codes, factors)
     ```
 

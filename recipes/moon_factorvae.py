@@ -40,7 +40,7 @@ def main(
         for images, labels in zip(splits, run.labels.values(), strict=True)
     )
     phases = run.labels["test"]["phase"]
-    moons, factors = waxing_moons(10_000, test.shape[1:3])
+    moons, factors = moon.waxing(10_000, test.shape[1:3], seed=1802)
     epochs = run.epochs or 200
 
     networks = {
@@ -84,7 +84,8 @@ def main(
             part.fit(
                 model, train, validation, epochs=epochs, batch_size=100, patience=epochs
             )
-            shares = metrics.mutual_information(codes(model, moons), factors)
+            drawn = model.sample_posterior(moons, seed=seed)
+            shares = metrics.mutual_information(drawn, factors)
             *_, second, first = np.sort(shares, axis=0)
             gaps[name].append(first - second)
             score = gaps[name][-1].mean()
@@ -113,23 +114,6 @@ def main(
             "What one latent dimension after another does to a half moon, those that "
             f"vary most first: the {type(models[name]).__name__} of seed {run.seed}.",
         )
-
-
-def waxing_moons(count, image_size):
-    """Freshly rendered moons and the factors behind them, `(count, factors)`."""
-    high = moon.HIGH * [0.5, 1.0, 1.0, 1.0, 1.0]  # of the phase: the full moon
-    factors = np.random.default_rng(1802).uniform(moon.LOW, high, (count, len(high)))
-    return moon.render(*factors.T, image_size=image_size), factors
-
-
-def codes(model, images):
-    """Codes drawn from the posteriors of pictures, `(n, latent_dim)`."""
-    drawn = []
-    for start in range(0, len(images), 1000):
-        batch = keras.ops.convert_to_tensor(images[start : start + 1000])
-        z = model.posterior(batch).sample((len(batch), model.latent_dim), seed=start)
-        drawn.append(keras.ops.convert_to_numpy(z))
-    return np.concatenate(drawn)
 
 
 def traversals(model, moons):

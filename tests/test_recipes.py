@@ -180,3 +180,22 @@ def test_mnist_samplers(scores, tmp_path):
     assert found["training_digits_frechet_distance"] >= 0
     sheets = {f"samples_{model}" for model in ("ae", "rae", "vae")}
     assert pictures(tmp_path) == {*COMMON.split(), *sheets}
+
+
+def test_moon_betatcvae(scores, tmp_path):
+    found = scores("moon-betatcvae", "latent_dim=3", "seeds=1", limit=96)
+    for model in ("betatcvae", "betavae", "vae"):
+        assert 0 <= found[f"{model}_gap"] <= 1 and found[f"{model}_mse"] > 0
+    assert found["loss"] == pytest.approx(
+        sum(
+            found[name]
+            for name in (
+                "reconstruction",
+                "mutual_information",
+                "total_correlation",
+                "dimension_kl",
+            )
+        ),
+        rel=1e-4,
+    )
+    assert pictures(tmp_path) == {*COMMON.split(), "factors"}

@@ -172,6 +172,26 @@ def _neighbourhood(reduce, batch, reach=2):
     return batch
 
 
+def waxing(count, image_size=32, seed=0):
+    """Renders waxing moons with the factors behind them, for scores of disentanglement.
+
+    The phase of all moons is an angle, which no latent dimension by itself can hold.
+    That of waxing moons is a number like the other factors.
+
+    Args:
+        count: Number of moons, >= 1.
+        image_size: Height and width, or both, in pixels.
+        seed: Integer >= 0.
+
+    Returns:
+        Moons `(count, height, width, 1)`, uint8, and the factors behind them, in the
+        order of `FACTORS`, `(count, 5)`.
+    """
+    high = HIGH * [0.5, 1.0, 1.0, 1.0, 1.0]  # of the phase: the full moon
+    factors = np.random.default_rng(seed).uniform(LOW, high, (count, len(high)))
+    return render(*factors.T, image_size=image_size), factors
+
+
 def load(split, image_size, limit, seed):
     """Renders a split; see `keras_ae.datasets.load`.
 
