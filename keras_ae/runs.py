@@ -449,6 +449,22 @@ class Run:
         self.scores(**scores)
         return scores
 
+    def fit_sampler(
+        self, model: keras.Model, sampler: str, pictures: np.ndarray, **options
+    ) -> None:
+        """Fits a sampler to the codes of pictures, and saves it with the model.
+
+        Args:
+            model: The trained model.
+            sampler: As for the model's `fit_sampler`.
+            pictures: Pictures that it was trained on.
+            **options: As for the model's `fit_sampler`.
+        """
+        print(f"Fitting {sampler} to the codes of {len(pictures):,} pictures.")
+        model.fit_sampler(sampler, pictures, seed=self.seed, **options)
+        with callbacks.replacing(self.best_path) as temporary:
+            callbacks.save(model, temporary, self.history)
+
     def scores(self, **values: float) -> None:
         """Records scores, by name, in `scores.json`."""
         # NumPy's and a backend's numbers can't be written as they are.

@@ -56,7 +56,7 @@ def main(
         codes_perplexity=np.exp(-np.sum(shares * np.log(shares))),
         bits=np.prod(model.token_shape) * np.log2(num_codes),
     )
-    model.fit_sampler("pixelcnn", train, seed=run.seed, epochs=prior_epochs)
+    run.fit_sampler(model, "pixelcnn", train, epochs=prior_epochs)
     nats = model.sampler("pixelcnn").log_prob(model.tokens(test))
     run.scores(tokens_negative_log_likelihood=-np.mean(keras.ops.convert_to_numpy(nats)))
     run.pictures(model, test)

@@ -73,7 +73,7 @@ def main(
             if sampler != "prior":
                 learned = sampler in ("maf", "two_stage", "vampprior")
                 options = {"epochs": sampler_epochs} if learned else {}
-                model.fit_sampler(sampler, train, seed=run.seed, **options)
+                part.fit_sampler(model, sampler, train, **options)
             pictures[sampler] = model.sample(samples, seed=run.seed, sampler=sampler)
         scores = {
             "reconstructions": distance(model.reconstruct(test)),
