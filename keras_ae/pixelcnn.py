@@ -27,6 +27,8 @@ class PixelCNN(layers.Layer):
     Tokens of several quantizers are predicted one after another at each place. Each is
     told those before it there, and all of those at earlier places.
 
+    Other than in the paper, both stacks have residual connections.
+
     Args:
         num_codes: Number of codes, >= 1; tokens are integers from 0 to below it.
         filters: Channels of the convolutions.
@@ -103,53 +105,42 @@ class PixelCNN(layers.Layer):
             min(self.kernel_size // 2, length - 1) for length in self._grid
         )
 
-        filters, dtype = self.filters, self.dtype_policy
+        filters, blocks, quantizers = self.filters, self.blocks, self._quantizers
         self.position = self.add_weight(
             name="position",
             shape=(*self._grid, filters),
-            initializer=keras.initializers.RandomNormal(stddev=0.05),
+            initializer="uniform",
             autocast=False,
         )
 
-        def embeddings(codes, count):
-            return [layers.Embedding(codes, filters, dtype=dtype) for _ in range(count)]
-
-        def convolutions(units, rows=1, columns=1):
-            return [
-                layers.Conv2D(
-                    units, (rows, columns), data_format="channels_last", dtype=dtype
-                )
-                for _ in range(self.blocks)
+        def several(count, Layer, *args, channels=filters, **kwargs):
+            made = [
+                Layer(*args, **kwargs, dtype=self.dtype_policy) for _ in range(count)
             ]
+            for layer in made:
+                layer.build((None, None, None, channels))
+            return made
 
-        def dense(units, activation=None):
-            return [
-                layers.Dense(units, activation, dtype=dtype)
-                for _ in range(self._quantizers)
-            ]
+        def embeddings(count, codes):
+            return several(count, layers.Embedding, codes, filters)
+
+        def convolutions(size):
+            # Both halves of the gates at once.
+            return several(
+                blocks, layers.Conv2D, 2 * filters, size, data_format="channels_last"
+            )
 
         # One code more, for what is outside of the grid.
-        self.embeddings = embeddings(self.num_codes + 1, self._quantizers)
-        # Both gates of a block at once.
-        self.vertical = convolutions(2 * filters, self._up + 1, 2 * self._aside + 1)
-        self.links = convolutions(2 * filters)
-        self.horizontal = convolutions(2 * filters, 1, self._aside + 1)
-        self.outputs = convolutions(filters)
-        self.dropping = layers.Dropout(self.dropout, dtype=dtype)
-        self.hidden = dense(filters, "relu")
-        self.heads = dense(self.num_codes)
+        self.embeddings = embeddings(quantizers, self.num_codes + 1)
+        self.vertical = convolutions((self._up + 1, 2 * self._aside + 1))
+        self.links = several(blocks, layers.Dense, 2 * filters, channels=2 * filters)
+        self.horizontal = convolutions((1, self._aside + 1))
+        self.outputs = several(blocks, layers.Dense, filters)
+        self.dropping = layers.Dropout(self.dropout, dtype=self.dtype_policy)
         # What a quantizer's token tells those after it at its place.
-        self.hints = embeddings(self.num_codes, self._quantizers - 1)
-
-        for layer in (*self.embeddings, *self.hints):
-            layer.build((None, *self._grid))
-        place = (None, None, None, filters)
-        for layer in (*self.vertical, *self.horizontal, *self.outputs):
-            layer.build(place)
-        for layer in (*self.hidden, *self.heads):
-            layer.build(place)
-        for layer in self.links:
-            layer.build((None, None, None, 2 * filters))
+        self.hints = embeddings(quantizers - 1, self.num_codes)
+        self.hidden = several(quantizers, layers.Dense, filters, "relu")
+        self.heads = several(quantizers, layers.Dense, self.num_codes)
         self.built = True
 
     def call(self, tokens, training=False):
@@ -291,7 +282,7 @@ class PixelCNN(layers.Layer):
             after.append(rows[:, v.shape[1] :])
             gates = self.vertical[block](ops.pad(rows, sides))
             links.append(self.links[block](gates))
-            v = self.dropping(_gated(gates), training=training)
+            v = v + self.dropping(_gated(gates), training=training)
         return links, after
 
     def _see_columns(self, h, links, before, training=False):
