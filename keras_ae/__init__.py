@@ -25,6 +25,7 @@ _MODULES = (
     "models",
     "networks",
     "optimizers",
+    "pixelcnn",
     "plots",
     "priors",
     "quantizers",

@@ -105,6 +105,34 @@ def check_share(name: str, value) -> float:
     return float(value)
 
 
+def check_tokens(tokens, token_shape: tuple[int, ...], num_codes: int) -> None:
+    """Raises `ValueError` unless these are tokens of a quantizer.
+
+    The values are looked at where they are a NumPy array.
+
+    Args:
+        tokens: What the user passed as `tokens`.
+        token_shape: Shape of the tokens of one example.
+        num_codes: Number of codes there are.
+    """
+    shape = tuple(tokens.shape)
+    if 0 in shape or shape[1:] != token_shape:
+        expected = ", ".join(map(str, token_shape))
+        raise ValueError(
+            f"`tokens` must have the shape (n, {expected}). Received: {shape}"
+        )
+    dtype = keras.backend.standardize_dtype(tokens.dtype)
+    received = None if "int" in dtype else f"dtype={dtype}"
+    if isinstance(tokens, np.ndarray) and received is None:
+        low, high = tokens.min(), tokens.max()
+        if low < 0 or high >= num_codes:
+            received = f"integers from {low} to {high}"
+    if received:
+        raise ValueError(
+            f"`tokens` must be integers from 0 to {num_codes - 1}. Received: {received}"
+        )
+
+
 def labels_beside_weights(x, y, weight):
     """Returns labels to ignore where there are none: Keras drops weights without."""
     if y is None and weight is not None:

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "codes": {"autodiff"},
     "distributions": {"autodiff"},
     "divergences": {"distributions", "inputs"},
+    "pixelcnn": {"autodiff", "distributions", "inputs"},
     "priors": {"distributions", "inputs"},
     "layers": {"inputs"},
     "likelihoods": {"distributions"},

@@ -159,21 +159,7 @@ class QuantizedAE(AE):
         """
         self._require_built("decode_tokens")
         tokens = np.asarray(tokens)
-        if not tokens.size or tokens.shape[1:] != self.token_shape:
-            expected = ", ".join(map(str, self.token_shape))
-            raise ValueError(
-                f"`tokens` must have the shape (n, {expected}). Received: "
-                f"{tokens.shape}"
-            )
-        last = self.quantizer.num_codes - 1
-        integers = tokens.dtype.kind in "iu"
-        if not integers or tokens.min() < 0 or tokens.max() > last:
-            received = f"dtype={tokens.dtype}"
-            if integers:
-                received = f"integers from {tokens.min()} to {tokens.max()}"
-            raise ValueError(
-                f"`tokens` must be integers from 0 to {last}. Received: {received}"
-            )
+        inputs.check_tokens(tokens, self.token_shape, self.quantizer.num_codes)
         tokens = tokens.astype("int32")
         return self._apply("decode_tokens", self._decode_tokens, tokens, batch_size)
 
