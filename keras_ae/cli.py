@@ -437,7 +437,8 @@ def decompress(model, file, output, backend):
     "--sampler",
     metavar="NAME",
     help="How codes are drawn: prior, or a sampler that was fitted to codes: normal, "
-    "gaussian, mixture, maf, two_stage, vampprior (default: prior where there is one).",
+    "gaussian, mixture, maf, two_stage, vampprior, for tokens pixelcnn (default: prior "
+    "where there is one).",
 )
 @click.option(
     "--data",

@@ -8,13 +8,13 @@ import numpy as np
 from keras import layers, ops
 
 from keras_ae import autodiff, inputs
-from keras_ae.distributions import Seed
+from keras_ae.distributions import LearnedPrior, Seed
 
 SAMPLE_BATCH = 256  # arrays drawn at a time, at most
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
-class PixelCNN(layers.Layer):
+class PixelCNN(LearnedPrior):
     """Gated PixelCNN: the distribution of each token given those before it.
 
         log p(tokens) = Σ_i log p(token_i | token_1 … token_{i-1})
@@ -56,11 +56,12 @@ class PixelCNN(layers.Layer):
     Example:
 
     ```python
-    prior = keras_ae.pixelcnn.PixelCNN(model.quantizer.num_codes)
-    prior.build((None, *model.token_shape))
+    model.fit_sampler("pixelcnn", digits)  # a model such as a `VQVAE`
+    pictures = model.sample(16, seed=0)
+    prior = model.sampler("pixelcnn")
     log_prob = prior.log_prob(model.tokens(digits))  # (n,)
-    tokens = prior.sample((16, *model.token_shape), seed=0)
-    pictures = model.decode_tokens(tokens)
+    tokens = prior.sample((16, *model.token_shape), seed=0, temperature=0.8)
+    typical = model.decode_tokens(tokens)
     ```
 
     Reference:
@@ -77,7 +78,7 @@ class PixelCNN(layers.Layer):
         dropout: float = 0.1,
         **kwargs,
     ):
-        super().__init__(**{"dtype": "float32", **kwargs})
+        super().__init__(**kwargs)
         self.num_codes = inputs.check_count("num_codes", num_codes)
         self.filters = inputs.check_count("filters", filters)
         self.blocks = inputs.check_count("blocks", blocks)
@@ -88,6 +89,14 @@ class PixelCNN(layers.Layer):
             )
         self.dropout = inputs.check_share("dropout", dropout)
         self._compiled_functions = {}
+
+    def connect(self, model):
+        if not hasattr(model, "token_shape"):
+            raise ValueError(
+                "A `PixelCNN` needs a model whose codes are tokens, such as a `VQVAE`. "
+                f"Received: {type(model).__name__}"
+            )
+        self.build((None, *model.token_shape))
 
     def build(self, input_shape):
         self.token_shape = tuple(input_shape[1:])

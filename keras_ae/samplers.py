@@ -100,7 +100,7 @@ def fit(
     if sampler == "mixture":
         return fit_mixture(codes, seed=seed, **{"components": 10, **options})
     names = {"maf": AutoregressiveFlow, "two_stage": SecondStage}
-    with _seeded(seed):
+    with seeded(seed):
         if isinstance(sampler, LearnedPrior):
             density = sampler
         elif sampler == "vampprior":
@@ -178,7 +178,7 @@ def fit_density(
     order = rng.permutation(len(values))
     held, train = values[order[:count]], values[order[count:]]
     batches = Batches(train, min(batch_size, len(train)), seed=seed)
-    with _seeded(seed):
+    with seeded(seed):
         trainer = _MaximumLikelihood(density)
         rate = keras.optimizers.schedules.CosineDecay(
             learning_rate, epochs * len(batches)
@@ -227,8 +227,8 @@ def _log_prob(density, x, training):
 
 
 @contextlib.contextmanager
-def _seeded(seed):
-    """Makes layers that are built here start alike, and leaves other draws alone."""
+def seeded(seed):
+    """Makes layers that are built within start alike, and leaves other draws alone."""
     # Where Keras takes the seed of an initializer or a generator that has none.
     state = random.getstate()
     random.seed(seed)

@@ -52,6 +52,7 @@ MAY_IMPORT = {
         "likelihoods",
         "networks",
         "optimizers",
+        "pixelcnn",
         "projection",
         "quantizers",
         "samplers",

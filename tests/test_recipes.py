@@ -143,11 +143,28 @@ def test_mnist_iwae(scores, tmp_path):
 
 
 def test_mnist_vqvae(scores, tmp_path):
-    found = scores("mnist-vqvae", "latent_dim=2", "num_codes=8", "widths=4,8")
+    small = ("latent_dim=2", "num_codes=8", "widths=4,8", "prior_epochs=1")
+    found = scores("mnist-vqvae", *small, "samples=12")
     assert found["tokens"] == 4 and found["bits"] == 12
     assert 1 / 8 <= found["used_codes"] <= 1
     assert 1 <= found["codes_perplexity"] <= 8
-    assert pictures(tmp_path) == {*COMMON.split()} - {"samples"}
+    assert 0 < found["tokens_negative_log_likelihood"] < 3 * 4 * np.log(8)
+    for name in ("recognised_samples", "recognised_test_digits", "rarest_digit_share"):
+        assert 0 <= found[name] <= 1
+    assert pictures(tmp_path) == {*COMMON.split()}
+    # The fitted sampler is in the run's file.
+    sampled = tmp_path / "samples.png"
+    arguments = ["sample", tmp_path / "run", "-n", 4, "--output", sampled]
+    result = CliRunner().invoke(cli.main, [str(part) for part in arguments])
+    assert result.exit_code == 0 and sampled.exists(), result.output
+
+
+def test_celeba_vqvae(scores, tmp_path):
+    small = ("latent_dim=2", "num_codes=8", "widths=4,8", "prior_epochs=1")
+    found = scores("celeba-vqvae", *small)
+    assert found["bits"] == 12 and 0 < found["used_codes"] <= 1
+    assert found["tokens_negative_log_likelihood"] > 0
+    assert pictures(tmp_path) == {*COMMON.split()}
 
 
 def test_mnist_vampprior(scores, tmp_path):

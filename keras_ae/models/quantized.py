@@ -7,8 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs, networks
+from keras_ae import inputs, networks, samplers
 from keras_ae.models.deterministic import AE
+from keras_ae.pixelcnn import PixelCNN
 from keras_ae.quantizers import (
     ResidualQuantizer,
     ScalarQuantizer,
@@ -31,6 +32,7 @@ class QuantizedAE(AE):
     """
 
     monitor_names = (*AE.monitor_names, "perplexity", "usage")
+    SAMPLERS = ("pixelcnn",)
 
     def __init__(self, latent_dim: int, *, positions: int | None = None, **kwargs):
         super().__init__(latent_dim, **kwargs)
@@ -162,6 +164,23 @@ class QuantizedAE(AE):
         inputs.check_tokens(tokens, self.token_shape, self.quantizer.num_codes)
         tokens = tokens.astype("int32")
         return self._apply("decode_tokens", self._decode_tokens, tokens, batch_size)
+
+    @property
+    def _drawn_shape(self):
+        return self.token_shape
+
+    def _codes_to_fit(self, x, seed):
+        return self.tokens(x)
+
+    def _fit_sampler(self, sampler, codes, seed, **options):
+        with samplers.seeded(seed):
+            if sampler == "pixelcnn":
+                sampler = PixelCNN(self.quantizer.num_codes)
+            sampler.connect(self)
+            return samplers.fit_density(sampler, codes, seed, **options)
+
+    def _decode_drawn(self, codes, batch_size):
+        return self.decode_tokens(codes, batch_size)
 
     def _tokens(self, x):
         return self.quantized(x)["tokens"]
