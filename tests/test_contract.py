@@ -13,7 +13,7 @@ import pytest
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import models, projection
+from keras_ae import models, networks, projection
 
 SETTINGS = {"latent_dim": 3, "widths": (24,), "architecture": "dense"}
 # The discrepancy of a small batch is mostly noise.
@@ -176,6 +176,37 @@ NON_DEFAULT = {
     "FactorVAE": {
         "gamma": 3.0,
         "discriminator_widths": (16, 8),
+        "beta": 0.3,
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
+    "FullCovarianceVAE": {
+        "free_bits": 0.05,
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
+        "beta": 0.3,
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
+    "IAFVAE": {
+        "steps": 2,
+        "context_dim": 5,
+        "flow_widths": (6, 7),
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
+        "beta": 0.3,
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
+    "PlanarFlowVAE": {
+        "steps": 2,
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
+        "beta": 0.3,
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
+    "SylvesterFlowVAE": {
+        "steps": 2,
+        "reflections": 3,
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
         "beta": 0.3,
         "activation": "tanh",
         "likelihood": "laplace",
@@ -639,7 +670,8 @@ def test_own_networks_are_saved(Model, images, tmp_path):
     options = make(Model, image_shape=image_shape).encoder_options(image_shape)
     inputs = keras.Input(options["image_shape"])
     x = keras.layers.Flatten()(inputs)
-    heads = {name: keras.layers.Dense(3)(x) for name in Model.encoder_heads}
+    heads = networks.head_dims(options["heads"], 3)
+    heads = {name: keras.layers.Dense(units)(x) for name, units in heads.items()}
     encoder = keras.Model(inputs, heads if len(heads) > 1 else heads["z"])
     decoder = keras.Sequential(
         [keras.layers.Dense(120), keras.layers.Reshape(images.shape[1:])]
