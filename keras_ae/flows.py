@@ -106,30 +106,40 @@ def sylvester(z, reflections, right, left, bias):
         van den Berg et al., Sylvester Normalizing Flows for Variational Inference, 2018
         (https://arxiv.org/abs/1803.05649).
     """
+    q = householder(reflections)
     (right, right_diagonal), (left, left_diagonal) = map(_bounded, (right, left))
-    rotated = reflect(z, reflections, transposed=True)
+    rotated = _multiply(ops.swapaxes(q, 1, 2), z)
     moves = ops.tanh(_multiply(right, rotated) + bias)  # (..., batch, latent_dim)
     slopes = 1.0 - ops.square(moves)
     log_det = ops.sum(ops.log1p(slopes * right_diagonal * left_diagonal), axis=-1)
-    return z + reflect(_multiply(left, moves), reflections), log_det
+    return z + _multiply(q, _multiply(left, moves)), log_det
 
 
-def reflect(z, reflections, transposed: bool = False):
-    """Multiplies codes with an orthogonal matrix, a product of Householder reflections.
+def householder(reflections):
+    """Returns orthogonal matrices, products of Householder reflections.
 
         Q = H_1 … H_n,  H_k = I - 2 v_k v_kᵀ / ||v_k||²
 
     Args:
-        z: Codes `(..., batch, latent_dim)`.
-        reflections: v_1 … v_n, not 0, `(batch, n, latent_dim)`.
-        transposed: Whether to multiply with Qᵀ instead.
+        reflections: v_1 … v_n, not 0, `(batch, n, dim)`.
+
+    Returns:
+        Tensor `(batch, dim, dim)`.
+
+    Reference:
+        Joffrain et al., Accumulating Householder Transformations, Revisited, 2006
+        (https://doi.org/10.1145/1141885.1141886).
     """
+    count, dim = reflections.shape[1:]
     squared_norms = ops.sum(ops.square(reflections), axis=-1, keepdims=True)
-    directions = reflections * ops.rsqrt(ops.maximum(squared_norms, 1e-12))
-    directions = ops.unstack(directions, axis=1)  # n times (batch, latent_dim)
-    for direction in directions if transposed else reversed(directions):
-        z = z - 2.0 * direction * ops.sum(direction * z, axis=-1, keepdims=True)
-    return z
+    v = reflections * ops.rsqrt(ops.maximum(squared_norms, 1e-12))
+    # All at once: Q = I - Vᵀ T V, where V has the unit vectors as its rows and
+    # T⁻¹ = I / 2 + what V Vᵀ has above its diagonal.
+    overlaps = ops.matmul(v, ops.swapaxes(v, 1, 2))  # (batch, n, n)
+    inverse = ops.triu(overlaps, 1) + 0.5 * np.eye(count, dtype="float32")
+    solved = ops.solve_triangular(inverse, v)  # (batch, n, dim)
+    identity = np.eye(dim, dtype="float32")
+    return identity - ops.matmul(ops.swapaxes(v, 1, 2), solved)
 
 
 def _bounded(matrices):

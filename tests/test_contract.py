@@ -19,6 +19,7 @@ SETTINGS = {"latent_dim": 3, "widths": (24,), "architecture": "dense"}
 # The discrepancy of a small batch is mostly noise.
 WAE_SETTINGS = {**SETTINGS, "penalty_weight": 1.0}
 LADDER_SETTINGS = {**SETTINGS, "upper_dims": (3,)}
+FLOW_SETTINGS = {**SETTINGS, "steps": 2}
 LABELLED_SETTINGS = {**SETTINGS, "num_classes": 4}
 # The codebook starts from a batch, of which the smallest here has five examples.
 VQ_SETTINGS = {**SETTINGS, "num_codes": 4}
@@ -188,7 +189,7 @@ NON_DEFAULT = {
         "likelihood": "laplace",
     },
     "IAFVAE": {
-        "steps": 2,
+        "steps": 1,
         "context_dim": 5,
         "flow_widths": (6, 7),
         "prior": keras_ae.distributions.Normal(0.5, 0.1),
@@ -197,14 +198,14 @@ NON_DEFAULT = {
         "likelihood": "laplace",
     },
     "PlanarFlowVAE": {
-        "steps": 2,
+        "steps": 1,
         "prior": keras_ae.distributions.Normal(0.5, 0.1),
         "beta": 0.3,
         "activation": "tanh",
         "likelihood": "laplace",
     },
     "SylvesterFlowVAE": {
-        "steps": 2,
+        "steps": 1,
         "reflections": 3,
         "prior": keras_ae.distributions.Normal(0.5, 0.1),
         "beta": 0.3,
@@ -310,6 +311,8 @@ def settings(Model):
         return WAE_SETTINGS
     if issubclass(Model, keras_ae.HierarchicalVAE):
         return LADDER_SETTINGS
+    if issubclass(Model, keras_ae.models.flows.FlowVAE):
+        return FLOW_SETTINGS
     if Model.needs_labels:
         return LABELLED_SETTINGS
     if issubclass(Model, keras_ae.VQVAE):
