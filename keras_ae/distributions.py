@@ -218,7 +218,7 @@ class MultivariateNormal:
 
     def _factor(self):
         """L, `(batch, latent_dim, latent_dim)`."""
-        identity = np.eye(self.mean.shape[-1], dtype="float32")
+        identity = ops.eye(self.mean.shape[-1], dtype="float32")
         stddev = ops.exp(0.5 * self.log_var)
         return self.lower + ops.expand_dims(stddev, -1) * identity
 

@@ -136,16 +136,16 @@ def householder(reflections):
     # All at once: Q = I - Vᵀ T V, where V has the unit vectors as its rows and
     # T⁻¹ = I / 2 + what V Vᵀ has above its diagonal.
     overlaps = ops.matmul(v, ops.swapaxes(v, 1, 2))  # (batch, n, n)
-    inverse = ops.triu(overlaps, 1) + 0.5 * np.eye(count, dtype="float32")
+    inverse = ops.triu(overlaps, 1) + 0.5 * ops.eye(count, dtype="float32")
     solved = ops.solve_triangular(inverse, v)  # (batch, n, dim)
-    identity = np.eye(dim, dtype="float32")
+    identity = ops.eye(dim, dtype="float32")
     return identity - ops.matmul(ops.swapaxes(v, 1, 2), solved)
 
 
 def _bounded(matrices):
     """Upper triangles whose diagonal is bounded, and that diagonal."""
     diagonal = MAX_DIAGONAL * ops.tanh(ops.diagonal(matrices, axis1=-2, axis2=-1))
-    identity = np.eye(matrices.shape[-1], dtype="float32")
+    identity = ops.eye(matrices.shape[-1], dtype="float32")
     return ops.triu(matrices, 1) + ops.expand_dims(diagonal, -1) * identity, diagonal
 
 

@@ -26,6 +26,10 @@ def array(*shape, seed=0, spread=1.0):
     return np.random.default_rng(seed).normal(0.0, spread, shape).astype("float32")
 
 
+def planar(*arrays):
+    return flows.planar(*(ops.convert_to_tensor(a, "float32") for a in arrays))
+
+
 def masked_network(dim, context_dim=None, widths=(16,)):
     """A masked network with weights that are no start."""
     network = flows.MaskedNetwork(widths)
@@ -109,24 +113,24 @@ def test_planar_steps_are_invertible_and_finite_at_their_limits():
     w = np.array([[1.0, 2.0]], "float32")
     line = np.linspace(-3, 3, 401, dtype="float32")[:, None, None] * w
     for strength in (-1.0, -100.0):
-        moved, log_det = flows.planar(line, strength * w, w, np.zeros((1, 1)))
+        moved, log_det = planar(line, strength * w, w, np.zeros((1, 1)))
         along = to_numpy(moved)[:, 0] @ w[0]
         assert (np.diff(along) > -1e-5).all()
         assert np.isfinite(to_numpy(log_det)).all()
     # A plane that vanishes.
     u, z = np.full((1, 2), 3.0, "float32"), array(1, 2)
     for size in (0.0, 1e-8, 1e-3):
-        moved, log_det = flows.planar(z, u, size * w, np.ones((1, 1)))
+        moved, log_det = planar(z, u, size * w, np.ones((1, 1)))
         assert np.abs(to_numpy(moved) - z).max() < 5
         np.testing.assert_allclose(to_numpy(log_det), 0.0, atol=0.02)
-    slope = gradient(lambda w: flows.planar(z, u, w, np.ones((1, 1)))[1], 0.0 * w)
+    slope = gradient(lambda w: planar(z, u, w, np.ones((1, 1)))[1], 0.0 * w)
     assert np.isfinite(slope).all()
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_reflections_are_orthogonal(count):
     vectors = array(BATCH, count, DIM)
-    q = to_numpy(flows.householder(vectors))
+    q = to_numpy(flows.householder(ops.convert_to_tensor(vectors)))
     expected = np.stack([np.eye(DIM)] * BATCH)
     for v in np.moveaxis(vectors.astype("float64"), 1, 0):
         outer = v[:, :, None] * v[:, None] / np.square(v).sum(1)[:, None, None]
@@ -318,7 +322,7 @@ def test_without_steps_it_is_a_vae(name):
         found.append({**terms, **each.monitors(x, outputs, terms), "z": outputs["z"]})
     for figure, value in found[0].items():
         np.testing.assert_array_equal(to_numpy(found[1][figure]), to_numpy(value))
-    noise = array(3, 4, dim, seed=6)
+    noise = ops.convert_to_tensor(array(3, 4, dim, seed=6))
     np.testing.assert_array_equal(
         *(to_numpy(each._log_weights(noise, x)) for each in (plain, model))
     )
