@@ -194,10 +194,10 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             self.encoder = self.build_encoder(**options)
         if self.decoder is None:
             self.decoder = self.build_decoder(**self.network_options(image_shape))
-        head_shape = (options["latent_dim"],)
-        expected = {name: head_shape for name in self.encoder_heads}
+        heads = networks.head_dims(options["heads"], options["latent_dim"])
+        expected = {name: (units,) for name, units in heads.items()}
         if len(expected) == 1:
-            expected = head_shape
+            (expected,) = expected.values()
         networks.check("encoder", self.encoder, options["image_shape"], expected)
         networks.check("decoder", self.decoder, (self.code_dim,), image_shape)
 

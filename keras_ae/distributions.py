@@ -180,6 +180,53 @@ class Normal:
         return cls(**config)
 
 
+class MultivariateNormal:
+    """Normal distributions with full covariance L Lᵀ, of one code an example.
+
+    Args:
+        mean: Tensor `(batch, latent_dim)`.
+        log_var: Logarithms of the squares of the diagonal of L, of the same shape: the
+            log-variance of each number given those before it.
+        lower: What L has below its diagonal, `(batch, latent_dim, latent_dim)`, 0
+            elsewhere.
+    """
+
+    def __init__(self, mean: Any, log_var: Any, lower: Any):
+        self.mean = float32(mean)
+        self.log_var = float32(log_var)
+        self.lower = float32(lower)
+
+    def log_prob(self, z):
+        """Returns log p(z) in nats, `(..., batch)`."""
+        residuals = float32(z) - self.mean  # (..., batch, latent_dim)
+        shape = ops.shape(residuals)
+        # All codes of an example side by side, (batch, latent_dim, codes)
+        columns = ops.transpose(ops.reshape(residuals, (-1, *shape[-2:])), (1, 2, 0))
+        noise = ops.solve_triangular(self._factor(), columns, lower=True)
+        noise = ops.reshape(ops.transpose(noise, (2, 0, 1)), shape)
+        return self._log_prob_of_noise(noise)
+
+    def draw(self, noise):
+        """Returns the codes mean + L noise and their log-density: see `Normal.draw`."""
+        moved = ops.einsum("bij,...bj->...bi", self._factor(), noise)
+        return self.mean + moved, self._log_prob_of_noise(noise)
+
+    def sample(self, shape: Sequence[int] | None = None, seed: Seed = None):
+        """Draws codes of shape `shape`, by default one for each mean."""
+        shape = ops.shape(self.mean) if shape is None else shape
+        return self.draw(keras.random.normal(shape, dtype="float32", seed=seed))[0]
+
+    def _factor(self):
+        """L, `(batch, latent_dim, latent_dim)`."""
+        identity = ops.eye(self.mean.shape[-1], dtype="float32")
+        stddev = ops.exp(0.5 * self.log_var)
+        return self.lower + ops.expand_dims(stddev, -1) * identity
+
+    def _log_prob_of_noise(self, noise):
+        squares = ops.square(noise) + self.log_var + LOG_2_PI
+        return -0.5 * ops.sum(squares, axis=-1)
+
+
 def _component_means(means) -> np.ndarray:
     means = np.asarray(means, "float64")
     if means.ndim != 2 or 0 in means.shape:

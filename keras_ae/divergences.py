@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_ae.distributions import Normal, Prior
+from keras_ae.distributions import MultivariateNormal, Normal, Prior
 from keras_ae.inputs import check_count
 
 
-def kl_normal(posterior: Normal, prior: Normal):
+def kl_normal(posterior: Normal | MultivariateNormal, prior: Normal):
     """Closed-form KL divergence KL(q(z|x) ‖ p(z)) of each latent dimension.
 
+    Where those are correlated it is that of each one given those before it, in
+    expectation: by the chain rule they still add up to the KL of the code.
+
     Args:
-        posterior: `Normal` with mean and log-variance `(batch, latent_dim)`.
+        posterior: `Normal` with mean and log-variance `(batch, latent_dim)`, or
+            `MultivariateNormal`.
         prior: `Normal` with numbers, vectors `(latent_dim,)` or tensors of that shape.
 
     Returns:
@@ -25,14 +29,20 @@ def kl_normal(posterior: Normal, prior: Normal):
     log_ratio = posterior.log_var - prior.log_var
     distance = (posterior.mean - prior.mean) * ops.exp(-0.5 * prior.log_var)
     # expm1 keeps its digits where the variances agree, as in a collapsed dimension.
-    return 0.5 * (ops.expm1(log_ratio) - log_ratio + ops.square(distance))
+    kl = 0.5 * (ops.expm1(log_ratio) - log_ratio + ops.square(distance))
+    if isinstance(posterior, MultivariateNormal):
+        # The mean given the dimensions before varies with them.
+        spread = ops.sum(ops.square(posterior.lower), axis=-1)  # (batch, latent_dim)
+        kl = kl + 0.5 * spread * ops.exp(-prior.log_var)
+    return kl
 
 
-def kl_monte_carlo(posterior: Normal, prior: Prior, z):
+def kl_monte_carlo(posterior: Normal | MultivariateNormal, prior: Prior, z):
     """Single-sample estimate log q(z|x) - log p(z) of the KL divergence.
 
     Args:
-        posterior: `Normal` with mean and log-variance `(batch, latent_dim)`.
+        posterior: `Normal` with mean and log-variance `(batch, latent_dim)`, or
+            `MultivariateNormal`.
         prior: Any distribution over codes.
         z: Codes drawn from the posterior, `(batch, latent_dim)`.
 
@@ -42,11 +52,12 @@ def kl_monte_carlo(posterior: Normal, prior: Prior, z):
     return posterior.log_prob(z) - prior.log_prob(z)
 
 
-def kl(posterior: Normal, prior: Prior, z):
+def kl(posterior: Normal | MultivariateNormal, prior: Prior, z):
     """KL divergence, in closed form where there is one, else from the sample `z`.
 
     Args:
-        posterior: `Normal` with mean and log-variance `(batch, latent_dim)`.
+        posterior: `Normal` with mean and log-variance `(batch, latent_dim)`, or
+            `MultivariateNormal`.
         prior: Any distribution over codes.
         z: Codes drawn from the posterior, `(batch, latent_dim)`.
 

@@ -87,7 +87,7 @@ def encoder(
     architecture: str = "auto",
     widths: Sequence[int] | None = None,
     activation: str = "relu",
-    heads: Sequence[str] = ("z",),
+    heads: Sequence[str] | dict[str, int] = ("z",),
     dtype=None,
     spectral_norm: bool = False,
     planes: int = 0,
@@ -101,7 +101,8 @@ def encoder(
         architecture: `"auto"`, `"linear"`, `"dense"`, `"conv"` or `"residual"`.
         widths: See `resolve`.
         activation: Activation of the hidden layers.
-        heads: Names of the outputs, each `(batch, latent_dim)` in float32.
+        heads: Names of the outputs, each `(batch, latent_dim)` in float32, or a dict of
+            names and how many numbers each has.
         dtype: Dtype policy of the hidden layers.
         spectral_norm: Whether dense layers and convolutions are spectrally normalised.
         planes: How many of the last channels of pictures are constant over a picture,
@@ -135,12 +136,17 @@ def encoder(
             x = normalized(layers.Dense(width, activation, dtype=dtype))(x)
     # Codes and posteriors are float32 under every dtype policy.
     outputs = {
-        name: normalized(layers.Dense(latent_dim, dtype="float32", name=name))(x)
-        for name in heads
+        name: normalized(layers.Dense(units, dtype="float32", name=name))(x)
+        for name, units in head_dims(heads, latent_dim).items()
     }
-    if len(heads) == 1:
-        outputs = outputs[heads[0]]
+    if len(outputs) == 1:
+        (outputs,) = outputs.values()
     return keras.Model(inputs, outputs, name="encoder")
+
+
+def head_dims(heads: Sequence[str] | dict[str, int], latent_dim: int) -> dict[str, int]:
+    """Returns how many numbers each output of an encoder has, by name."""
+    return heads if isinstance(heads, dict) else dict.fromkeys(heads, latent_dim)
 
 
 def decoder(

@@ -20,6 +20,7 @@ from keras_ae.distributions import (
     float32,
     mixture_log_prob,
 )
+from keras_ae.flows import MaskedNetwork
 
 # A number is scaled by at most exp of it in one step of a flow.
 MAX_LOG_SCALE = 3.0
@@ -117,6 +118,12 @@ class VampPrior(LearnedPrior):
         self._posterior_of = model.posterior
         self._range = (model.likelihood.low, model.likelihood.high)
         self._example_shape = model.built_image_shape
+        posterior = model.posterior(ops.zeros((1, *self._example_shape)))
+        if not isinstance(posterior, Normal):
+            raise ValueError(
+                "`prior` must be another than a `VampPrior`, a mixture of `Normal` "
+                f"posteriors, which {type(model).__name__} does not have."
+            )
         super().connect(model)
 
     def build(self, input_shape):
@@ -188,29 +195,9 @@ class AutoregressiveFlow(LearnedPrior):
         self.widths = inputs.check_counts("widths", widths)
 
     def build(self, input_shape):
-        latent_dim = input_shape[-1]
-        self._masks = _masks(latent_dim, self.widths)
-        self.networks = [
-            [
-                (
-                    self.add_weight(
-                        name=f"kernel_{step}_{layer}",
-                        shape=mask.shape,
-                        # The last layer's zeros make each step the identity.
-                        initializer="zeros"
-                        if layer == len(self.widths)
-                        else "he_normal",
-                    ),
-                    self.add_weight(
-                        name=f"bias_{step}_{layer}",
-                        shape=mask.shape[1:],
-                        initializer="zeros",
-                    ),
-                )
-                for layer, mask in enumerate(self._masks)
-            ]
-            for step in range(self.steps)
-        ]
+        self.networks = [MaskedNetwork(self.widths) for _ in range(self.steps)]
+        for network in self.networks:
+            network.build(input_shape)
         self.built = True
 
     def log_prob(self, z):
@@ -235,29 +222,8 @@ class AutoregressiveFlow(LearnedPrior):
 
     def _conditionals(self, step, z):
         """Means and log-scales of each number given those before it, `(..., dim)`."""
-        x = z
-        for layer, ((kernel, bias), mask) in enumerate(
-            zip(self.networks[step], self._masks, strict=True)
-        ):
-            x = ops.matmul(x, ops.multiply(float32(kernel), mask)) + float32(bias)
-            if layer < len(self.widths):
-                x = ops.relu(x)
-        mean, log_scale = ops.split(x, 2, axis=-1)
+        mean, log_scale = self.networks[step](z)
         return mean, MAX_LOG_SCALE * ops.tanh(log_scale / MAX_LOG_SCALE)
 
     def get_config(self):
         return {**super().get_config(), "steps": self.steps, "widths": self.widths}
-
-
-def _masks(latent_dim: int, widths: Sequence[int]) -> list[np.ndarray]:
-    """Which units each unit may see, a mask `(inputs, outputs)` for each layer."""
-    # A unit of degree d sees numbers 1 … d; number j is computed from those below j.
-    degrees = [np.arange(1, latent_dim + 1)]
-    for width in widths:
-        degrees.append(1 + np.arange(width) % max(latent_dim - 1, 1))
-    masks = [
-        (below[:, None] <= above).astype("float32")
-        for below, above in zip(degrees, degrees[1:], strict=False)
-    ]
-    last = (degrees[-1][:, None] < degrees[0]).astype("float32")
-    return [*masks, np.concatenate([last, last], axis=1)]

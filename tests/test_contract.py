@@ -13,12 +13,13 @@ import pytest
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import models, projection
+from keras_ae import models, networks, projection
 
 SETTINGS = {"latent_dim": 3, "widths": (24,), "architecture": "dense"}
 # The discrepancy of a small batch is mostly noise.
 WAE_SETTINGS = {**SETTINGS, "penalty_weight": 1.0}
 LADDER_SETTINGS = {**SETTINGS, "upper_dims": (3,)}
+FLOW_SETTINGS = {**SETTINGS, "steps": 2}
 LABELLED_SETTINGS = {**SETTINGS, "num_classes": 4}
 # The codebook starts from a batch, of which the smallest here has five examples.
 VQ_SETTINGS = {**SETTINGS, "num_codes": 4}
@@ -180,6 +181,37 @@ NON_DEFAULT = {
         "activation": "tanh",
         "likelihood": "laplace",
     },
+    "FullCovarianceVAE": {
+        "free_bits": 0.05,
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
+        "beta": 0.3,
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
+    "IAFVAE": {
+        "steps": 1,
+        "context_dim": 5,
+        "flow_widths": (6, 7),
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
+        "beta": 0.3,
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
+    "PlanarFlowVAE": {
+        "steps": 1,
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
+        "beta": 0.3,
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
+    "SylvesterFlowVAE": {
+        "steps": 1,
+        "reflections": 3,
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
+        "beta": 0.3,
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
     "DenoisingAE": {"corruption": keras_ae.layers.MaskingCorruption((0.1, 0.4), 5)},
     "RAE": {"regularizer": "spectral_norm", "code_weight": 0.02},
     "SparseAE": {"sparsity": keras_ae.layers.KLSparsity(0.5, 0.2, momentum=0.8)},
@@ -279,6 +311,8 @@ def settings(Model):
         return WAE_SETTINGS
     if issubclass(Model, keras_ae.HierarchicalVAE):
         return LADDER_SETTINGS
+    if issubclass(Model, keras_ae.models.flows.FlowVAE):
+        return FLOW_SETTINGS
     if Model.needs_labels:
         return LABELLED_SETTINGS
     if issubclass(Model, keras_ae.VQVAE):
@@ -646,7 +680,8 @@ def test_own_networks_are_saved(Model, images, tmp_path):
     options = make(Model, image_shape=image_shape).encoder_options(image_shape)
     inputs = keras.Input(options["image_shape"])
     x = keras.layers.Flatten()(inputs)
-    heads = {name: keras.layers.Dense(3)(x) for name in Model.encoder_heads}
+    heads = networks.head_dims(options["heads"], 3)
+    heads = {name: keras.layers.Dense(units)(x) for name, units in heads.items()}
     encoder = keras.Model(inputs, heads if len(heads) > 1 else heads["z"])
     decoder = keras.Sequential(
         [keras.layers.Dense(120), keras.layers.Reshape(images.shape[1:])]

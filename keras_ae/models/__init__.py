@@ -8,6 +8,12 @@ from keras_ae.models.conditional import ConditionalVAE
 from keras_ae.models.denoising import DenoisingAE
 from keras_ae.models.deterministic import AE
 from keras_ae.models.factor import FactorVAE
+from keras_ae.models.flows import (
+    IAFVAE,
+    FullCovarianceVAE,
+    PlanarFlowVAE,
+    SylvesterFlowVAE,
+)
 from keras_ae.models.gan import GAN
 from keras_ae.models.glo import GLO
 from keras_ae.models.hierarchical import HierarchicalVAE
@@ -44,20 +50,24 @@ __all__ = [
     "DenoisingAE",
     "FSQVAE",
     "FactorVAE",
+    "FullCovarianceVAE",
     "GAN",
     "GLO",
     "HierarchicalVAE",
+    "IAFVAE",
     "IWAE",
     "InfoVAE",
     "MIWAE",
     "MSSSIMVAE",
     "PCA",
     "PIWAE",
+    "PlanarFlowVAE",
     "RAE",
     "ResidualVQVAE",
     "SigmaVAE",
     "SparseAE",
     "StackedSAE",
+    "SylvesterFlowVAE",
     "VAE",
     "VAEGAN",
     "VQVAE",

@@ -8,7 +8,7 @@ from keras import ops
 from keras_ae import divergences, inputs, networks
 from keras_ae.distributions import Normal
 from keras_ae.layers import GaussianSampling
-from keras_ae.models.variational import LOG_VAR_RANGE, VAE
+from keras_ae.models.variational import VAE, normal
 
 
 class HierarchicalVAE(VAE):
@@ -125,7 +125,7 @@ class HierarchicalVAE(VAE):
         """What each layer sees of x, the bottom one first: a list of `Normal`s."""
         seen = [self.posterior(x, training)]
         for network in self.upward:
-            seen.append(_normal(network(seen[-1].mean, training=training)))
+            seen.append(normal(network(seen[-1].mean, training=training)))
         return seen
 
     def _descend(self, seen, draw):
@@ -139,7 +139,7 @@ class HierarchicalVAE(VAE):
         prior = Normal()
         for layer in reversed(range(len(self._dims))):
             if codes:
-                prior = _normal(self.downward[layer](codes[0]))
+                prior = normal(self.downward[layer](codes[0]))
             posterior = prior if seen is None else seen[layer]
             if seen is not None and codes:
                 posterior = _product(posterior, prior)
@@ -201,12 +201,6 @@ class HierarchicalVAE(VAE):
             return posterior.mean + posterior.stddev * own
 
         return draw
-
-
-def _normal(heads):
-    """The `Normal` of a network's heads."""
-    log_var = ops.clip(ops.cast(heads["log_var"], "float32"), *LOG_VAR_RANGE)
-    return Normal.from_log_var(ops.cast(heads["mean"], "float32"), log_var)
 
 
 def _product(a, b):

@@ -100,11 +100,7 @@ class VAE(Autoencoder):
 
     def posterior(self, x, training=False) -> distributions.Normal:
         """Returns q(z | x): a `Normal`, `(batch, latent_dim)`."""
-        heads = self.encoder(self.to_floats(x), training=training)
-        log_var = ops.clip(ops.cast(heads["log_var"], "float32"), *LOG_VAR_RANGE)
-        return distributions.Normal.from_log_var(
-            ops.cast(heads["mean"], "float32"), log_var
-        )
+        return self.posterior_of(self.encoder(self.to_floats(x), training=training))
 
     def call(self, x, training=False, **others):
         posterior = self.posterior(x, training, **others)
@@ -140,8 +136,8 @@ class VAE(Autoencoder):
         return divergences.kl(posterior, self.prior, outputs["z"])
 
     def posterior_of(self, outputs) -> distributions.Normal:
-        """Returns q(z | x) of what `call` returned, `(batch, latent_dim)`."""
-        return distributions.Normal.from_log_var(outputs["mean"], outputs["log_var"])
+        """Returns q(z | x) of what the encoder or `call` returned."""
+        return normal(outputs)
 
     def _encode(self, x):
         return self.posterior(x).mean
@@ -267,3 +263,10 @@ class VAE(Autoencoder):
         log_likelihood = self.likelihood.log_prob(x, parameters, training)
         log_likelihood = ops.reshape(log_likelihood, (samples, -1))
         return log_likelihood + self.prior.log_prob(z) - log_posterior
+
+
+def normal(heads) -> distributions.Normal:
+    """Returns the `Normal` of a network's heads, `(batch, dim)`."""
+    log_var = ops.clip(ops.cast(heads["log_var"], "float32"), *LOG_VAR_RANGE)
+    mean = ops.cast(heads["mean"], "float32")
+    return distributions.Normal.from_log_var(mean, log_var)
