@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_ae import flows, inputs
+from keras_ae.base import Autoencoder
 from keras_ae.distributions import MultivariateNormal, Normal
 from keras_ae.models.variational import VAE
 
@@ -18,6 +19,8 @@ class RichPosteriorVAE(VAE):
     (`last_head_dim`; a `VAE` is what is left without any) and what they make of the
     diagonal normal distribution (`enriched`).
     """
+
+    SAMPLERS = Autoencoder.SAMPLERS
 
     @property
     def last_head_dim(self) -> int:
