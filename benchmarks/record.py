@@ -104,8 +104,8 @@ ROWS = (
     ),
     (
         "mnist-iwae",
-        "NLL in nats of {test_digits:,} test digits, {importance_samples:,} samples, "
-        "and active units, trained with k = 1; 5; 50",
+        "test NLL in nats, {importance_samples:,} samples, and active units, trained "
+        "with k = 1; 5; 50",
         "86.76, 19; 85.54, 22; 84.78, 25, after 3,280 epochs (Burda et al. 2016)",
         "{negative_log_likelihood_1_samples:.2f}, {active_units_1_samples}; "
         "{negative_log_likelihood_5_samples:.2f}, {active_units_5_samples}; "

@@ -30,6 +30,7 @@ def main(
         model = keras_ae.VQVAE(
             latent_dim,
             num_codes,
+            architecture="conv",
             widths=widths,
             activation="swish",
             likelihood=keras_ae.likelihoods.Gaussian(scale),

@@ -36,6 +36,7 @@ def main(
         model = keras_ae.VQVAE(
             latent_dim,
             num_codes,
+            architecture="conv",
             widths=widths,
             likelihood=keras_ae.likelihoods.Gaussian(scale, activation="sigmoid"),
         )
