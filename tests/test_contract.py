@@ -88,6 +88,20 @@ NON_DEFAULT = {
         "activation": "tanh",
         "likelihood": "laplace",
     },
+    "HamiltonianVAE": {
+        "leapfrog_steps": 2,
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
+        "beta": 0.3,
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
+    "PoincareVAE": {
+        "curvature": 0.7,
+        "beta": 0.3,
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
+    "SphericalVAE": {"beta": 0.3, "activation": "tanh", "likelihood": "laplace"},
     "HierarchicalVAE": {
         "upper_dims": (3, 2),
         "upper_widths": (5,),
@@ -339,7 +353,8 @@ class FixedNoise(keras.layers.Layer):
     """Stands in for the sampling layer where backends draw different numbers."""
 
     def call(self, mean, log_var):
-        noise = keras.ops.convert_to_tensor([1.0, -1.0, 1.0])
+        signs = 1.0 - 2.0 * (keras.ops.arange(mean.shape[-1]) % 2)  # 1, -1, 1 ...
+        noise = keras.ops.cast(signs, "float32")
         return mean + keras.ops.exp(0.5 * log_var) * noise
 
 

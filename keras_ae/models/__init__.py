@@ -10,7 +10,9 @@ from keras_ae.models.deterministic import AE
 from keras_ae.models.factor import FactorVAE
 from keras_ae.models.gan import GAN
 from keras_ae.models.glo import GLO
+from keras_ae.models.hamiltonian import HamiltonianVAE
 from keras_ae.models.hierarchical import HierarchicalVAE
+from keras_ae.models.hyperspherical import SphericalVAE
 from keras_ae.models.importance_weighted import CIWAE, IWAE, MIWAE, PIWAE
 from keras_ae.models.objectives import (
     DIPVAE,
@@ -21,6 +23,7 @@ from keras_ae.models.objectives import (
     SigmaVAE,
 )
 from keras_ae.models.pca import PCA
+from keras_ae.models.poincare import PoincareVAE
 from keras_ae.models.quantized import FSQVAE, VQVAE, ResidualVQVAE
 from keras_ae.models.regularized import RAE, ContractiveAE
 from keras_ae.models.sparse import SparseAE
@@ -46,6 +49,7 @@ __all__ = [
     "FactorVAE",
     "GAN",
     "GLO",
+    "HamiltonianVAE",
     "HierarchicalVAE",
     "IWAE",
     "InfoVAE",
@@ -53,10 +57,12 @@ __all__ = [
     "MSSSIMVAE",
     "PCA",
     "PIWAE",
+    "PoincareVAE",
     "RAE",
     "ResidualVQVAE",
     "SigmaVAE",
     "SparseAE",
+    "SphericalVAE",
     "StackedSAE",
     "VAE",
     "VAEGAN",
