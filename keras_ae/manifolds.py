@@ -130,6 +130,7 @@ class VonMisesFisher:
 
     def log_prob(self, z):
         """Returns log q(z) in nats, `(...)` for z of length 1, `(..., latent_dim)`."""
+        z = float32(z)
         return self._log_prob(0.5 * ops.sum(ops.square(z - self.mean), axis=-1))
 
     def _log_prob(self, drop):
@@ -150,6 +151,7 @@ class VonMisesFisher:
         Returns:
             Codes `(..., latent_dim)` of length 1, and their log q, `(...)`, in nats.
         """
+        noise = float32(noise)
         uniform = 0.5 + 0.5 * ops.erf(noise[..., :1] / math.sqrt(2.0))
         below = ops.cumsum(self._masses, axis=-1) - self._masses  # (..., cells)
         # Each cell below the code counts in full, its own in part. Masses under the
@@ -282,7 +284,7 @@ class WrappedNormal:
 
     def log_prob(self, z):
         """Returns log q(z) in nats, `(...)` for z of shape `(..., latent_dim)`."""
-        return self._log_prob(self.ball.log(self.mean, z))
+        return self._log_prob(self.ball.log(self.mean, float32(z)))
 
     def _log_prob(self, v):
         stretch = self.ball.log_stretch(norm(v)[..., 0])
@@ -297,7 +299,7 @@ class WrappedNormal:
         Returns:
             exp_mean(stddev noise), `(..., latent_dim)`, and log q, `(...)`, in nats.
         """
-        v = self.stddev * noise
+        v = self.stddev * float32(noise)
         return self.ball.exp(self.mean, v), self._log_prob(v)
 
     def sample(self, shape: Sequence[int], seed: Seed = None):
