@@ -1,4 +1,4 @@
-"""Distributions over codes in curved spaces: the sphere and the Poincaré ball.
+"""Distributions over codes in curved spaces: the sphere and hyperbolic space.
 
 As in `keras_ae.distributions` everything is computed in float32, log-probabilities are
 in nats, and `seed` is an integer or a `keras.random.SeedGenerator`. Densities are with
@@ -19,9 +19,6 @@ from keras_ae.distributions import Normal, Seed, float32
 # Cells of an angle's distribution, and how many standard deviations they reach.
 CELLS = 256
 REACH = 6.0
-# Codes keep this share of the radius away from the border: float32 has few numbers
-# beyond, and the distance to the border itself is infinite.
-BORDER = 1e-5
 
 
 def norm(x):
@@ -168,17 +165,26 @@ class VonMisesFisher:
         return z, self._log_prob(drop[..., 0])
 
 
-class PoincareBall:
-    """The Poincaré ball: hyperbolic space as the inside of a ball of radius 1 / √c.
+class HyperbolicSpace:
+    """Hyperbolic space, its points given by vectors at the origin.
 
-    A tangent vector v at x is given in an orthonormal frame: its Euclidean norm is the
-    distance from x to `exp(x, v)`.
+    A point is named by the vector whose direction and length lead to it from the
+    origin, log_0 of the point: any vector is one, at any distance. (In the Poincaré
+    ball float32 has no digits for what is more than about 15 / √c away.) Other tangent
+    vectors are those carried from the origin without turning; their Euclidean norm is
+    hyperbolic length.
 
     Args:
         curvature: c > 0; the curvature of the space is -c.
 
     Raises:
         ValueError: If `curvature` is not a number > 0.
+
+    Example:
+
+    >>> space = keras_ae.manifolds.HyperbolicSpace(1.0)
+    >>> space.to_ball([[3.0, 4.0]])  # tanh(5 / 2) / 5 of it
+    [[0.5920, 0.7893]]
 
     Reference:
         Ganea et al., Hyperbolic Neural Networks, 2018
@@ -195,54 +201,52 @@ class PoincareBall:
                 "`curvature` must be a number > 0, minus the curvature of the space. "
                 f"Received: curvature={curvature!r}"
             )
-        self.curvature = curvature
         self.root = math.sqrt(curvature)
 
-    def inside(self, z):
-        """Returns z `(..., dim)`, drawn back into the ball where it is not within."""
-        return z * ops.minimum(1.0, (1.0 - BORDER) / (self.root * norm(z)))
-
-    def add(self, x, y):
-        """Returns the Möbius sum x ⊕ y of two points `(..., dim)`."""
-        product, x_square, y_square = (
-            self.curvature * ops.sum(a * b, axis=-1, keepdims=True)
-            for a, b in ((x, y), (x, x), (y, y))
-        )
-        total = (1.0 + 2.0 * product + y_square) * x + (1.0 - x_square) * y
-        return self.inside(total / (1.0 + 2.0 * product + x_square * y_square))
-
-    def exp_at_origin(self, v):
-        """Returns where the geodesic from the origin along v ends, `(..., dim)`."""
-        length = self.root * norm(v)
-        return self.inside(v * ops.tanh(length / 2.0) / length)
-
-    def log_at_origin(self, z):
-        """Returns the tangent vector at the origin that leads to z, `(..., dim)`."""
-        z = self.inside(z)
-        length = self.root * norm(z)
-        return z * 2.0 * ops.arctanh(length) / length
-
     def exp(self, x, v):
-        """Returns where the geodesic from x along v ends, `(..., dim)`."""
-        return self.add(x, self.exp_at_origin(v))
+        """Returns the point `(..., dim)` where the geodesic from x along v ends.
+
+        It is the Möbius sum of the two points that x and v name.
+        """
+        a, b = self.root * norm(x), self.root * norm(v)  # (..., 1)
+        toward_x, toward_v = self.root * x / a, self.root * v / b
+        cosine = ops.sum(toward_x * toward_v, axis=-1, keepdims=True)
+        # The end on the hyperboloid, (sinh a cosh b + cosh a sinh b cosine) toward_x
+        # + sinh b (toward_v - cosine toward_x), divided by exp(a + b).
+        ahead = (1.0 - cosine) * (ops.exp(-2.0 * b) - ops.exp(-2.0 * a))
+        ahead = 0.25 * (ahead - (1.0 + cosine) * ops.expm1(-2.0 * (a + b)))
+        aside = -0.5 * ops.exp(-a) * ops.expm1(-2.0 * b)
+        end = ahead * toward_x + aside * (toward_v - cosine * toward_x)
+        size = ops.sqrt(ops.sum(ops.square(end), axis=-1, keepdims=True) + 1e-30)
+        # arcsinh(size exp(a + b)), which would overflow far away.
+        near = ops.arcsinh(size * ops.exp(ops.minimum(a + b, 10.0)))
+        far = a + b + ops.log(size + ops.hypot(size, ops.exp(-a - b)))
+        return end * ops.where(a + b < 10.0, near, far) / (self.root * size)
 
     def log(self, x, z):
         """Returns the tangent vector at x that leads to z, `(..., dim)`."""
-        return self.log_at_origin(self.add(-x, z))
+        return self.exp(-x, z)
 
     def distance(self, x, z):
         """Returns the hyperbolic distance of two points, `(...)`."""
         return norm(self.log(x, z))[..., 0]
 
-    def log_stretch(self, distance):
-        """Returns by how much the exponential map stretches volume, `(...)`, as a log.
+    def to_ball(self, z):
+        """Returns points `(..., dim)` of the Poincaré ball, of radius 1 / √c."""
+        z = float32(z)
+        length = self.root * norm(z)
+        return z * ops.tanh(length / 2.0) / length
 
-        It is (sinh(√c r) / (√c r))^{dim-1} at the distance r; this is for dim = 2.
+    def log_stretch(self, distance):
+        """Returns log(sinh(√c r) / (√c r)) for the distances r, of their shape.
+
+        It is the log of what a small length across the direction to a point is
+        stretched by, at the distance r.
         """
         r = self.root * distance
         large = ops.maximum(r, 0.3)
         log_sinh = large + ops.log1p(-ops.exp(-2.0 * large)) - math.log(2.0)
-        series = ops.square(r) / 6.0 - ops.power(r, 4) / 180.0
+        series = ops.square(r) / 6.0 - ops.power(ops.minimum(r, 0.3), 4) / 180.0
         return ops.where(r < 0.3, series, log_sinh - ops.log(large))
 
 
@@ -252,8 +256,10 @@ class WrappedNormal:
         z = exp_mean(v),  v ~ N(0, diag(stddev²))
         log q(z) = log N(v; 0, diag(stddev²)) - (d - 1) log(sinh(√c |v|) / (√c |v|))
 
+    Points are vectors at the origin, as in `HyperbolicSpace`.
+
     Args:
-        mean: Points of the ball, tensor `(..., latent_dim)`.
+        mean: Points, tensor `(..., latent_dim)`.
         stddev: Standard deviation, > 0, in units of hyperbolic distance: a number or
             tensor `(..., latent_dim)`.
         curvature: c > 0; the curvature of the space is -c.
@@ -261,7 +267,7 @@ class WrappedNormal:
     Example:
 
     >>> prior = keras_ae.manifolds.WrappedNormal([0.0, 0.0], 1.0)
-    >>> z = prior.sample((5, 2), seed=0)  # in the unit disc
+    >>> z = prior.sample((5, 2), seed=0)
     >>> prior.log_prob(z).shape
     (5,)
 
@@ -275,7 +281,7 @@ class WrappedNormal:
     def __init__(self, mean: Any, stddev: Any = 1.0, curvature: float = 1.0):
         self.mean = float32(mean)
         self.stddev = float32(stddev)
-        self.ball = PoincareBall(curvature)
+        self.space = HyperbolicSpace(curvature)
 
     @property
     def latent_dim(self) -> int:
@@ -284,10 +290,10 @@ class WrappedNormal:
 
     def log_prob(self, z):
         """Returns log q(z) in nats, `(...)` for z of shape `(..., latent_dim)`."""
-        return self._log_prob(self.ball.log(self.mean, float32(z)))
+        return self._log_prob(self.space.log(self.mean, float32(z)))
 
     def _log_prob(self, v):
-        stretch = self.ball.log_stretch(norm(v)[..., 0])
+        stretch = self.space.log_stretch(norm(v)[..., 0])
         return Normal(0.0, self.stddev).log_prob(v) - (self.latent_dim - 1) * stretch
 
     def draw(self, noise):
@@ -300,7 +306,7 @@ class WrappedNormal:
             exp_mean(stddev noise), `(..., latent_dim)`, and log q, `(...)`, in nats.
         """
         v = self.stddev * float32(noise)
-        return self.ball.exp(self.mean, v), self._log_prob(v)
+        return self.space.exp(self.mean, v), self._log_prob(v)
 
     def sample(self, shape: Sequence[int], seed: Seed = None):
         """Draws codes of shape `shape`, `(..., latent_dim)`."""

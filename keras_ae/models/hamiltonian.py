@@ -14,7 +14,7 @@ from keras_ae.models.variational import VAE
 
 # Learned, these are where training starts: step sizes and the root of the inverse
 # temperature. A step is at most `MAX_STEP`, or the dynamics would be unstable.
-FIRST_STEP, MAX_STEP = 0.01, 0.5
+FIRST_STEP, MAX_STEP = 0.05, 0.5
 FIRST_ROOT = 0.55
 
 

@@ -7,10 +7,6 @@ from keras_ae import manifolds
 from keras_ae.models.drawn import DrawnVAE
 from keras_ae.models.variational import VAE
 
-# How far from the origin a posterior's mean may be, in units of 1 / √curvature: short
-# of the border, where float32 ends.
-FARTHEST = 8.0
-
 
 class PoincareVAE(DrawnVAE):
     """Poincaré VAE: codes in hyperbolic space, which has room for trees.
@@ -18,28 +14,27 @@ class PoincareVAE(DrawnVAE):
         loss(x) = reconstruction + kl
                 = -log p(x | z) + β (log q(z | x) - log p(z)),  z ~ q(z | x)
 
-    in the Poincaré ball |z| < 1 / √c, where q and p are wrapped normal distributions:
+    where q and p are wrapped normal distributions in the space of curvature -c:
 
         q(z | x): z = exp_{mean(x)}(v),  v ~ N(0, diag(exp(log_var(x))))
         p(z):     z = exp_0(v),          v ~ N(0, I)
 
     The volume of hyperbolic space grows exponentially with the distance from the
     origin, as the number of a tree's leaves with its depth. The KL is estimated from
-    the sampled code. The decoder is an ordinary network that is given log_0(z), the
-    code as a vector of hyperbolic length; the paper's gyroplane layer is not used.
+    the sampled code.
 
-    `encode` returns points of the ball. `decode` draws codes from outside back to the
-    border: `traverse` wants a `span` below 1 / √c. The prior lies about √latent_dim
-    from the origin, and float32 has points up to about 12 / √c: a code of more than
-    64 numbers wants a smaller curvature.
+    A code is log_0(z), the vector that leads to z from the origin, whose length is the
+    hyperbolic distance: it has no border where numbers run out. `encode` returns it,
+    `decode` takes any, and the decoder is an ordinary network of it, without the
+    paper's gyroplane layer. `to_ball` gives the points of the Poincaré ball.
 
     Args:
         latent_dim: Numbers in a code.
         curvature: c > 0; the curvature of the space is -c. Towards 0 it is a `VAE`.
         likelihood: Distribution of the data given a code.
         beta: Weight of the KL, >= 0.
-        encoder: Your own Keras model from x to a dict of `"mean"`, a tangent vector at
-            the origin, and `"log_var"`, each `(batch, latent_dim)`.
+        encoder: Your own Keras model from x to a dict of `"mean"`, a code, and
+            `"log_var"`, each `(batch, latent_dim)`.
         **kwargs: As for `VAE`, without `prior` and `free_bits`.
 
     Raises:
@@ -50,7 +45,7 @@ class PoincareVAE(DrawnVAE):
     ```python
     model = keras_ae.PoincareVAE(latent_dim=2, curvature=1.0)
     model.fit(x_train, epochs=50)
-    points = model.encode(x_test)  # (n, 2), in the unit disc
+    points = model.to_ball(model.encode(x_test))  # (n, 2), in the unit disc
     ```
 
     Reference:
@@ -69,15 +64,18 @@ class PoincareVAE(DrawnVAE):
         self.prior = manifolds.WrappedNormal(np.zeros(latent_dim), 1.0, curvature)
 
     def posterior(self, x, training=False) -> manifolds.WrappedNormal:
-        """Returns q(z | x), for means `(batch, latent_dim)` in the ball."""
+        """Returns q(z | x), for means `(batch, latent_dim)`."""
         normal = VAE.posterior(self, x, training)
-        ball = self.prior.ball
-        length = manifolds.norm(normal.mean)
-        farthest = FARTHEST / ball.root
-        shortened = normal.mean * farthest * ops.tanh(length / farthest) / length
-        return manifolds.WrappedNormal(
-            ball.exp_at_origin(shortened), normal.stddev, self.curvature
-        )
+        return manifolds.WrappedNormal(normal.mean, normal.stddev, self.curvature)
 
-    def _code(self, z):
-        return self.prior.ball.log_at_origin(z)
+    def to_ball(self, z) -> np.ndarray:
+        """Returns the points of the Poincaré ball, of radius 1 / √c, for codes `z`.
+
+        Args:
+            z: Array `(n, latent_dim)`, as `encode` returns it.
+
+        Returns:
+            Array `(n, latent_dim)`; beyond a distance of about 17 / √c it is the
+            border, as far as float32 can tell.
+        """
+        return ops.convert_to_numpy(self.prior.space.to_ball(np.asarray(z)))
