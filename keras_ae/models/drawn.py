@@ -38,6 +38,3 @@ class DrawnVAE(VAE):
         raise NotImplementedError(
             f"{type(self).__name__} keeps no posterior in its outputs; call `posterior`"
         )
-
-    def _decode(self, z):
-        return super()._decode(self._code(z))

@@ -73,3 +73,6 @@ class SphericalVAE(DrawnVAE):
 
     def _code(self, z):
         return manifolds.unit(z)
+
+    def _decode(self, z):
+        return super()._decode(self._code(z))
