@@ -353,8 +353,8 @@ class FixedNoise(keras.layers.Layer):
     """Stands in for the sampling layer where backends draw different numbers."""
 
     def call(self, mean, log_var):
-        signs = 1.0 - 2.0 * (keras.ops.arange(mean.shape[-1]) % 2)  # 1, -1, 1 ...
-        noise = keras.ops.cast(signs, "float32")
+        signs = 1 - 2 * (np.arange(mean.shape[-1]) % 2)  # 1, -1, 1 ...
+        noise = keras.ops.convert_to_tensor(signs, "float32")
         return mean + keras.ops.exp(0.5 * log_var) * noise
 
 
