@@ -91,6 +91,20 @@ NON_DEFAULT = {
         "activation": "tanh",
         "likelihood": "laplace",
     },
+    "HamiltonianVAE": {
+        "leapfrog_steps": 2,
+        "prior": keras_ae.distributions.Normal(0.5, 0.1),
+        "beta": 0.3,
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
+    "PoincareVAE": {
+        "curvature": 0.7,
+        "beta": 0.3,
+        "activation": "tanh",
+        "likelihood": "laplace",
+    },
+    "SphericalVAE": {"beta": 0.3, "activation": "tanh", "likelihood": "laplace"},
     "HierarchicalVAE": {
         "upper_dims": (3, 2),
         "upper_widths": (5,),
@@ -375,7 +389,8 @@ class FixedNoise(keras.layers.Layer):
     """Stands in for the sampling layer where backends draw different numbers."""
 
     def call(self, mean, log_var):
-        noise = keras.ops.convert_to_tensor([1.0, -1.0, 1.0])
+        signs = 1 - 2 * (np.arange(mean.shape[-1]) % 2)  # 1, -1, 1 ...
+        noise = keras.ops.convert_to_tensor(signs, "float32")
         return mean + keras.ops.exp(0.5 * log_var) * noise
 
 

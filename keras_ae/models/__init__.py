@@ -16,7 +16,9 @@ from keras_ae.models.flows import (
 )
 from keras_ae.models.gan import GAN
 from keras_ae.models.glo import GLO
+from keras_ae.models.hamiltonian import HamiltonianVAE
 from keras_ae.models.hierarchical import HierarchicalVAE
+from keras_ae.models.hyperspherical import SphericalVAE
 from keras_ae.models.importance_weighted import CIWAE, IWAE, MIWAE, PIWAE
 from keras_ae.models.objectives import (
     DIPVAE,
@@ -27,6 +29,7 @@ from keras_ae.models.objectives import (
     SigmaVAE,
 )
 from keras_ae.models.pca import PCA
+from keras_ae.models.poincare import PoincareVAE
 from keras_ae.models.quantized import FSQVAE, VQVAE, ResidualVQVAE
 from keras_ae.models.regularized import RAE, ContractiveAE
 from keras_ae.models.sparse import SparseAE
@@ -53,6 +56,7 @@ __all__ = [
     "FullCovarianceVAE",
     "GAN",
     "GLO",
+    "HamiltonianVAE",
     "HierarchicalVAE",
     "IAFVAE",
     "IWAE",
@@ -62,10 +66,12 @@ __all__ = [
     "PCA",
     "PIWAE",
     "PlanarFlowVAE",
+    "PoincareVAE",
     "RAE",
     "ResidualVQVAE",
     "SigmaVAE",
     "SparseAE",
+    "SphericalVAE",
     "StackedSAE",
     "SylvesterFlowVAE",
     "VAE",
