@@ -325,8 +325,8 @@ class SecondStage(LearnedPrior):
     def log_prob(self, z, training=False):
         z = float32(z)  # (batch, latent_dim)
         heads = self.encoder(z)
-        # Posteriors start narrow: where they are as wide as the prior, u says nothing of
-        # z, and training may stay there.
+        # Posteriors start narrow: where they are as wide as the prior, u says nothing
+        # of z, and training may stay there.
         posterior = Normal.from_log_var(heads["mean"], heads["log_var"] - 4.0)
         u = self.sampling(posterior.mean, posterior.log_var)
         kl = ops.sum(divergences.kl_normal(posterior, Normal()), axis=-1)
