@@ -35,8 +35,3 @@ class DrawnVAE(VAE):
 
     def kl(self, outputs, free_bits=0.0):
         return outputs["kl"]
-
-    def posterior_of(self, outputs):
-        raise NotImplementedError(
-            f"{type(self).__name__} keeps no posterior in its outputs; call `posterior`"
-        )
