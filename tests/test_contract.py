@@ -27,18 +27,21 @@ FSQ_SETTINGS = {"levels": (5, 4, 3), "widths": (24,), "architecture": "dense"}
 STACKED_SETTINGS = {"layer_dims": (24, 3), "pretraining_epochs": 1}
 # PCA has nothing to train by gradient descent; tests/test_pca.py is its contract.
 TRAINED = [name for name in models.__all__ if name != "PCA"]
-# They differ from `VAE`, `IWAE` or `IAFVAE` in what they minimise: their networks are
-# those', and are tested there.
+# They differ from `VAE`, `IWAE` or `IAFVAE` in what they minimise or in how they draw
+# codes: their networks are those', and are tested there.
 OBJECTIVES = {
     "BetaTCVAE",
     "BetaVAE",
     "CIWAE",
     "DIPVAE",
+    "HamiltonianVAE",
     "InfoVAE",
     "MIWAE",
     "PIWAE",
     "PlanarFlowVAE",
+    "PoincareVAE",
     "SigmaVAE",
+    "SphericalVAE",
     "SylvesterFlowVAE",
 }
 WITH_NETWORKS = [name for name in TRAINED if name not in OBJECTIVES]
