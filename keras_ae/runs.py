@@ -520,7 +520,7 @@ class Run:
                 "samples",
                 plots.sheet(model.sample(64, seed=self.seed)),
                 "Samples: codes drawn "
-                + ("like the data's" if model.prior is None else "from the prior")
+                + ("from the prior" if model.has_prior else "like the data's")
                 + ", decoded.",
             )
         half = max(1, min(6, len(chosen) // 2))

@@ -27,16 +27,20 @@ class Samples:
     """
 
     SAMPLERS = ("normal", "gaussian", "mixture", "maf", "two_stage")
-    prior = None
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._fitted = _Fitted()
 
     @property
+    def has_prior(self) -> bool:
+        """Whether there is a prior over codes."""
+        return hasattr(self, "prior")
+
+    @property
     def draws_by_itself(self) -> bool:
         """Whether `sample` needs no fitted sampler."""
-        return self.prior is not None
+        return self.has_prior
 
     @property
     def can_sample(self) -> bool:
@@ -143,17 +147,17 @@ class Samples:
         n = inputs.check_count("n", n)
         if sampler is None:
             sampler = self._default_sampler()
-        distribution = self.prior if sampler == "prior" else self.sampler(sampler)
-        if distribution is None:
+        if sampler == "prior" and not self.has_prior:
             raise ValueError(
                 f"`sampler` must be fitted first: {type(self).__name__} has no prior "
                 "over codes. Received: sampler='prior'"
             )
+        distribution = self.prior if sampler == "prior" else self.sampler(sampler)
         codes = distribution.sample((n, *self._drawn_shape), seed=seeds)
         return ops.convert_to_numpy(codes)
 
     def _default_sampler(self):
-        if self.prior is not None:
+        if self.has_prior:
             return "prior"
         if not self.fitted_samplers:
             raise ValueError(

@@ -503,7 +503,7 @@ def test_bad_arguments(name, arguments, message):
 
 
 def test_hamiltonian_with_a_learned_prior(x):
-    prior = keras_ae.priors.VampPrior(components=3)
+    prior = keras_ae.priors.LearnedMixture(components=3)
     model = make(keras_ae.HamiltonianVAE, prior=prior, leapfrog_steps=1)
     losses = model.fit(x, verbose=0).history["loss"]
     assert np.isfinite(losses).all()

@@ -592,7 +592,7 @@ class AutoDecoder(Autoencoder):
         return True
 
     def _default_sampler(self):
-        return "gaussian" if self.prior is None else "prior"
+        return "prior" if self.has_prior else "gaussian"
 
     def sampler(self, name: str):
         """Returns a sampler, fitted now to the codes of all samples if it was not yet.
