@@ -611,3 +611,37 @@ def test_two_quantizers_draw_different_vectors():
     ]
     assert (draws[0] != draws[1]).any()
     assert len(np.unique(draws[0], axis=0)) == 4
+
+
+@pytest.mark.parametrize("name", ["FSQVAE", "ResidualVQVAE"])
+def test_samples_are_decoded_tokens_of_a_pixelcnn(tmp_path, name):
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).random((40, 6)).astype("float32")
+    if name == "FSQVAE":
+        model = keras_ae.FSQVAE(levels=(3, 2), widths=(8,), positions=4)
+    else:
+        model = keras_ae.ResidualVQVAE(
+            2, num_codes=3, num_quantizers=2, widths=(8,), positions=4
+        )
+    model.fit(x, epochs=1, batch_size=8, verbose=0)
+    with pytest.raises(ValueError, match=r"has no prior .*fit_sampler\('pixelcnn'"):
+        model.sample(3)
+    small = keras_ae.pixelcnn.PixelCNN(
+        model.quantizer.num_codes, filters=4, blocks=1, name="small"
+    )
+    model.fit_sampler(small, x, epochs=2)
+    assert model.fitted_samplers == ("small",)
+    drawn = model.sample(5, seed=1)
+    tokens = small.sample((5, *model.token_shape), keras.random.SeedGenerator(1))
+    np.testing.assert_allclose(drawn, model.decode_tokens(tokens), rtol=1e-5)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(again.sample(5, seed=1), drawn, rtol=1e-5)
+    flow = keras_ae.priors.AutoregressiveFlow()
+    for call, message in (
+        (lambda: model.fit_sampler("mixture", x), "must be 'pixelcnn', or .*'mixture'"),
+        (lambda: model.fit_sampler(flow, x), "are tokens.* a AutoregressiveFlow"),
+        (lambda: keras_ae.AE(2, image_shape=(6,)).fit_sampler(small, x), "such as a"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()

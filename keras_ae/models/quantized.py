@@ -173,6 +173,11 @@ class QuantizedAE(AE):
         return self.tokens(x)
 
     def _fit_sampler(self, sampler, codes, seed, **options):
+        if sampler != "pixelcnn" and not isinstance(sampler, PixelCNN):
+            raise ValueError(
+                f"`sampler` of {type(self).__name__}, whose codes are tokens, must be "
+                f"'pixelcnn' or a `PixelCNN`. Received: a {type(sampler).__name__}"
+            )
         with samplers.seeded(seed):
             if sampler == "pixelcnn":
                 sampler = PixelCNN(self.quantizer.num_codes)
