@@ -27,6 +27,8 @@ SHOWN_BY = {
     "AAE": "mnist-aae",
     "AE": "mnist-ae",
     "AutoDecoder": "moon-incremental",
+    "BetaTCVAE": "moon-betatcvae",
+    "BetaVAE": "moon-betatcvae",
     "ConditionalVAE": "mnist-cvae",
     "DenoisingAE": "mnist-dae",
     "FactorVAE": "moon-factorvae",
