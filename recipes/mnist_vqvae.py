@@ -56,11 +56,10 @@ def main(
     )
 
     run.evaluate(model, test)
-    shares = np.bincount(model.tokens(test).ravel(), minlength=num_codes)
-    shares = shares[shares > 0] / shares.sum()
+    perplexity, usage = keras_ae.quantizers.code_usage(model.tokens(test), num_codes)
     run.scores(
-        used_codes=len(shares) / num_codes,
-        codes_perplexity=np.exp(-np.sum(shares * np.log(shares))),
+        used_codes=keras.ops.convert_to_numpy(usage),
+        codes_perplexity=keras.ops.convert_to_numpy(perplexity),
         tokens=np.prod(model.token_shape),
         bits=np.prod(model.token_shape) * np.log2(num_codes),
     )
