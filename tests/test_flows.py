@@ -285,7 +285,7 @@ def test_who_reaches_the_evidence_where_codes_are_correlated(name):
     gap = 0.5 * (np.log(np.diag(precision)).sum() - np.linalg.slogdet(precision)[1])
     assert gap > 0.4
     x = exact.rvs(1024, random_state=1).astype("float32")
-    model.fit(x, epochs=40, batch_size=128, verbose=0)
+    model.fit(x, epochs=100, batch_size=128, verbose=0)
     elbo = model.evaluate(x, batch_size=512, verbose=0, return_dict=True)["elbo"]
     left = (exact.logpdf(x).mean() - elbo) / gap
 

@@ -75,7 +75,8 @@ class FullCovarianceVAE(RichPosteriorVAE):
         q(z | x) = N(mean, L Lᵀ),  z = mean + L ε,  ε ~ N(0, I)
 
     where the encoder gives the mean, `log_var`, of which the diagonal of L is
-    exp(log_var / 2), and what L has below it. The KL to a `Normal` prior is in closed
+    exp(log_var / 2), and what L has below it, as multiples of the row's diagonal over
+    `latent_dim`. The KL to a `Normal` prior is in closed
     form. `free_bits` counts for each latent dimension given those before it. `encode`
     returns the mean.
 
@@ -109,6 +110,10 @@ class FullCovarianceVAE(RichPosteriorVAE):
         places = np.zeros((self.latent_dim, self.latent_dim), "int32")
         places[np.tril_indices(self.latent_dim, -1)] = 1 + np.arange(self.last_head_dim)
         lower = ops.take(ops.pad(numbers, ((0, 0), (1, 0))), places, axis=1)
+        # So many numbers would drown a code in noise before they are learned: they
+        # count in standard deviations, and little at first.
+        stddev = ops.exp(0.5 * ops.expand_dims(base.log_var, -1))
+        lower = stddev * lower / self.latent_dim  # (batch, latent_dim, latent_dim)
         return MultivariateNormal(base.mean, base.log_var, lower)
 
 
