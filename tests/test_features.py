@@ -140,7 +140,7 @@ def test_bad_pictures_and_targets_are_named(shape, targets, message):
 def test_pictures_of_another_shape_are_refused(network):
     with pytest.raises(ValueError, match=r"\(n, 16, 12, 3\).*\(5, 12, 16, 3\)"):
         network.features(np.zeros((5, 12, 16, 3), "uint8"))
-    with pytest.raises(ValueError, match="with n >= 1"):
+    with pytest.raises(ValueError, match="one picture or more"):
         network.predict(np.zeros((0, 16, 12, 3), "uint8"))
     with pytest.raises(ValueError, match="`epochs` must be an integer >= 1"):
         features.train(np.zeros((4, 8, 8), "uint8"), np.arange(4), epochs=0)
