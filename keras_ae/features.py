@@ -17,6 +17,7 @@ from keras import layers
 from keras_ae import callbacks, inputs, networks
 from keras_ae.datasets import Batches
 from keras_ae.metrics import FeatureStatistics
+from keras_ae.metrics.arrays import array
 
 DIMENSIONS = 64
 # Pictures in memory at a time.
@@ -131,6 +132,8 @@ class FeatureNetwork:
     def _predict(self, model, images, batch_size):
         """Yields what a model says of some pictures, and then of the next."""
         inputs.check_count("batch_size", batch_size)
+        if isinstance(images, list | tuple):
+            images = array("images", images)
         size = None
         for batch in inputs.batches(images, _CHUNK):
             batch = self._repeated(batch)
@@ -391,7 +394,7 @@ def _build(image_shape, outputs, activation, name, seed):
 
 
 def _pictures(images):
-    images = np.asanyarray(images)
+    images = array("images", images)
     if images.ndim not in (3, 4) or not images.size:
         raise ValueError(
             "`images` must have the shape (n, height, width) or (n, height, width, "
