@@ -172,7 +172,7 @@ def test_one_channel_is_repeated_and_said_once(network):
     with pytest.warns(UserWarning, match="one channel; classifier-3-cl.* three times"):
         found = network.features(grey)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         np.testing.assert_array_equal(network.features(grey[..., 0]), found)
         np.testing.assert_array_equal(network.features(grey.repeat(3, axis=3)), found)
 
