@@ -228,7 +228,13 @@ def small_inception(monkeypatch):
 
 
 def test_inception_sees_resized_pictures_of_any_size(small_inception, tmp_path):
-    network = features.inception()
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        network = features.inception()
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy(policy)
     assert network.name == "inception-v3-imagenet"
     assert network.resize == "bilinear, antialiased, to 299 x 299"
     images, _ = bars(4)

@@ -280,7 +280,7 @@ def logistic_scores(
         probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         gradient = codes.T @ (weights * (probabilities - targets)) + penalty * ahead
-        if np.abs(gradient).max() < 1e-5 * weights.sum():
+        if np.abs(gradient).max() < 1e-4 * weights.sum():
             break
         before, found = found, ahead - step @ gradient
         if np.sum(gradient * (found - before)) > 0:
@@ -312,9 +312,5 @@ def _labelled(codes, labels, test_codes, test_labels):
             f"`labels` must be of two classes or more. Received: {classes[0]} only"
         )
     places = np.minimum(np.searchsorted(classes, test_labels), len(classes) - 1)
-    return (
-        codes,
-        numbers,
-        test_codes,
-        np.where(classes[places] == test_labels, places, -1),
-    )
+    test_numbers = np.where(classes[places] == test_labels, places, -1)
+    return codes, numbers, test_codes, test_numbers

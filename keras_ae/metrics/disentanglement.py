@@ -107,7 +107,7 @@ class DCI(NamedTuple):
 def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
     """Disentanglement, completeness and informativeness.
 
-    Each factor is predicted from the codes by a random forest of 100 trees, which says
+    Each factor is predicted from the codes by a random forest of 50 trees, which says
     how important each latent dimension was to it. Disentanglement of a dimension is 1
     less the entropy of its importances over the factors, divided by what it can be at
     most; the mean over dimensions weighs them with their importance. Completeness of a
@@ -158,7 +158,7 @@ def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
         kind = RandomForestRegressor if classes is None else RandomForestClassifier
         truth = factor if classes is None else classes
         # Small leaves would ask the other dimensions for the noise.
-        forest = kind(max_features=None, min_samples_leaf=5, random_state=seed)
+        forest = kind(50, max_features=None, min_samples_leaf=5, random_state=seed)
         forest.fit(codes[learned], truth[learned])
         importances.append(forest.feature_importances_)
         found, expected = forest.predict(codes[held_out]), truth[held_out]
