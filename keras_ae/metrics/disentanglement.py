@@ -158,7 +158,9 @@ def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
         kind = RandomForestRegressor if classes is None else RandomForestClassifier
         truth = factor if classes is None else classes
         # Small leaves would ask the other dimensions for the noise.
-        forest = kind(50, max_features=None, min_samples_leaf=5, random_state=seed)
+        forest = kind(
+            n_estimators=50, max_features=None, min_samples_leaf=5, random_state=seed
+        )
         forest.fit(codes[learned], truth[learned])
         importances.append(forest.feature_importances_)
         found, expected = forest.predict(codes[held_out]), truth[held_out]
