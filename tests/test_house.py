@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "manifolds": {"distributions"},
     "networks": {"layers"},
     "quantizers": {"inputs", "layers"},
-    "features": {"callbacks", "datasets", "inputs", "networks"},
+    "features": {"callbacks", "datasets", "inputs", "metrics", "networks"},
+    "metrics": {"divergences", "inputs"},
     "verbs": {"autodiff", "inputs"},
     "base": {
         "autodiff",
