@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_ae import distributions, inputs, metrics
 from keras_ae.datasets import Batches
+from keras_ae.metrics import arrays
 from keras_ae.scores import GROUPS, Evaluation, Score
 
 CHEAP = ("objective", "reconstruction", "likelihood", "codes")
@@ -63,7 +64,9 @@ class _Task:
         """What reconstructions depend on where pictures are spoilt first."""
         if self.given is self.images:
             return {}
-        return {"corruption": type(self.model.corruption).__name__, "seed": self.seed}
+        corruption = self.model.corruption
+        name, level = type(corruption).__name__, getattr(corruption, "level", "")
+        return {"corruption": f"{name} {level}".strip(), "seed": self.seed}
 
     def chunks(self, what: str) -> Iterator[slice]:
         """Rows of the pictures, a chunk at a time, with progress."""
@@ -158,7 +161,7 @@ def evaluate(
     """
     groups = _groups(scores)
     model._require_built("evaluate")
-    images = np.asanyarray(images)
+    images = arrays.array("images", images)
     model._inspect(images, "images", restored=False)
     if importance_samples is None:
         named = scores is not None and "likelihood" in groups
