@@ -406,7 +406,7 @@ def _detail(key, value):
 def _value(score):
     """The figure, to the digits that its error leaves."""
     value, error = score.value, score.error
-    if not error:
+    if not error or error < 1e-6 * abs(value):
         whole = float(value).is_integer() and abs(value) < 1e6
         return f"{value:,.0f}" if whole else f"{value:,.5g}"
     digits = max(0, 1 - math.floor(math.log10(error)))
