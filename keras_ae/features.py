@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import os
 import pathlib
 import warnings
@@ -17,10 +18,11 @@ from keras import layers
 from keras_ae import callbacks, inputs, networks
 from keras_ae.datasets import Batches
 from keras_ae.metrics import FeatureStatistics
+from keras_ae.metrics.arrays import array
 
 DIMENSIONS = 64
-# Pictures in memory at a time.
-_CHUNK = 4096
+# Pictures in memory at a time, and values in them.
+_CHUNK, _VALUES = 4096, 2**26
 
 
 class FeatureNetwork:
@@ -131,8 +133,10 @@ class FeatureNetwork:
     def _predict(self, model, images, batch_size):
         """Yields what a model says of some pictures, and then of the next."""
         inputs.check_count("batch_size", batch_size)
+        if isinstance(images, list | tuple):
+            images = array("images", images)
         size = None
-        for batch in inputs.batches(images, _CHUNK):
+        for batch in inputs.batches(images, _rows(images)):
             batch = self._repeated(batch)
             if size not in (None, batch.shape[1:]):
                 raise ValueError(
@@ -283,7 +287,7 @@ def for_data(
     targets, _ = _targets(targets, len(images))
     settings = f"{images.shape} {targets.shape} {seed} {epochs} {batch_size}"
     content = hashlib.sha256(settings.encode())
-    for batch in inputs.batches(images, _CHUNK):
+    for batch in inputs.batches(images, _rows(images)):
         content.update(_eight_bits(batch).tobytes())
     content.update(targets.tobytes())
     path = pathlib.Path(directory) / f"classifier-{content.hexdigest()[:16]}.keras"
@@ -323,6 +327,9 @@ def inception(weights: str | os.PathLike = "imagenet") -> FeatureNetwork:
         Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016
         (https://arxiv.org/abs/1512.00567).
     """
+    policy = keras.config.dtype_policy()
+    # Features of less precision would be others.
+    keras.config.set_dtype_policy("float32")
     try:
         inception = keras.applications.InceptionV3(weights=os.fspath(weights))
     except Exception as error:  # Keras raises bare ones where a download fails
@@ -331,6 +338,8 @@ def inception(weights: str | os.PathLike = "imagenet") -> FeatureNetwork:
             "train a classifier on your data instead, with "
             f"`keras_ae.features.for_data`. ({error})"
         ) from error
+    finally:
+        keras.config.set_dtype_policy(policy)
     x = keras.Input((None, None, 3), dtype="uint8", name="images")
     scaled = layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(x)
     resized = layers.Resizing(
@@ -390,8 +399,14 @@ def _build(image_shape, outputs, activation, name, seed):
     return network
 
 
+def _rows(images):
+    """How many pictures of an array to look at a time."""
+    values = math.prod(getattr(images, "shape", ())[1:])
+    return max(1, min(_CHUNK, _VALUES // max(1, values)))
+
+
 def _pictures(images):
-    images = np.asanyarray(images)
+    images = array("images", images)
     if images.ndim not in (3, 4) or not images.size:
         raise ValueError(
             "`images` must have the shape (n, height, width) or (n, height, width, "

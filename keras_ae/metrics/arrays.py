@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from keras import ops
 
 # Enough rows to keep a matrix product busy, few enough to stay within memory.
 _CHUNK = 1024
@@ -12,6 +13,8 @@ _PAIRS = 2**22
 
 def array(name, values):
     """Returns an array, or raises `ValueError` where rows differ in shape."""
+    if ops.is_tensor(values):
+        return ops.convert_to_numpy(values)
     try:
         return np.asanyarray(values)
     except ValueError as error:
@@ -29,6 +32,8 @@ def matrix(name, values, least=1):
             f"`{name}` must have the shape (n, dimensions), n >= {least}. "
             f"Received: an array of shape {values.shape}"
         )
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"`{name}` must be numbers. Received: dtype={values.dtype}")
     # NaN and infinity would be among these two.
     if not np.isfinite([values.min(), values.max()]).all():
         raise ValueError(f"`{name}` must be finite. Received: NaN or infinity in it")
@@ -43,6 +48,12 @@ def check_dimensions(**matrices):
             f"`{name}` and `{other}` must have the same number of dimensions. "
             f"Received: shapes {x.shape} and {y.shape}"
         )
+
+
+def mean_and_scale(codes):
+    """Mean and standard deviation of each column, 1 where it never varies."""
+    scale = np.where(np.ptp(codes, axis=0) > 0, codes.std(axis=0), 1.0)
+    return codes.mean(axis=0), scale
 
 
 def chunks(*arrays, rows=_CHUNK):

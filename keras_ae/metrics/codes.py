@@ -63,8 +63,8 @@ def encoded_information(
     Example:
 
     ```python
-    mean, log_var = model.posterior(test)
-    metrics.encoded_information(mean, log_var) / np.log(len(test))
+    posterior = model.posterior(test)
+    metrics.encoded_information(posterior.mean, posterior.log_var)
     ```
 
     Reference:
@@ -121,7 +121,8 @@ def aggregate_posterior_distance(codes: np.ndarray, prior_codes: np.ndarray) -> 
 
     ```python
     codes = model.sample_posterior(test, seed=0)
-    metrics.aggregate_posterior_distance(codes, model.prior.sample(len(codes)))
+    prior_codes = model.prior.sample(codes.shape, seed=0)
+    metrics.aggregate_posterior_distance(codes, prior_codes)
     ```
 
     Reference:
@@ -189,8 +190,7 @@ def linear_probe(
     codes, numbers, test_codes, test_numbers = _labelled(
         codes, labels, test_codes, test_labels
     )
-    mean, scale = codes.mean(axis=0), codes.std(axis=0)
-    scale[scale == 0] = 1.0
+    mean, scale = arrays.mean_and_scale(codes)
     scores = logistic_scores(
         (codes - mean) / scale, numbers, (test_codes - mean) / scale
     )
@@ -280,7 +280,7 @@ def logistic_scores(
         probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         gradient = codes.T @ (weights * (probabilities - targets)) + penalty * ahead
-        if np.abs(gradient).max() < 1e-5 * weights.sum():
+        if np.abs(gradient).max() < 1e-4 * weights.sum():
             break
         before, found = found, ahead - step @ gradient
         if np.sum(gradient * (found - before)) > 0:
@@ -312,9 +312,5 @@ def _labelled(codes, labels, test_codes, test_labels):
             f"`labels` must be of two classes or more. Received: {classes[0]} only"
         )
     places = np.minimum(np.searchsorted(classes, test_labels), len(classes) - 1)
-    return (
-        codes,
-        numbers,
-        test_codes,
-        np.where(classes[places] == test_labels, places, -1),
-    )
+    test_numbers = np.where(classes[places] == test_labels, places, -1)
+    return codes, numbers, test_codes, test_numbers

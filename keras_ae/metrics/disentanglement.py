@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_ae import inputs
+from keras_ae.metrics import arrays
 from keras_ae.metrics.codes import logistic_scores
 
 # A factor that takes more values is a number, one of as many or fewer has classes.
@@ -39,8 +40,7 @@ def mutual_information(
             never varies.
     """
     codes, factors = _beside(codes, factors)
-    if bins < 2:
-        raise ValueError(f"`bins` must be >= 2. Received: bins={bins}")
+    inputs.check_count("bins", bins, minimum=2)
     codes, factors = (
         [_binned(values, bins) for values in array.T] for array in (codes, factors)
     )
@@ -86,7 +86,7 @@ def mutual_information_gap(
         Chen, Li, Grosse and Duvenaud 2018, "Isolating Sources of Disentanglement in
         Variational Autoencoders".
     """
-    codes, factors = _beside(codes, factors, dimensions=2)
+    codes, factors = _beside(codes, factors, least_dimensions=2)
     return _gap(mutual_information(codes, factors, bins))
 
 
@@ -107,7 +107,7 @@ class DCI(NamedTuple):
 def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
     """Disentanglement, completeness and informativeness.
 
-    Each factor is predicted from the codes by a random forest of 100 trees, which says
+    Each factor is predicted from the codes by a random forest of 50 trees, which says
     how important each latent dimension was to it. Disentanglement of a dimension is 1
     less the entropy of its importances over the factors, divided by what it can be at
     most; the mean over dimensions weighs them with their importance. Completeness of a
@@ -129,7 +129,7 @@ def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
 
     Raises:
         ValueError: If the arrays do not fit each other, are not finite, a factor never
-            varies, or there are fewer than two of either.
+            varies, there are fewer than two of either, or fewer than 20 examples.
         ImportError: If scikit-learn, which the extra `keras-ae[map]` brings, is not
             installed.
 
@@ -143,37 +143,40 @@ def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
         raise ImportError(
             "`dci` needs scikit-learn; `pip install keras-ae[map]` brings it."
         ) from error
-    codes, factors = _beside(codes, factors, dimensions=2, least_factors=2)
+    codes, factors = _beside(codes, factors, least_dimensions=2, least_factors=2)
     inputs.check_count("seed", seed, minimum=0)
+    if len(codes) < 20:
+        raise ValueError(
+            "`codes` must be of 20 examples or more, to learn from and to hold out. "
+            f"Received: {len(codes)}"
+        )
     order = np.random.default_rng(seed).permutation(len(codes))
     held_out, learned = np.split(order, [len(order) // 4])
     importances, informativeness = [], []
     for factor in factors.T:
         classes = _classes(factor)
-        kind, truth = (
-            (RandomForestRegressor, factor)
-            if classes is None
-            else (RandomForestClassifier, classes)
-        )
+        kind = RandomForestRegressor if classes is None else RandomForestClassifier
+        truth = factor if classes is None else classes
         # Small leaves would ask the other dimensions for the noise.
-        forest = kind(max_features=None, min_samples_leaf=5, random_state=seed)
+        forest = kind(
+            n_estimators=50, max_features=None, min_samples_leaf=5, random_state=seed
+        )
         forest.fit(codes[learned], truth[learned])
         importances.append(forest.feature_importances_)
-        known = truth[learned]
-        guess = known.mean() if classes is None else np.bincount(known).argmax()
-        wrong, before = (
-            np.mean(
-                (found - truth[held_out]) ** 2
-                if classes is None
-                else found != truth[held_out]
-            )
-            for found in (forest.predict(codes[held_out]), guess)
-        )
-        informativeness.append(max(0.0, 1.0 - wrong / before) if before else 1.0)
+        found, expected = forest.predict(codes[held_out]), truth[held_out]
+        if classes is None:
+            guess = truth[learned].mean()
+            wrong, before = (np.mean((x - expected) ** 2) for x in (found, guess))
+        else:
+            guess = np.bincount(truth[learned]).argmax()
+            wrong, before = (np.mean(x != expected) for x in (found, guess))
+        informativeness.append(max(0.0, 1.0 - wrong / max(before, 1e-12)))
     importances = np.stack(importances, axis=1)  # (latent_dim, factors)
     weights = importances.sum(axis=1)
+    # There are none where no forest found anything to divide.
+    total = max(weights.sum(), 1e-12)
     return DCI(
-        disentanglement=float(np.average(_focus(importances), weights=weights)),
+        disentanglement=float(np.sum(weights * _focus(importances)) / total),
         completeness=float(np.mean(_focus(importances.T))),
         informativeness=float(np.mean(informativeness)),
     )
@@ -182,9 +185,11 @@ def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
 def _focus(importances):
     """1 for rows with one number other than 0, 0 for rows of equal numbers."""
     totals = importances.sum(axis=1, keepdims=True)
-    shares = importances / np.where(totals > 0, totals, 1.0)
+    equal = 1.0 / importances.shape[1]
+    shares = np.full_like(importances, equal)
+    np.divide(importances, totals, out=shares, where=totals > 0)
     entropies = -np.sum(shares * np.log(np.where(shares > 0, shares, 1.0)), axis=1)
-    return 1.0 - entropies / np.log(importances.shape[1])
+    return 1.0 + entropies / np.log(equal)
 
 
 def sap(codes: np.ndarray, factors: np.ndarray) -> float:
@@ -213,9 +218,9 @@ def sap(codes: np.ndarray, factors: np.ndarray) -> float:
         Kumar, Sattigeri and Balakrishnan 2018, "Variational Inference of Disentangled
         Latent Concepts from Unlabeled Observations".
     """
-    codes, factors = _beside(codes, factors, dimensions=2)
-    spread = codes.std(axis=0)
-    codes = (codes - codes.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    codes, factors = _beside(codes, factors, least_dimensions=2)
+    mean, scale = arrays.mean_and_scale(codes)
+    codes = (codes - mean) / scale
     scores = np.empty((codes.shape[1], factors.shape[1]))
     for k, factor in enumerate(factors.T):
         classes = _classes(factor)
@@ -278,11 +283,11 @@ def factor_vae_score(
     inputs.check_count("batch_size", batch_size, minimum=2)
     inputs.check_count("votes", votes)
     inputs.check_count("seed", seed, minimum=0)
-    variances = codes.var(axis=0)
     # A dimension that never varies would win every vote.
-    codes, variances = codes[:, variances > 0], variances[variances > 0]
-    if not len(variances):
+    codes = codes[:, np.ptp(codes, axis=0) > 0]
+    if not codes.size:
         raise ValueError("`codes` must vary. Received: the same code everywhere")
+    variances = codes.var(axis=0)
     groups = []  # for each factor, the rows that share a value
     for k, factor in enumerate(factors.T):
         numbers = _binned(factor, _CLASSES)
@@ -309,36 +314,33 @@ def factor_vae_score(
     return float(count()[np.arange(len(majority)), majority].sum() / votes)
 
 
-def _beside(codes, factors, dimensions=1, least_factors=1):
-    """Returns codes in float64 and factors of the same examples, or refuses them."""
-    codes, factors = np.asarray(codes), np.asarray(factors)
+def _beside(codes, factors, least_dimensions=1, least_factors=1):
+    """Returns codes and factors of the same examples in float64, or refuses them."""
+    codes, factors = arrays.array("codes", codes), arrays.array("factors", factors)
     if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors):
         raise ValueError(
             "Expected codes (n, latent_dim) and factors (n, factors) of the same "
             f"examples. Received: shapes {codes.shape} and {factors.shape}"
         )
-    for name, values in (("codes", codes), ("factors", factors)):
-        if not values.size or not np.isfinite(values).all():
-            raise ValueError(
-                f"`{name}` must be one or more finite numbers. Received others or none"
-            )
+    codes = arrays.matrix("codes", codes).astype("float64")
+    factors = arrays.matrix("factors", factors).astype("float64")
     constant = [k for k, factor in enumerate(factors.T) if np.ptp(factor) == 0]
     if constant:
         raise ValueError(
             "`factors` must vary, each of them. Received: the same value everywhere "
             f"in column {constant[0]}"
         )
-    if codes.shape[1] < dimensions:
+    if codes.shape[1] < least_dimensions:
         raise ValueError(
-            "`codes` must have at least two dimensions to tell a gap between. "
+            f"`codes` must have at least {least_dimensions} dimensions, to compare. "
             f"Received: codes of shape {codes.shape}"
         )
     if factors.shape[1] < least_factors:
         raise ValueError(
-            "`factors` must be at least two, to tell apart. "
+            f"`factors` must be at least {least_factors}, to compare. "
             f"Received: factors of shape {factors.shape}"
         )
-    return codes.astype("float64"), factors
+    return codes, factors
 
 
 def _gap(scores):

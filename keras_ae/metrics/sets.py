@@ -217,7 +217,8 @@ def kernel_distance(
     rng = np.random.default_rng(seed)
 
     def kernel(x, y):
-        return (x @ y.T / x.shape[1] + 1.0) ** 3
+        product = x @ y.T / x.shape[1] + 1.0
+        return product * product * product  # a power takes several times as long
 
     distances = []
     for _ in range(subsets):
