@@ -171,7 +171,7 @@ class Run:
             ValueError: If a split is empty.
             FileNotFoundError: If the data are not found.
         """
-        self._settings.setdefault("data", data)
+        self._settings.setdefault("data", str(data))
         loaded = []
         for split in splits:
             images, labels = datasets.load(
