@@ -187,6 +187,11 @@ def test_fidelity_and_diversity_of_constructed_sets():
 def test_rows_that_are_equal_lie_within_a_ball_without_radius():
     same = np.full((20, 3), 0.1)
     assert metrics.fidelity_and_diversity(same, same, 3) == (1, 1, 20 / 3, 1)
+    # Rounding leaves a little distance between equal rows among others.
+    rows = 1000 * RNG.normal(size=(200, 3))
+    twice = np.repeat(rows, 2, axis=0)
+    assert metrics.fidelity_and_diversity(twice, rows[:70], 1).precision == 1
+    assert metrics.fidelity_and_diversity(twice, twice[::-1], 1) == (1, 1, 2, 1)
 
 
 def test_fidelity_and_diversity_refuse_too_few_rows():

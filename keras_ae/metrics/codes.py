@@ -7,7 +7,7 @@ import numpy as np
 from keras_ae import divergences, inputs
 from keras_ae.metrics import arrays
 
-# Steps that a logistic regression takes at most; a few hundred are enough.
+# Steps that a logistic regression takes at most; one or two hundred are the rule.
 _STEPS = 2000
 
 

@@ -173,10 +173,10 @@ def kernel_distance(
 
         k(x, y) = (x·y / dimensions + 1)^3
 
-    It does not depend on the number of samples, but for its noise, and supposes no
-    Gaussian: other than the Fréchet distance it can be told from few pictures. Each
-    subset's estimate is unbiased, 0 in expectation for equal distributions, and so may
-    be negative.
+    Unlike the Fréchet distance it supposes no Gaussian and does not grow as samples get
+    fewer, so that it can be told from few pictures. Each subset's estimate is unbiased,
+    0 in expectation for equal distributions, and so may be negative. It means nothing
+    but within one feature space.
 
     Args:
         features: Array `(n, dimensions)`.
