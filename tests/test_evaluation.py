@@ -217,6 +217,12 @@ def test_what_a_model_can_not_give_is_left_out_and_said(images):
     assert by_name(labelled, "likelihood")["elbo"].depends_on["given"] == "labels"
 
 
+def test_information_needs_a_diagonal_normal_posterior(images):
+    for Model in (keras_ae.HierarchicalVAE, keras_ae.SphericalVAE, keras_ae.IAFVAE):
+        measured = by_name(evaluation.evaluate(small(Model, 3), images[:8], "codes"))
+        assert "active_units" in measured and "encoded_information" not in measured
+
+
 def test_binarized_pictures_have_probabilities(vae, images):
     found = evaluation.evaluate(vae, images, binarize=True, seed=1)
     white = evaluation.binarized(images, seed=1)
