@@ -77,16 +77,21 @@ MAY_IMPORT = {
         "priors",
     },
     "sampling": {"distributions", "inputs", "samplers", "verbs"},
+    "scores": {"callbacks"},
+    "evaluation": {"datasets", "distributions", "inputs", "metrics", "scores"},
+    "trackers": {"callbacks", "inputs", "plots"},
     "runs": {
         "autodiff",
         "callbacks",
         "datasets",
-        "metrics",
+        "evaluation",
         "models",
         "optimizers",
         "plots",
         "report",
+        "scores",
         "scripts",
+        "trackers",
     },
     "commands": {
         "callbacks",
@@ -98,7 +103,17 @@ MAY_IMPORT = {
         "runs",
         "scripts",
     },
-    "cli": {"commands", "datasets", "runs", "scripts"},
+    "scoreboard": {
+        "commands",
+        "datasets",
+        "evaluation",
+        "features",
+        "plots",
+        "report",
+        "runs",
+        "scores",
+    },
+    "cli": {"commands", "datasets", "runs", "scoreboard", "scripts"},
 }
 
 ROOMS = sorted(
