@@ -279,7 +279,7 @@ def test_loss_curves_tell_of_the_epochs_that_leave_a_panel():
     low, high = loss.get_ylim()
     assert 0 < low < 1.2 and 2.8 < high < 4
     assert [text.get_text() for text in loss.texts] == ["↑ 1e+04", "↓ -50"]
-    assert mse.texts == [] and mse.get_ylim()[1] >= 3
+    assert not mse.texts and mse.get_ylim()[1] >= 3
 
 
 def test_loss_curves_of_many_terms_hide_none_behind_the_legend(tmp_path):
