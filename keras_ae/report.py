@@ -15,6 +15,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import keras
 from PIL import Image
@@ -65,9 +66,7 @@ _EXPLAINED = {
     "error": "share told wrong; lower is better",
 }
 _PUBLISHED = ("paper_", "published_")
-_OWN_CHANGES = (
-    "<!-- Written by keras-ae. Delete this line to keep your own changes. -->"
-)
+OWN_CHANGES = "<!-- Written by keras-ae. Delete this line to keep your own changes. -->"
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --soft: #5c6167; --line: #dcdfe3;
   --ground: #ffffff; --card: #f4f5f7; --accent: #2062ab; }
@@ -101,9 +100,10 @@ img { max-width: 100%; height: auto; display: block; }
 .strip figure { flex: 0 0 12.5rem; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
 td, th { text-align: left; padding: .3rem .9rem .3rem 0; vertical-align: top;
-  border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
+  border-bottom: 1px solid var(--line); }
 th { font-weight: 600; }
 th[scope=row] { width: 11rem; font-weight: 400; color: var(--soft); }
+th[scope=row] + td { overflow-wrap: anywhere; }
 .number { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; }
 pre { background: var(--card); border-radius: .5rem; padding: .8rem 1rem;
   overflow-x: auto; font: .88rem/1.5 ui-monospace, Menlo, Consolas, monospace; }
@@ -135,7 +135,7 @@ def write(directory: pathlib.Path, model: keras.Model) -> pathlib.Path:
     with replacing(path) as temporary:
         temporary.write_text(_page(facts), encoding="utf-8")
     card = directory / "README.md"
-    if not card.exists() or _OWN_CHANGES in card.read_text(encoding="utf-8"):
+    if not card.exists() or OWN_CHANGES in card.read_text(encoding="utf-8"):
         with replacing(card) as temporary:
             temporary.write_text(_card(facts), encoding="utf-8")
     return path
@@ -214,13 +214,12 @@ class Facts:
     def training(self) -> list[tuple[str, str]]:
         """What was trained on what, and how."""
         shape = " x ".join(map(str, self.image_shape))
-        counts = [
-            f"{count:,} {split}"
-            for split, count in self.data.get("pictures", {}).items()
-        ]
+        splits = self.data.get("pictures", {})
+        counts = [f"{count:,} {split}" for split, count in splits.items()]
         # A recipe may train on a part of a split.
-        if "pictures" in self.trained:
-            counts.append(f"{self.trained['pictures']:,} trained on")
+        trained_on = self.trained.get("pictures")
+        if trained_on not in (None, *splits.values()):
+            counts.append(f"{trained_on:,} trained on")
         rows = [
             ("Model", self.about.get("summary", "")),
             ("Objective", self.about.get("objective", "")),
@@ -653,7 +652,7 @@ def _card(facts):
             facts.comparison,
         ]
     for path, title, caption in facts.pictures:
-        link = f"![{_plain(title)}](pictures/{path.name.replace(' ', '%20')})"
+        link = f"![{_plain(title)}](pictures/{quote(path.name)})"
         body += [f"## {_plain(title)}", link, _plain(caption)]
     body += [
         "## Limits",
@@ -661,7 +660,7 @@ def _card(facts):
         "## How it was trained",
         _markdown(("", ""), [*facts.environment, *facts.options]),
     ]
-    head = "\n".join(["---", *front, "---", _OWN_CHANGES])
+    head = "\n".join(["---", *front, "---", OWN_CHANGES])
     return "\n\n".join([head, *filter(None, body)]) + "\n"
 
 
