@@ -178,7 +178,8 @@ class Facts:
         script = directory / f"{str(recipe).replace('-', '_')}.py"
         if not self.description and script.is_file():
             self.description = scripts.description(script)
-        self.data = self.settings.get("data_set", {})
+        self.data = str(self.settings.get("data", ""))
+        self.splits = self.settings.get("splits", {})
         self.trained = self.settings.get("training", {})
         self.image_shape = tuple(model.built_image_shape)
         known = scripts.models()
@@ -214,17 +215,16 @@ class Facts:
     def training(self) -> list[tuple[str, str]]:
         """What was trained on what, and how."""
         shape = " x ".join(map(str, self.image_shape))
-        splits = self.data.get("pictures", {})
-        counts = [f"{count:,} {split}" for split, count in splits.items()]
+        counts = [f"{count:,} {split}" for split, count in self.splits.items()]
         # A recipe may train on a part of a split.
         trained_on = self.trained.get("pictures")
-        if trained_on not in (None, *splits.values()):
+        if trained_on not in (None, *self.splits.values()):
             counts.append(f"{trained_on:,} trained on")
         rows = [
             ("Model", self.about.get("summary", "")),
             ("Objective", self.about.get("objective", "")),
             ("Paper", self.about.get("paper", "")),
-            ("Data", self.data.get("name", "")),
+            ("Data", self.data),
             ("Pictures", f"{', '.join(counts)}; {shape} each".removeprefix("; ")),
             ("Optimizer", _optimizer(self.model)),
             ("Training", self._epochs()),
@@ -248,10 +248,8 @@ class Facts:
     @property
     def protocol(self) -> str:
         """What the scores were measured on."""
-        held_back = {
-            s: n for s, n in self.data.get("pictures", {}).items() if s == "test"
-        }
-        size = f" (the test split has {held_back['test']:,})" if held_back else ""
+        known = "test" in self.splits
+        size = f" (the test split has {self.splits['test']:,})" if known else ""
         return f"On held-back pictures{size}, with the seed {self.seed}."
 
     @property
@@ -297,10 +295,10 @@ class Facts:
         """How to load the model from `path`, and what to do with it."""
         shape = ", ".join(map(str, self.image_shape))
         kind = f"(n, {shape}): uint8 from 0 to 255, or floats in [0, 1]"
-        if "name" in self.data:
-            split = next(iter(self.data["pictures"]))
+        if self.data:
+            split = next(iter(self.splits), "train")
             load = (
-                f"x = keras_ae.datasets.load({self.data['name']!r}, split={split!r}, "
+                f"x = keras_ae.datasets.load({self.data!r}, split={split!r}, "
                 f"image_size={self.image_shape[:2]})\n# or your own, {kind}"
             )
         else:
@@ -324,7 +322,7 @@ class Facts:
     def commands(self) -> str:
         """The same from the command line."""
         run = shlex.quote(str(self.directory))
-        data = shlex.quote(self.data.get("name", "FOLDER"))
+        data = shlex.quote(self.data or "FOLDER")
         lines = [
             next_command(self.directory, self.model),
             f"keras-ae map {run} {data} --output map.png",
@@ -665,7 +663,7 @@ def _card(facts):
 
 
 def _limits(facts):
-    of = f" of {facts.data['name']}" if "name" in facts.data else ""
+    of = f" of {facts.data}" if facts.data else ""
     shape = " x ".join(map(str, facts.image_shape))
     yield (
         f"It has seen pictures{of} of {shape} and nothing else. What it makes of other "

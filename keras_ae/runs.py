@@ -157,6 +157,7 @@ class Run:
             ValueError: If a split is empty.
             FileNotFoundError: If the data are not found.
         """
+        self._settings.setdefault("data", str(data))
         loaded = []
         for split in splits:
             images, labels = datasets.load(
@@ -176,7 +177,7 @@ class Run:
             self.labels[split] = labels
         shape = " x ".join(str(side) for side in loaded[0].shape[1:])
         counts = {s: len(x) for x, s in zip(loaded, splits, strict=True)}
-        self._settings["data_set"] = {"name": str(data), "pictures": counts}
+        self._settings["splits"] = counts
         said = ", ".join(f"{count:,} {split}" for split, count in counts.items())
         print(f"Data: {data}, {shape}: {said}.", flush=True)
         return tuple(loaded)
@@ -562,8 +563,8 @@ class Run:
             self.picture(
                 "manifold",
                 plots.manifold(model.decode, None if by_prior else codes),
-                "What codes decode to, z[0] to the right and z[1] upwards, in steps "
-                + ("equal under the prior." if by_prior else "of as many codes each."),
+                "What codes decode to, z[0] to the right and z[1] upwards, in steps of "
+                + ("equal probability." if by_prior else "equally many codes of data."),
             )
         if hasattr(model, "tokens"):
             quantizer = model.quantizer

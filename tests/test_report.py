@@ -253,7 +253,7 @@ def test_a_run_of_an_older_version_is_told_as_far_as_it_is_known(copied):
     (copied / "pictures" / "captions.json").unlink()
     path = copied / "settings.json"
     settings = json.loads(path.read_text())
-    for name in ("name", "description", "again", "data_set"):
+    for name in ("name", "description", "again", "data", "splits"):
         del settings[name]
     del settings["training"]["seed"]
     path.write_text(json.dumps({**settings, "recipe": "old-run"}))
@@ -294,7 +294,6 @@ def test_players_and_schedules_are_named(tmp_path, images):
     "model, expected",
     [
         (lambda: keras_ae.AE(2, architecture="dense", widths=(4,)), {"manifold"}),
-        (lambda: keras_ae.AE(3, architecture="dense", widths=(4,)), set()),
         (
             lambda: keras_ae.VAE(
                 2,
