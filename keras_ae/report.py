@@ -255,6 +255,7 @@ class Facts:
     @property
     def seed(self) -> int:
         """Seed of the run."""
+        # Older runs kept it among the options of the command line only.
         return self.settings.get("options", self.trained).get("seed", 0)
 
     @property
@@ -314,6 +315,8 @@ class Facts:
         ]
         if self.model.can_sample:
             lines.append(f"pictures = model.sample(64)  # (64, {shape}), in [0, 1]")
+        if self.model.needs_labels:
+            lines.append("labels = ...  # the class of each of x")
         labels = ", labels" if self.model.needs_labels else ""
         lines.append(f"model.fit(x{labels}, epochs=10)  # trains on")
         return "\n".join(lines)
