@@ -18,6 +18,7 @@ _MODULES = (
     "datasets",
     "distributions",
     "divergences",
+    "evaluation",
     "features",
     "flows",
     "layers",
@@ -33,6 +34,8 @@ _MODULES = (
     "quantizers",
     "runs",
     "samplers",
+    "scores",
+    "trackers",
 )
 _MODELS = (
     "AAE",

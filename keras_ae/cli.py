@@ -22,6 +22,17 @@ import keras_ae
 from keras_ae import scripts
 
 _BACKENDS = ("tensorflow", "jax", "torch")
+# The names of `keras_ae.trackers` and the groups of `keras_ae.scores`, which import
+# keras.
+_TRACKERS = ("tensorboard", "mlflow", "wandb")
+_SCORES = (
+    "objective",
+    "reconstruction",
+    "likelihood",
+    "codes",
+    "samples",
+    "factors",
+)
 # What pip calls the packages whose modules are called otherwise.
 _PACKAGES = {
     "PIL": "pillow",
@@ -218,6 +229,13 @@ def _options(*names):
             type=click.Choice(_BACKENDS),
             help="What computes (default: KERAS_BACKEND, else tensorflow).",
         ),
+        "track": click.option(
+            "--track",
+            multiple=True,
+            type=click.Choice(_TRACKERS),
+            help="Send curves and pictures there, too, where it is installed; may be "
+            "repeated.",
+        ),
         "resume": click.option(
             "--resume", is_flag=True, help="Go on with the run in the directory."
         ),
@@ -247,6 +265,7 @@ _TRAINING = (
     "image-size",
     "seed",
     "backend",
+    "track",
     "resume",
     "set",
 )
@@ -619,23 +638,106 @@ def embed(model, data, output, data_dir, limit, backend):
     commands.embed(model, data, output, data_dir=data_dir, limit=limit)
 
 
+def _scoring(command):
+    """Adds the options of commands that measure."""
+    options = (
+        click.option(
+            "--scores",
+            "groups",
+            multiple=True,
+            type=click.Choice((*_SCORES, "all")),
+            help="What to measure; may be repeated. Default: what takes little time, "
+            "which is all but samples and factors.",
+        ),
+        click.option(
+            "--samples",
+            type=click.IntRange(1),
+            default=10_000,
+            show_default=True,
+            help="Samples to compare with the pictures.",
+        ),
+        click.option(
+            "--importance-samples",
+            type=click.IntRange(1),
+            metavar="K",
+            help="Codes a picture to estimate log p(x); papers use 5000 (default: 100 "
+            "where `--scores likelihood` is asked for, else the lower bound only).",
+        ),
+        click.option(
+            "--features",
+            "feature_network",
+            default="classifier",
+            show_default=True,
+            metavar="NAME|FILE",
+            help="What sets of pictures are compared in: classifier (trained once on "
+            "the data set's labels), inception, or a network's .keras file.",
+        ),
+        click.option(
+            "--binarize/--no-binarize",
+            default=None,
+            help="Score on black and white pixels drawn from the grey ones (default: "
+            "as the run was trained, where it is recorded).",
+        ),
+        click.option(
+            "--seed",
+            type=click.IntRange(0),
+            default=0,
+            show_default=True,
+            help="Seed of everything that is drawn.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @main.command()
 @click.argument("model")
 @click.argument("data")
+@_scoring
+@click.option(
+    "--output",
+    metavar="FILE.json",
+    help="Where the scores go (default: evaluation.json in a run's directory).",
+)
 @_options("data-dir", "limit", "backend")
-def evaluate(model, data, data_dir, limit, backend):
+def evaluate(model, data, backend, **options):
     """Score MODEL on DATA.
 
     DATA is a folder or zip of pictures, or the name of a data set, whose test split is
-    meant.
+    meant. Every score is kept with all that it depends on.
     """
     _settle_backend(backend)
-    from keras_ae import commands
+    from keras_ae import scoreboard
 
-    for name, value in commands.evaluate(
-        model, data, data_dir=data_dir, limit=limit
-    ).items():
-        click.echo(f"{name.replace('_', ' '):16} {value:.6g}")
+    scoreboard.evaluate(model, data, **options)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
+@click.option(
+    "--data",
+    help="The pictures to measure on or to show (default: the data set that the runs "
+    "record).",
+)
+@_scoring
+@click.option(
+    "--output",
+    metavar="FILE.png",
+    help="Draw pictures as each model reconstructs them, and samples of each.",
+)
+@_options("data-dir", "limit", "backend")
+def compare(runs, backend, **options):
+    """Lay the scores of several RUNs side by side.
+
+    They are those that `keras-ae evaluate` has left in the runs; `--scores` measures
+    them now. Only scores that depend on the same pictures, seed, number of samples and
+    feature network are compared.
+    """
+    _settle_backend(backend)
+    from keras_ae import scoreboard
+
+    scoreboard.compare(runs, **options)
 
 
 if __name__ == "__main__":

@@ -30,16 +30,10 @@ from keras_ae import (
     report,
     scripts,
 )
-from keras_ae.runs import (
-    Run,
-    environment,
-    held_back,
-    load_model,
-    reconstruction_psnr,
-)
+from keras_ae.runs import Run, environment, load_model
 
 # What may change when a run goes on: how long it trains, and where its data lie.
-_MAY_CHANGE = ("epochs", "data_dir", "patience")
+_MAY_CHANGE = ("epochs", "data_dir", "patience", "track")
 # Pictures in memory at a time, where there may be any number of them.
 _CHUNK = 1024
 # Labelled pictures that attributes are looked for in, and taken of each side.
@@ -62,8 +56,8 @@ def recipe(
         resume: Whether to go on with the run in that directory, which then brings its
             own script and settings.
         chosen: Settings of the recipe as `name=value`.
-        options: `seed`, `epochs`, `batch_size`, `limit`, `image_size`, `data_dir`;
-            `None` where the user said nothing.
+        options: `seed`, `epochs`, `batch_size`, `limit`, `image_size`, `data_dir`,
+            `track`; `None`, or no name to track, where the user said nothing.
 
     Raises:
         ValueError: If a setting is unknown or does not fit, or a resumed run is given
@@ -270,6 +264,7 @@ def _start(
         "command": shlex.join(["keras-ae", *sys.argv[1:]]),
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
+    options = {**options, "track": [*options.get("track", ())] or None}
     if resume:
         saved = _saved(directory / "settings.json")
         for key, value in what.items():
@@ -392,7 +387,7 @@ def _restore(model, verb, done, pictures, output, limit):
     count = 0
     for found, images in _read(model, files):
         folder.mkdir(parents=True, exist_ok=True)
-        restored = _shown(model, verb(images))
+        restored = as_pictures(model, verb(images))
         for file, picture in zip(found, restored, strict=True):
             with callbacks.replacing(folder / f"{file.stem}.png") as temporary:
                 plots.picture(picture).save(temporary)
@@ -433,7 +428,7 @@ def compress(
     target = pathlib.Path(output)
     if target.suffix.lower() != ".kae":
         raise ValueError(f"`--output` must end in .kae. Received: {output}")
-    _check_absent(target)
+    check_absent(target)
     model = load_model(path)
     files = _files(pictures)[:limit]
     _check_distinct([f"{file.stem}.png" for file in files])
@@ -452,7 +447,7 @@ def compress(
         chunk = images[start : start + _CHUNK]
         restored = model.decode(codes[start : start + _CHUNK])
         psnr += metrics.psnr(chunk, restored) * len(chunk) / len(codes)
-    _report(target, len(data), psnr, _shown(model, images))
+    _report(target, len(data), psnr, as_pictures(model, images))
 
 
 def _report(target, size, psnr, images):
@@ -499,7 +494,7 @@ def decompress(path: str, file: str, output: str) -> None:
     """
     data = pathlib.Path(file).read_bytes()
     model = load_model(path)
-    _shape(model)
+    picture_shape(model)
     try:
         codes = compression.read_codes(model, data)
         names = compression.read_names(data)
@@ -519,10 +514,10 @@ def decompress(path: str, file: str, output: str) -> None:
     targets = [folder / f"{name}.png" for name in names]
     _check_distinct(targets)
     for target in targets:
-        _check_absent(target)
+        check_absent(target)
     folder.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(codes), _CHUNK):
-        restored = _shown(model, model.decode(codes[start : start + _CHUNK]))
+        restored = as_pictures(model, model.decode(codes[start : start + _CHUNK]))
         for target, picture in zip(
             targets[start : start + _CHUNK], restored, strict=True
         ):
@@ -532,7 +527,7 @@ def decompress(path: str, file: str, output: str) -> None:
     print(f"{count:,} picture{'' if count == 1 else 's'} restored in {folder}")
 
 
-def _check_absent(target):
+def check_absent(target):
     if target.exists() or target.is_symlink():
         raise FileExistsError(
             f"{target} exists already and is not overwritten; choose another "
@@ -567,12 +562,12 @@ def sample(
     Raises:
         ValueError: If the model can't be sampled so, or `output` ends otherwise.
     """
-    _check_png(output)
+    check_png(output)
     model = load_model(path)
     if data is not None:
         sampler = sampler or ("mixture" if "mixture" in model.SAMPLERS else "pixelcnn")
         split = "train" if datasets.known_name(data) else "all"
-        images, _ = _load(model, data, split, data_dir, limit)
+        images, _ = load_pictures(model, data, split, data_dir, limit)
         print(
             f"Fitting {sampler} to the codes of {len(images):,} pictures.", flush=True
         )
@@ -584,7 +579,7 @@ def sample(
             "`--data` and the name of the data set or their folder."
         )
     pictures = model.sample(number, seed=seed, sampler=sampler)
-    _save(plots.sheet(_shown(model, pictures)), output)
+    save_image(plots.sheet(as_pictures(model, pictures)), output)
 
 
 def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:
@@ -600,7 +595,7 @@ def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:
     Raises:
         ValueError: If `output` ends otherwise, or is one of the two pictures.
     """
-    _check_png(output)
+    check_png(output)
     for name in (a, b):
         if pathlib.Path(output).resolve() == pathlib.Path(name).resolve():
             raise ValueError(f"{name} would be overwritten; choose another `--output`.")
@@ -610,7 +605,7 @@ def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:
         for _, images in _read(model, _files([name])[:1]):
             ends.append(images[:1])
     row = model.interpolate(*ends, steps=steps)[0]
-    _save(plots.sheet(_shown(model, row), columns=steps), output)
+    save_image(plots.sheet(as_pictures(model, row), columns=steps), output)
 
 
 def attribute(
@@ -652,13 +647,13 @@ def attribute(
         raise ValueError("Nothing to change: name an attribute with `--add`.")
     if output is None:
         output = "attribute.png"
-        _check_absent(pathlib.Path(output))
-    _check_png(output)
+        check_absent(pathlib.Path(output))
+    check_png(output)
     files = _files(pictures)[:limit]
     if pathlib.Path(output).resolve() in {file.resolve() for file in files}:
         raise ValueError(f"{output} would be overwritten; choose another `--output`.")
     model = load_model(path)
-    labelled, found = _load(model, data, "train", data_dir, _LABELLED)
+    labelled, found = load_pictures(model, data, "train", data_dir, _LABELLED)
     signs = {}
     for option, names, sign in (("--add", added, 1), ("--remove", removed, -1)):
         for name in names:
@@ -677,11 +672,11 @@ def attribute(
     strengths = np.linspace(0, strength, 6)
     shown = []
     for _, images in _read(model, files):
-        changed = _shown(model, model.add_attribute(images, vector, strengths))
+        changed = as_pictures(model, model.add_attribute(images, vector, strengths))
         changed = changed.reshape(len(images), len(strengths), *changed.shape[1:])
-        originals = _shown(model, images) / 255
+        originals = as_pictures(model, images) / 255
         shown.append(np.concatenate([originals[:, None], changed], axis=1))
-    _save(plots.interpolation(np.concatenate(shown)), output)
+    save_image(plots.interpolation(np.concatenate(shown)), output)
 
 
 def _attribute(found, name, option, data):
@@ -740,7 +735,7 @@ def latent_map(
             the pictures.
         ImportError: If the package that the method needs is not installed.
     """
-    _check_png(output)
+    check_png(output)
     target = pathlib.Path(output).resolve()
     if target.exists() and pathlib.Path(data).resolve() in target.parents:
         raise ValueError(f"{output} would be overwritten; choose another `--output`.")
@@ -749,7 +744,7 @@ def latent_map(
     # Pictures of a folder come in the order of its sub-folders, so that the first of
     # them would show a few of the classes only.
     in_order = known is None and not datasets.celeba.is_celeba(data)
-    images, found = _load(
+    images, found = load_pictures(
         model, data, "test" if known else "all", data_dir, None if in_order else limit
     )
     if len(images) > limit:
@@ -764,7 +759,7 @@ def latent_map(
         codes,
         values,
         label_name,
-        images=_shown(model, images) if thumbnails else None,
+        images=as_pictures(model, images) if thumbnails else None,
         method=method,
         seed=seed,
     )
@@ -780,7 +775,7 @@ def latent_map(
             else "."
         )
     )
-    _save(figure, output)
+    save_image(figure, output)
 
 
 def _label(found, name, data):
@@ -824,7 +819,7 @@ def embed(
             names += [str(file) for file in found]
         columns["path"] = np.array(names)
     else:
-        images, columns = _load(model, data, "all", data_dir, limit)
+        images, columns = load_pictures(model, data, "all", data_dir, limit)
         for start in range(0, len(images), _CHUNK):
             codes.append(_encode(model, images[start : start + _CHUNK]))
     codes = np.concatenate(codes)
@@ -838,35 +833,6 @@ def embed(
                 table.writerow([*columns, *(f"z{i}" for i in range(codes.shape[1]))])
                 table.writerows(zip(*columns.values(), *codes.T, strict=True))
     print(f"{len(codes)} codes of {codes.shape[1]} numbers written to {target}")
-
-
-def evaluate(
-    path: str, data: str, data_dir: str | None = None, limit: int | None = None
-) -> dict[str, float]:
-    """Scores a model on a folder of pictures, or on the test split of a data set.
-
-    Args:
-        path: A `.keras` file or a run directory.
-        data: Path of a folder or zip of pictures, or name of a data set.
-        data_dir: Folder of data sets.
-        limit: At most this many pictures.
-
-    Returns:
-        Scores by name, with the number of pictures.
-    """
-    model = load_model(path)
-    split = "test" if datasets.known_name(data) else "all"
-    images, found = _load(model, data, split, data_dir, limit)
-    labels = found.get("label") if getattr(model, "num_classes", None) else None
-    batches = held_back(model, images, min(256, len(images)), labels=labels)
-    scores = model.evaluate(batches, return_dict=True, verbose=0)
-    # What needs labels is not a number where there are none.
-    scores = {name: value for name, value in scores.items() if not np.isnan(value)}
-    return {
-        "pictures": len(images),
-        **scores,
-        **reconstruction_psnr(model, images),
-    }
 
 
 def _say_search(model, count):
@@ -902,7 +868,7 @@ def _is_plain_folder(data):
     )
 
 
-def _shape(model):
+def picture_shape(model):
     """Height, width and channels of the model's pictures."""
     shape = model.built_image_shape
     if len(shape) not in (2, 3):
@@ -913,13 +879,14 @@ def _shape(model):
     return (*shape, 1)[:3]
 
 
-def _shown(model, images):
-    return images.reshape(-1, *_shape(model))
+def as_pictures(model, images):
+    """What the model takes or gives, as pictures of height, width and channels."""
+    return images.reshape(-1, *picture_shape(model))
 
 
-def _load(model, data, split, data_dir, limit):
+def load_pictures(model, data, split, data_dir, limit):
     """Pictures and labels of a data set, folder or zip, at the model's size."""
-    height, width, channels = _shape(model)
+    height, width, channels = picture_shape(model)
     images, labels = datasets.load(
         data,
         split=split,
@@ -958,7 +925,7 @@ def _files(paths):
 
 def _read(model, files) -> Iterator[tuple[list[pathlib.Path], np.ndarray]]:
     """Yields chunks of paths and their pictures at the model's size."""
-    _shape(model)
+    picture_shape(model)
     for start in range(0, len(files), _CHUNK):
         chunk = files[start : start + _CHUNK]
         images, names = datasets.read_pictures(
@@ -967,12 +934,12 @@ def _read(model, files) -> Iterator[tuple[list[pathlib.Path], np.ndarray]]:
         yield [pathlib.Path(name) for name in names], images
 
 
-def _check_png(output):
+def check_png(output):
     if pathlib.Path(output).suffix.lower() != ".png":
         raise ValueError(f"`--output` must end in .png. Received: {output}")
 
 
-def _save(image, output):
+def save_image(image, output):
     """Writes a PIL image or a matplotlib figure."""
     target = pathlib.Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)

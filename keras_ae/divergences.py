@@ -264,13 +264,18 @@ def ms_ssim(x, y):
     return ops.mean(similarity, axis=-1)
 
 
+def gaussian_window(size: int) -> np.ndarray:
+    """Returns weights `(size,)` of a Gaussian of standard deviation 1.5, of sum 1."""
+    weights = np.exp(-0.5 * np.square((np.arange(size) - (size - 1) / 2) / 1.5))
+    return weights / weights.sum()
+
+
 def _windows(size: int, window: int) -> np.ndarray:
     """Returns the matrix `(places, size)` of the windows in a row of pixels."""
-    weights = np.exp(-0.5 * np.square((np.arange(window) - (window - 1) / 2) / 1.5))
     places = size - window + 1
     windows = np.zeros((places, size), "float32")
     for place in range(places):
-        windows[place, place : place + window] = weights / weights.sum()
+        windows[place, place : place + window] = gaussian_window(window)
     return windows
 
 

@@ -12,7 +12,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,6 +142,62 @@ def reconstructions(
             blank = np.zeros((columns - len(row), *row.shape[1:]), "uint8")
             rows += [row, blank]
     return sheet(np.concatenate(rows), columns=columns)
+
+
+def labelled(blocks: Mapping[str, Mapping[str, np.ndarray]]) -> Image.Image:
+    """Rows of pictures with their names beside them, in blocks under headings.
+
+    Args:
+        blocks: Rows by name, by heading. A row is `(pictures, height, width, channels)`
+            or `(pictures, height, width)`, all of one size and as many, as for `sheet`.
+
+    Returns:
+        A PIL image on a transparent ground.
+
+    Raises:
+        ValueError: If rows are of different shapes, or there are none.
+
+    Example:
+
+    ```python
+    faces = {"held back": test[:8], "VAE": vae.reconstruct(test[:8])}
+    keras_ae.plots.labelled({"Reconstructions": faces}).save("faces.png")
+    ```
+    """
+    shapes = {np.shape(row) for rows in blocks.values() for row in rows.values()}
+    if len(shapes) != 1:
+        raise ValueError(
+            "Rows must have one shape, (pictures, height, width, channels). Received: "
+            f"{sorted(shapes) or 'no rows'}"
+        )
+    sheets = {
+        (heading, name): sheet(row, columns=len(row))
+        for heading, rows in blocks.items()
+        for name, row in rows.items()
+    }
+    width, height = next(iter(sheets.values())).size
+    size = 16
+    font, bold = ImageFont.load_default(size), ImageFont.load_default(size + 3)
+    left = 16 + math.ceil(max(font.getlength(name) for _, name in sheets))
+    gap, above = 3, 2 * size
+    canvas = Image.new(
+        "RGBA",
+        (
+            left + width,
+            len(sheets) * (height + gap) + len(blocks) * above + (len(blocks) - 1) * 8,
+        ),
+    )
+    draw = ImageDraw.Draw(canvas)
+    top, last = 0, None
+    for (heading, name), row in sheets.items():
+        if heading != last:
+            top += 0 if last is None else 8
+            draw.text((left, top + above / 2), heading, _INK, bold, anchor="lm")
+            top, last = top + above, heading
+        draw.text((left - 12, top + height / 2), name, _INK, font, anchor="rm")
+        canvas.paste(row, (left, top))
+        top += height + gap
+    return canvas
 
 
 def interpolation(steps: np.ndarray) -> Image.Image:

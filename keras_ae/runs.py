@@ -25,19 +25,28 @@ from keras_ae import (
     callbacks,
     datasets,
     distributions,
-    metrics,
+    evaluation,
     models,
     optimizers,
     plots,
     report,
+    scores,
+    trackers,
 )
+from keras_ae.evaluation import binarized
 
-_OPTIONS = ("seed", "epochs", "batch_size", "limit", "image_size", "data_dir")
+_OPTIONS = (
+    "seed",
+    "epochs",
+    "batch_size",
+    "limit",
+    "image_size",
+    "data_dir",
+    "track",
+)
 # Pictures whose codes are searched for, which takes a thousand times as long as an
 # encoder, where more would do no harm.
 SEARCHED = 200
-# Reconstructions in memory at a time.
-_CHUNK = 1024
 
 
 class Run:
@@ -58,6 +67,8 @@ class Run:
         limit: At most this many pictures of each split.
         image_size: Height and width of the pictures, instead of the recipe's.
         data_dir: Folder of data sets; by default `KERAS_AE_DATA`.
+        track: Where curves and pictures go as training goes on, of `trackers.NAMES`:
+            `"tensorboard"`, `"mlflow"`, `"wandb"`.
         resume: Whether to go on from `last.keras`, where there is one.
         again: Command that goes on with this run, printed for the user.
         settings: What else `settings.json` is to record.
@@ -88,6 +99,7 @@ class Run:
         limit: int | None = None,
         image_size: int | None = None,
         data_dir: str | None = None,
+        track: Sequence[str] | None = None,
         resume: bool = False,
         again: str = "",
         settings: Mapping[str, Any] | None = None,
@@ -102,6 +114,10 @@ class Run:
         self.limit = limit
         self.image_size = image_size
         self.data_dir = data_dir
+        self.track = tuple(track or ())
+        for tracker in self.track:
+            # What is not installed should be missed before hours of training.
+            trackers.check(tracker)
         self.resume = resume
         self.again = again
         self.history: list[dict] = []
@@ -285,6 +301,7 @@ class Run:
             "patience": patience,
             "monitor": monitor,
             "seed": self.seed,
+            "binarize": binarize,
         }
         self._begin()
         stopping = callbacks.ResumedEarlyStopping(
@@ -348,6 +365,18 @@ class Run:
                             every=max(1, epochs // 10),
                             images=validation[:64],
                             seed=self.seed,
+                        ),
+                        *(
+                            trackers.get(
+                                tracker,
+                                self.name,
+                                self._settings,
+                                directory=self.directory,
+                                images=validation[:16],
+                                every=max(1, epochs // 10),
+                                seed=self.seed,
+                            )
+                            for tracker in self.track
                         ),
                         interrupt,
                     ],
@@ -429,34 +458,33 @@ class Run:
         test: np.ndarray,
         binarize: bool = False,
         labels: np.ndarray | None = None,
+        **options,
     ) -> dict[str, float]:
-        """Scores the model on held-back pictures: its terms, and the PSNR.
-
-        The PSNR is that of grey or colour pictures, and not given of binarised ones.
-        For a model with a posterior also the number of active units. A denoising model
-        is scored on pictures that are spoilt as in training.
+        """Scores the model on held-back pictures; see `evaluation.evaluate`.
 
         Args:
             model: The trained model.
             test: Pictures that neither training nor early stopping has seen.
             binarize: Whether to score on pictures drawn once from the grey values.
             labels: One label a picture, for a model that takes them.
+            **options: As for `evaluation.evaluate`: `scores=["samples"]`, say.
 
         Returns:
-            Scores by name, which are also written to `scores.json`.
+            Scores by name, which are also written to `scores.json`, and with all that
+            they depend on to `evaluation.json`.
         """
-        if binarize:
-            test = binarized(test, seed=self.seed)
-        batches = self._held_back(model, test, labels=labels)
-        found = model.evaluate(batches, return_dict=True, verbose=0)
-        scores = {name: float(value) for name, value in found.items()}
-        if not binarize:
-            scores |= reconstruction_psnr(model, test, self.seed)
-        if hasattr(model, "log_likelihood") and len(test) > 1:
-            means = model.encode(batches)[:, : model.latent_dim]
-            scores["active_units"] = metrics.active_units(means)
-        self.scores(**scores)
-        return scores
+        found = evaluation.evaluate(
+            model,
+            test,
+            binarize=binarize,
+            labels=labels,
+            seed=self.seed,
+            data=self._settings.get("data"),
+            **options,
+        )
+        found.add_to(self.directory / scores.FILE)
+        self.scores(**found.values)
+        return found.values
 
     def fit_sampler(
         self, model: keras.Model, sampler: str, pictures: np.ndarray, **options
@@ -640,56 +668,6 @@ def held_back(
         return datasets.Batches(pictures, batch_size, shuffle=False, targets=labels)
     noisy = spoilt(model, pictures, seed)
     return datasets.Batches(noisy, batch_size, shuffle=False, targets=pictures)
-
-
-def reconstruction_psnr(
-    model: keras.Model, pictures: np.ndarray, seed: int = 0
-) -> dict[str, float]:
-    """Peak signal-to-noise ratio of a model's reconstructions, dB.
-
-    Args:
-        model: The model.
-        pictures: Array `(pictures, ...)`, of any length.
-        seed: Seed of the noise, for a denoising model.
-
-    Returns:
-        The mean over pictures as `"psnr"`; nothing for a model without an encoder,
-        which would have to search for every code.
-    """
-    if model.encoder is None:
-        return {}
-    total = 0.0
-    for start in range(0, len(pictures), _CHUNK):
-        chunk = pictures[start : start + _CHUNK]
-        restored = model.reconstruct(spoilt(model, chunk, seed + start))
-        total += len(chunk) * metrics.psnr(chunk, restored)
-    return {"psnr": total / len(pictures)}
-
-
-def binarized(pictures: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Black and white pictures, drawn once with the grey values as probabilities.
-
-    Args:
-        pictures: uint8 array of any shape.
-        seed: Seed of the draw.
-
-    Returns:
-        uint8 array of the same shape, of 0 and 255.
-
-    Raises:
-        ValueError: If the pictures are not uint8.
-    """
-    if pictures.dtype != np.uint8:
-        raise ValueError(
-            f"`pictures` must be uint8, 0-255. Received: dtype={pictures.dtype}"
-        )
-    random = np.random.default_rng(seed)
-    white = np.empty(pictures.shape, "uint8")
-    for start in range(0, len(pictures), 1000):
-        chunk = pictures[start : start + 1000]
-        draws = random.random(chunk.shape, dtype="float32") * 255.0
-        white[start : start + 1000] = np.where(draws < chunk, 255, 0)
-    return white
 
 
 def load_model(path: str | os.PathLike) -> keras.Model:

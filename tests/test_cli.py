@@ -1,7 +1,9 @@
 """The command line: instant listings, one-sentence errors, verbs on a saved model."""
 
 import csv
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -516,12 +518,31 @@ def test_embed_writes_codes_with_their_names(invoke, saved, photos, tmp_path):
     assert_one_sentence(wrong, ".npz or .csv", "codes.txt")
 
 
-def test_evaluate_prints_scores(invoke, saved, photos):
-    result = invoke("evaluate", saved, photos, "--limit", 4)
+def scores_in(text):
+    """Names and figures of a printed table."""
+    lines = re.findall(r"^  ([a-z ]+?)  +(-?[\d.,]+(?:e-\d+)?)\b", text, re.MULTILINE)
+    return {name: float(figure.replace(",", "")) for name, figure in lines}
+
+
+def test_evaluate_prints_scores(invoke, saved, photos, tmp_path):
+    result = invoke("evaluate", saved, photos, "--limit", 4, "--output", "s.json")
     assert result.exit_code == 0, result.output
-    scores = dict(line.rsplit(None, 1) for line in result.stdout.splitlines())
-    assert scores["pictures"] == "4"
-    assert {"loss", "elbo", "mse", "psnr"} <= {*scores}
+    assert "4 pictures of 16 x 12 x 3" in result.stdout
+    shown = scores_in(result.stdout)
+    assert {"loss", "elbo", "mse", "psnr", "active units"} <= {*shown}
+    kept = keras_ae.scores.load(tmp_path / "s.json")
+    np.testing.assert_allclose(shown["psnr"], kept.values["psnr"], rtol=0.05)
+    assert {score.depends_on["pictures"] for score in kept.scores} == {4}
+    # The same model's scores join those that are there, others are not overwritten.
+    more = invoke("evaluate", saved, photos, "--scores", "codes", "--output", "s.json")
+    assert more.exit_code == 0, more.output
+    both = keras_ae.scores.load(tmp_path / "s.json").scores
+    assert {score.depends_on["pictures"] for score in both} == {4, 12}
+    for name, text in (("other.json", "{}"), ("scores.json", '{"psnr": 20}')):
+        (tmp_path / name).write_text(text)
+        taken = invoke("evaluate", saved, photos, "--output", name)
+        assert_one_sentence(taken, "not overwritten", name)
+        assert (tmp_path / name).read_text() == text
     grey = invoke("evaluate", saved, "moon-phases", "--limit", 4)
     assert_one_sentence(grey, "3 channels", "moon-phases")
 
@@ -530,13 +551,73 @@ def test_evaluate_prints_scores(invoke, saved, photos):
 def test_evaluate_on_a_data_set_means_its_test_split(invoke, tmp_path, name):
     model = keras_ae.AE(2, image_shape=(8, 8, 1), architecture="dense", widths=(4,))
     model.save(tmp_path / "ae.keras")
-    result = invoke("evaluate", "ae.keras", name)
+    result = invoke("evaluate", "ae.keras", name, "--scores", "reconstruction")
     assert result.exit_code == 0, result.output
-    scores = dict(line.rsplit(None, 1) for line in result.stdout.splitlines())
-    assert scores["pictures"] == "1000"
+    assert "1,000 pictures" in result.stdout and "test split" in result.stdout
     test = keras_ae.datasets.load("moon-phases", "test", image_size=8)
     expected = keras_ae.metrics.psnr(test, model.reconstruct(test))
-    np.testing.assert_allclose(float(scores["psnr"]), expected, rtol=1e-4)
+    shown = scores_in(result.stdout)["psnr"]
+    np.testing.assert_allclose(shown, expected, rtol=1e-2)
+
+
+def test_evaluate_says_what_it_can_not_measure(invoke, saved, photos, tmp_path):
+    assert invoke("evaluate", saved, photos, "--scores", "fid").exit_code == 2
+    missing = invoke("evaluate", "no-run", photos)
+    assert_one_sentence(missing, "no-run")
+    (tmp_path / "empty").mkdir()
+    assert_one_sentence(invoke("evaluate", saved, "empty"), "empty")
+    factors = invoke("evaluate", saved, photos, "--scores", "factors")
+    assert_one_sentence(factors, "Nothing could be measured", "moon-phases")
+    network = ("--scores", "samples", "--features", "none.keras")
+    assert_one_sentence(invoke("evaluate", saved, photos, *network), "none.keras")
+
+
+def run_of(model, folder, **settings):
+    folder.mkdir()
+    model.save(folder / "model.keras")
+    (folder / "settings.json").write_text(json.dumps(settings))
+    return folder
+
+
+def test_compare_lays_runs_side_by_side(invoke, tmp_path):
+    shape = {"image_shape": (8, 8, 1), "architecture": "dense", "widths": (4,)}
+    trained = {"data": "moon-phases", "training": {"binarize": True}}
+    one = run_of(keras_ae.VAE(2, likelihood="bernoulli", **shape), tmp_path / "one")
+    other = run_of(keras_ae.AE(2, **shape), tmp_path / "other", data="moon-phases")
+    assert_one_sentence(invoke("compare", one, other), "keras-ae evaluate", "no scores")
+    assert_one_sentence(invoke("compare", one), "Two runs or more")
+    picture = ("--output", "compare.png")
+    assert_one_sentence(invoke("compare", one, other, *picture), "`--data`")
+    (one / "settings.json").write_text(json.dumps(trained))
+    few = ("--limit", 12, "--scores", "reconstruction")
+    result = invoke("compare", one, other, *few, "--no-binarize", *picture)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"psnr +[\d.]+ ± [\d.]+ .* [\d.]+ ± [\d.]+", result.stdout)
+    with Image.open("compare.png") as image:
+        assert image.width > 300 and image.height > 150
+    # Scored as it was trained, that run's pictures are others.
+    result = invoke("evaluate", one, "moon-phases", *few)
+    assert "as the run was trained" in result.stdout and "binarised" in result.stdout
+    (one / "evaluation.json").unlink()
+    assert invoke("evaluate", one, "moon-phases", *few).exit_code == 0
+    result = invoke("compare", one, other)
+    assert result.exit_code == 0, result.output
+    assert "Not comparable" in result.stdout and "binarized" in result.stdout
+
+    shape["image_shape"] = (10, 8, 1)
+    larger = run_of(keras_ae.AE(2, **shape), tmp_path / "larger", data="moon-phases")
+    result = invoke("compare", other, larger, *picture)
+    assert_one_sentence(result, "differ in size", "10 x 8 x 1")
+    assert "psnr" in result.stdout and "larger has no scores yet" in result.stdout
+
+
+def test_a_tracker_that_is_not_installed_is_named(invoke, photos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    result = invoke("train", "ae", photos, "--track", "mlflow")
+    assert_one_sentence(result, "pip install mlflow")
+    assert invoke("train", "ae", photos, "--track", "neptune").exit_code == 2
+    assert cli._TRACKERS == keras_ae.trackers.NAMES
+    assert (*keras_ae.scores.GROUPS,) == cli._SCORES
 
 
 def test_embed_crops_celeba_as_training_does(invoke, saved, tmp_path):

@@ -1,12 +1,13 @@
 """The feature network: it learns, repeats, is kept, and orders sets of pictures."""
 
+import warnings
 import zipfile
 
 import keras
 import numpy as np
 import pytest
 
-from keras_ae import features, metrics
+from keras_ae import datasets, features, metrics
 
 RNG = np.random.default_rng(0)
 
@@ -140,7 +141,135 @@ def test_bad_pictures_and_targets_are_named(shape, targets, message):
 def test_pictures_of_another_shape_are_refused(network):
     with pytest.raises(ValueError, match=r"\(n, 16, 12, 3\).*\(5, 12, 16, 3\)"):
         network.features(np.zeros((5, 12, 16, 3), "uint8"))
-    with pytest.raises(ValueError, match="with n >= 1"):
+    with pytest.raises(ValueError, match="one picture or more"):
         network.predict(np.zeros((0, 16, 12, 3), "uint8"))
     with pytest.raises(ValueError, match="`epochs` must be an integer >= 1"):
         features.train(np.zeros((4, 8, 8), "uint8"), np.arange(4), epochs=0)
+
+
+def test_statistics_are_gathered_from_arrays_and_batches_alike(network, monkeypatch):
+    images, classes = bars(150)
+    found = network.features(images)
+    batches = datasets.Batches(images, 32, targets=classes)
+    generated = (images[start : start + 40] for start in range(0, 150, 40))
+    monkeypatch.setattr(features, "_CHUNK", 64)
+    for data in (images, batches, generated, list(images)):
+        statistics = network.statistics(data)
+        assert statistics.count == 150
+        np.testing.assert_allclose(statistics.mean, found.mean(axis=0), atol=1e-4)
+        np.testing.assert_allclose(
+            statistics.covariance, np.cov(found, rowvar=False), atol=1e-2, rtol=1e-3
+        )
+    np.testing.assert_allclose(
+        metrics.frechet_distance(network.statistics(images), found), 0, atol=1e-3
+    )
+    with pytest.raises(ValueError, match="one picture or more. Received: none"):
+        network.statistics(iter([]))
+
+
+def test_one_channel_is_repeated_and_said_once(network):
+    grey = bars(6)[0][..., :1]
+    with pytest.warns(UserWarning, match="one channel; classifier-3-cl.* three times"):
+        found = network.features(grey)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        np.testing.assert_array_equal(network.features(grey[..., 0]), found)
+        np.testing.assert_array_equal(network.features(grey.repeat(3, axis=3)), found)
+
+
+def test_a_network_for_data_is_trained_once(network, tmp_path, monkeypatch):
+    images, classes = bars(96)
+    trained = []
+    monkeypatch.setattr(
+        features, "train", lambda *args: trained.append(args) or network
+    )
+    directory = tmp_path / "networks"
+
+    def load(images=images, classes=classes, **options):
+        found = features.for_data(images, classes, directory, **options)
+        assert found.digest == network.digest
+
+    load(epochs=1)
+    images_given, classes_given, *settings = trained[0]
+    np.testing.assert_array_equal(images_given, images)
+    np.testing.assert_array_equal(classes_given, classes)
+    assert settings == [0, 1, 64, 0]
+    # The same content: as other integers, as floats, from a file.
+    np.save(tmp_path / "images.npy", images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    for same in (images.astype(int), images / 255, mapped):
+        load(same, classes.astype("int64"), epochs=1)
+    assert len(trained) == 1
+    load(images[::-1], epochs=1)
+    load(classes=classes[::-1], epochs=1)
+    load(classes=np.eye(3, dtype=int)[classes], epochs=1)
+    load(epochs=1, seed=1)
+    load(epochs=1, batch_size=32)
+    load()
+    assert len(trained) == len(list(directory.iterdir())) == 7
+    with pytest.raises(ValueError, match="`targets` must be 96 integers"):
+        load(classes=None)
+    with pytest.raises(ValueError, match="of several shapes; bring pictures to one"):
+        load([images[0], images[0, 1:]])
+
+
+@pytest.fixture
+def small_inception(monkeypatch):
+    """A network of the shape of InceptionV3, a thousandth of its size."""
+
+    def build(weights):
+        assert weights == "imagenet"
+        x = keras.Input((299, 299, 3))
+        y = keras.layers.Conv2D(8, 9, strides=9, activation="relu")(x)
+        y = keras.layers.GlobalAveragePooling2D(name="avg_pool")(y)
+        return keras.Model(x, keras.layers.Dense(5, "softmax", name="predictions")(y))
+
+    monkeypatch.setattr(keras.applications, "InceptionV3", build)
+
+
+def test_inception_sees_resized_pictures_of_any_size(small_inception, tmp_path):
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        network = features.inception()
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert network.name == "inception-v3-imagenet"
+    assert network.resize == "bilinear, antialiased, to 299 x 299"
+    images, _ = bars(4)
+    found = network.features(images)
+    assert found.shape == (4, 8) and network.predict(images).shape == (4, 5)
+    resized = keras.ops.image.resize(
+        images.astype("float32"), (299, 299), "bilinear", antialias=True
+    )
+    seen = keras.applications.inception_v3.preprocess_input(
+        keras.ops.convert_to_numpy(resized)
+    )
+    whole = network.network
+    trunk = whole.layers[3]
+    np.testing.assert_allclose(found, trunk.predict(seen, verbose=0), atol=1e-5)
+    assert network.features(np.zeros((2, 350, 10, 3), "uint8")).shape == (2, 8)
+    with pytest.raises(ValueError, match=r"of one size.*\(16, 12, 3\) and then of \(9"):
+        network.statistics(iter([images, np.zeros((2, 9, 9, 3), "uint8")]))
+    with pytest.raises(ValueError, match=r"\(n, any, any, 3\). Received: \(2, 9, 9, 4"):
+        network.features(np.zeros((2, 9, 9, 4), "uint8"))
+    network.save(tmp_path / "inception.keras")
+    again = features.load(tmp_path / "inception.keras")
+    assert (again.digest, again.resize) == (network.digest, network.resize)
+    np.testing.assert_allclose(again.features(images), found, atol=1e-5)
+
+
+def test_inception_without_its_weights_names_the_remedy(monkeypatch, tmp_path):
+    def fail(weights):
+        raise Exception("URL fetch failure")
+
+    with pytest.raises(OSError, match="nowhere.h5' of InceptionV3 could not be had"):
+        features.inception(tmp_path / "nowhere.h5")
+    monkeypatch.setattr(keras.applications, "InceptionV3", fail)
+    with pytest.raises(OSError, match="`keras_ae.features.for_data`. .URL fetch fail"):
+        features.inception()
+
+
+def test_a_classifier_resizes_nothing(network):
+    assert network.resize == "none"

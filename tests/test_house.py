@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "manifolds": {"distributions"},
     "networks": {"layers"},
     "quantizers": {"inputs", "layers"},
-    "features": {"callbacks", "datasets", "inputs", "networks"},
+    "features": {"callbacks", "datasets", "inputs", "metrics", "networks"},
+    "metrics": {"divergences", "inputs"},
     "verbs": {"autodiff", "inputs"},
     "base": {
         "autodiff",
@@ -76,17 +77,22 @@ MAY_IMPORT = {
         "priors",
     },
     "sampling": {"distributions", "inputs", "samplers", "verbs"},
+    "scores": {"callbacks"},
+    "evaluation": {"datasets", "distributions", "inputs", "metrics", "scores"},
+    "trackers": {"callbacks", "inputs", "plots"},
     "runs": {
         "autodiff",
         "callbacks",
         "datasets",
         "distributions",
-        "metrics",
+        "evaluation",
         "models",
         "optimizers",
         "plots",
         "report",
+        "scores",
         "scripts",
+        "trackers",
     },
     "commands": {
         "callbacks",
@@ -99,7 +105,17 @@ MAY_IMPORT = {
         "runs",
         "scripts",
     },
-    "cli": {"commands", "datasets", "runs", "scripts"},
+    "scoreboard": {
+        "commands",
+        "datasets",
+        "evaluation",
+        "features",
+        "plots",
+        "report",
+        "runs",
+        "scores",
+    },
+    "cli": {"commands", "datasets", "runs", "scoreboard", "scripts"},
 }
 
 ROOMS = sorted(

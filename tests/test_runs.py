@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import keras_ae
-from keras_ae import callbacks, cli, metrics, runs
+from keras_ae import callbacks, cli, evaluation, metrics, runs
 
 # A recipe that trains in a second; `stop` presses Ctrl-C in that epoch.
 SCRIPT = '''"""A tiny VAE on tiny moons."""
@@ -349,7 +349,7 @@ def test_only_models_that_search_for_codes_validate_on_few_pictures(
 
 
 def test_scores_are_of_all_the_pictures_given(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "_CHUNK", 7)
+    monkeypatch.setattr(evaluation, "_CHUNK", 7)
     pictures = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1)).astype("uint8")
     run = runs.Run(tmp_path / "run", seed=3)
     model = run.model(lambda: keras_ae.VAE(3, widths=(4,), likelihood="bernoulli"))
