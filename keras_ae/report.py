@@ -20,7 +20,7 @@ from urllib.parse import quote
 import keras
 from PIL import Image
 
-from keras_ae import scripts
+from keras_ae import scores, scripts
 from keras_ae.callbacks import read_note, replacing
 
 # Pictures that every run has, and what they are called; a run's own come before them.
@@ -34,8 +34,9 @@ _TITLES = {
     "codebook_usage": "Codebook usage",
     "latent_map": "Latent map",
 }
-# What a score means, by words of its name; the first that fits is told.
-_EXPLAINED = {
+# What scores mean that `keras_ae.scores` does not know: losses of adversarial and
+# quantized models, and figures of recipes.
+_MEANINGS = {
     "deviation": "standard deviation over the repeats",
     "discriminator_accuracy": "share that the discriminator tells right; 0.5 is a draw",
     "discriminator": "a part of the discriminator's loss",
@@ -43,20 +44,11 @@ _EXPLAINED = {
     "real_score": "how real the discriminator finds real pictures or codes, 0 to 1",
     "fake_score": "how real the discriminator finds made-up ones, 0 to 1",
     "diversity": "how much samples differ from each other, as a share of the data's",
-    "frechet_distance": "Fréchet distance to the data's features; lower is better",
     "negative_log_likelihood": "nats; lower is better",
     "importance_samples": "codes drawn for each picture to measure its likelihood",
     "summed_squared_error": "squared error of a picture, summed over its values",
-    "loss": "what training minimises: the sum of its terms",
-    "reconstruction": "negative log-likelihood of the picture given its code, nats",
     "commitment": "squared distance from the encoder's vectors to their codes, times β",
-    "kl": "divergence of the posterior from the prior (times β), nats",
     "total_correlation": "dependence between latent dimensions (weighted), nats",
-    "elbo": "evidence lower bound on log p(x), nats a picture; higher is better",
-    "mse": "mean squared error per value, pictures in [0, 1]; lower is better",
-    "psnr": "peak signal-to-noise ratio, dB; higher is better",
-    "ssim": "structural similarity, at most 1; higher is better",
-    "active_units": "latent dimensions whose posterior mean varies over the data",
     "perplexity": "as many codes, all used alike, would have the same entropy",
     "usage": "share of the codebook that a batch uses",
     "used_codes": "share of the codebook in use",
@@ -64,7 +56,13 @@ _EXPLAINED = {
     "own; higher is better",
     "accuracy": "share told right; higher is better",
     "error": "share told wrong; lower is better",
+    **{
+        name: f"{text}; {better} is better" if better else text
+        for name, (better, text) in scores.MEANINGS.items()
+    },
 }
+# What all scores of an evaluation share, or that tells a reader nothing.
+_COMMON = {"data", "pictures", "image_shape", "binarized", "seed", "model"}
 _PUBLISHED = ("paper_", "published_")
 OWN_CHANGES = "<!-- Written by keras-ae. Delete this line to keep your own changes. -->"
 _STYLE = """
@@ -171,6 +169,12 @@ class Facts:
         self.model = model
         self.settings = _read_json(directory / "settings.json")
         self.measured = _read_json(directory / "scores.json")
+        path = directory / scores.FILE
+        found = scores.load(path).scores if path.is_file() else []
+        # Of a score measured in two ways the first, as in `scores.json`.
+        self.evaluated: dict[str, scores.Score] = {}
+        for score in found:
+            self.evaluated.setdefault(score.name, score)
         self.history = _read_history(directory / "history.csv")
         recipe = self.settings.get("recipe")
         self.name = self.settings.get("name") or recipe or directory.resolve().name
@@ -248,9 +252,15 @@ class Facts:
     @property
     def protocol(self) -> str:
         """What the scores were measured on."""
-        known = "test" in self.splits
-        size = f" (the test split has {self.splits['test']:,})" if known else ""
-        return f"On held-back pictures{size}, with the seed {self.seed}."
+        first = next(iter(self.evaluated.values()), None)
+        if first is None:
+            return f"On held-back pictures, with the seed {self.seed}."
+        about = first.depends_on
+        binarized = ", made black and white" if about["binarized"] else ""
+        return (
+            f"On {about['pictures']:,} held-back pictures{binarized}, with the seed "
+            f"{self.seed}; ± is the standard error."
+        )
 
     @property
     def seed(self) -> int:
@@ -259,7 +269,7 @@ class Facts:
         return self.settings.get("options", self.trained).get("seed", 0)
 
     @property
-    def scores(self) -> list[tuple[str, str, str, str]]:
+    def results(self) -> list[tuple[str, str, str, str]]:
         """What was measured, our figure, the published one, and what it means."""
         published, ours = {}, {}
         for name, value in self.measured.items():
@@ -268,16 +278,21 @@ class Facts:
                 ours[name] = value
             else:
                 published[name.removeprefix(prefix)] = value
-        # What can be compared comes first.
+        # What can be compared comes first, and last what was evaluated later.
+        names = dict.fromkeys([*published, *ours, *self.evaluated])
         return [
-            (
-                name.replace("_", " "),
-                _number(ours.get(name, "")),
-                _number(published.get(name, "")),
-                _explanation(name),
-            )
-            for name in dict.fromkeys([*published, *ours])
+            self._result(name, ours.get(name), published.get(name)) for name in names
         ]
+
+    def _result(self, name, ours, published):
+        figure, meaning = _number(ours), _meaning(name)
+        score = self.evaluated.get(name)
+        if score is not None and ours in (None, score.value):
+            figure = _number(score.value)
+            if score.error:
+                figure += f" ± {score.error:.2g}"
+            meaning += _details(score)
+        return name.replace("_", " "), figure, _number(published), meaning
 
     @property
     def comparison(self) -> str:
@@ -416,10 +431,21 @@ def _title(name):
     return _TITLES.get(name, name.replace("_", " ").capitalize())
 
 
-def _explanation(name):
+def _meaning(name):
+    """What a score means, by its name or the first known words in it."""
     words = f"_{name}_"
-    fits = (text for key, text in _EXPLAINED.items() if f"_{key}_" in words)
-    return next(fits, "")
+    fits = (text for known, text in _MEANINGS.items() if f"_{known}_" in words)
+    return _MEANINGS.get(name) or next(fits, "")
+
+
+def _details(score):
+    """What a score depends on that others do not."""
+    kept = [
+        f"{name.replace('_', ' ')} {_number(value)}"
+        for name, value in score.depends_on.items()
+        if name not in _COMMON and not name.endswith(("digest", "batch_size"))
+    ]
+    return f" ({', '.join(kept)})" if kept else ""
 
 
 def _optimizer(model):
@@ -444,6 +470,8 @@ def _named(optimizer):
 
 
 def _number(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1e4):
@@ -505,13 +533,13 @@ def _pictures(facts):
 
 
 def _scores(facts):
-    if not facts.scores:
+    if not facts.results:
         return []
     columns = [("Score", ""), ("Here", "number"), ("What it is", "soft says")]
-    rows = [(name, ours, meaning) for name, ours, _, meaning in facts.scores]
-    if any(published for _, _, published, _ in facts.scores):
+    rows = [(name, ours, meaning) for name, ours, _, meaning in facts.results]
+    if any(published for _, _, published, _ in facts.results):
         columns.insert(2, ("Published", "number"))
-        rows = facts.scores
+        rows = facts.results
     parts = [f"<p>{html.escape(facts.protocol)}</p>", _table(columns, rows)]
     if facts.comparison:
         parts.append(f"<p>{_linked(facts.comparison)}</p>")
@@ -645,11 +673,11 @@ def _card(facts):
         "```bash\npip install keras-ae\n```",
         f"```python\n{facts.python('model.keras')}\n```",
     ]
-    if facts.scores:
+    if facts.results:
         body += [
             "## Scores",
             _plain(facts.protocol),
-            _markdown(("Score", "Here", "Published", "What it is"), facts.scores),
+            _markdown(("Score", "Here", "Published", "What it is"), facts.results),
             facts.comparison,
         ]
     for path, title, caption in facts.pictures:

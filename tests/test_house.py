@@ -65,7 +65,7 @@ MAY_IMPORT = {
     },
     "callbacks": {"datasets", "inputs", "metrics", "plots"},
     "compression": {"metrics"},
-    "report": {"callbacks", "scripts"},
+    "report": {"callbacks", "scores", "scripts"},
     "samplers": {
         "datasets",
         "distributions",

@@ -158,16 +158,37 @@ def test_every_score_is_told_beside_the_published_one(finished):
         if name.startswith(("paper_", "published_")):
             continue
         shown, published, _ = table[name.replace("_", " ")]
-        assert float(shown.replace(",", "")) == pytest.approx(value, rel=1e-4)
+        figure = shown.replace(",", "").partition(" ±")[0]
+        assert float(figure) == pytest.approx(value, rel=1e-4)
         assert published == ("-1.5" if name == "elbo" else "")
     assert table["<u>"][:2] == ["", "7"]
     assert table["huge"][0] == "1,234,568"
-    assert "evidence lower bound" in table["elbo"][2]
+    assert "lower bound on log p(x)" in table["elbo"][2]
+    assert "On 24 held-back pictures, with the seed 3" in page.text
+    psnr = next(
+        score
+        for score in keras_ae.scores.load(finished / "evaluation.json").scores
+        if score.name == "psnr"
+    )
+    assert table["psnr"][0].endswith(f" ± {psnr.error:.2g}")
     lines = [line for line in card(finished).splitlines() if line.startswith("| elbo")]
     assert [cell.strip() for cell in lines[0].split("|")[1:4]] == [
         "elbo",
         *table["elbo"][:2],
     ]
+
+
+def test_what_was_evaluated_later_is_told_with_what_it_depends_on(copied):
+    found = keras_ae.scores.load(copied / "evaluation.json")
+    about = {**found.scores[0].depends_on, "samples": 5000, "features": "inception"}
+    later = keras_ae.scores.Score("precision", "samples", 0.25, 0.0, about)
+    found._replace(scores=[*found.scores, later]).save(copied / "evaluation.json")
+    report.write(copied, runs.load_model(copied))
+    table = {row[0]: row[1:] for row in Page(read(copied)).rows}
+    figure, _, meaning = table["precision"]
+    assert figure == "0.25"
+    assert meaning.startswith("share of samples that lie among pictures")
+    assert meaning.endswith("(samples 5,000, features inception)")
 
 
 def test_page_and_card_tell_what_was_trained_on_what(finished):
