@@ -392,6 +392,20 @@ def train(model, data, latent_dim, run_dir, backend, resume, chosen, **options):
 
 
 @main.command()
+@click.argument("run", metavar="RUN")
+@_options("backend")
+def report(run, backend):
+    """Write report.html and the model card of a finished RUN anew.
+
+    RUN is a run directory. A card of your own making stays.
+    """
+    _settle_backend(backend)
+    from keras_ae import commands
+
+    click.echo(commands.write_report(run))
+
+
+@main.command()
 @click.argument("model")
 @click.argument("pictures", nargs=-1, required=True)
 @click.option("--output", required=True, metavar="DIR", help="Folder for the pictures.")

@@ -27,6 +27,7 @@ from keras_ae import (
     metrics,
     models,
     plots,
+    report,
     scripts,
 )
 from keras_ae.runs import Run, environment, load_model
@@ -177,6 +178,24 @@ def train(
         run.evaluate(model, test)
         run.pictures(model, test, *_classes(run.labels["test"]))
         run.finish()
+
+
+def write_report(directory: str) -> pathlib.Path:
+    """Writes the report and the model card of a finished run anew.
+
+    Args:
+        directory: Directory of the run.
+
+    Returns:
+        Path of the report.
+
+    Raises:
+        FileNotFoundError: If there is no run, or no model in it.
+    """
+    path = pathlib.Path(directory)
+    if not (path / "settings.json").is_file():
+        raise FileNotFoundError(f"There is no run in {directory}.")
+    return report.write(path, load_model(path))
 
 
 def _classes(labels):

@@ -7,7 +7,8 @@ transparent ground in a grey that reads on light and dark pages alike.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -227,6 +228,125 @@ def traversal(steps: np.ndarray) -> Image.Image:
     return interpolation(steps)
 
 
+def manifold(
+    decode: Callable[[np.ndarray], np.ndarray],
+    codes: np.ndarray | None = None,
+    steps: int = 15,
+) -> Image.Image:
+    """What the codes of a two-dimensional latent space decode to, as a map.
+
+    Each picture stands for about the same share of the codes: steps are equal in
+    probability, so that the map is fine where codes are dense.
+
+    Args:
+        decode: Function from codes `(n, 2)` to pictures, `model.decode`.
+        codes: Codes `(pictures, 2)`, such as those of data, by whose quantiles along
+            each axis the grid is laid. By default it is laid by the quantiles of a
+            standard normal prior.
+        steps: Pictures along each axis.
+
+    Returns:
+        A PIL image; `z[0]` grows to the right, `z[1]` upwards.
+
+    Raises:
+        ValueError: If `codes` are not two-dimensional, or `steps` is below 1.
+
+    Example:
+
+    ```python
+    keras_ae.plots.manifold(model.decode).save("manifold.png")
+    ```
+
+    Reference:
+        Kingma and Welling, Auto-Encoding Variational Bayes, 2014, figure 4
+        (https://arxiv.org/abs/1312.6114).
+    """
+    if steps < 1:
+        raise ValueError(f"`steps` must be >= 1. Received: steps={steps}")
+    shares = (np.arange(steps) + 0.5) / steps
+    if codes is None:
+        right = up = np.array([NormalDist().inv_cdf(share) for share in shares])
+    else:
+        codes = np.asarray(codes, "float64")
+        if codes.ndim != 2 or codes.shape[1] != 2 or not len(codes):
+            raise ValueError(
+                "`codes` must have shape (pictures, 2). Received: codes of shape "
+                f"{codes.shape}"
+            )
+        right, up = np.quantile(codes, shares, axis=0).T
+    # Rows of a sheet run downwards.
+    grid = np.stack(np.meshgrid(right, up[::-1]), axis=-1)
+    pictures = decode(grid.reshape(-1, 2).astype("float32"))
+    return sheet(pictures, columns=steps, gap=0)
+
+
+def codebook_usage(tokens: np.ndarray, num_codes: int, codebooks: int = 1) -> Figure:
+    """How often each code of a codebook is used, the commonest first.
+
+    Args:
+        tokens: Integers from 0 to below `num_codes`, of any shape, as `model.tokens`
+            returns them.
+        num_codes: Codes in a codebook.
+        codebooks: Number of codebooks; of several the tokens lie along the last axis.
+
+    Returns:
+        A matplotlib figure. Its legend has for each codebook the share of the codes in
+        use, and the perplexity: as many codes, all used alike, would have the same
+        entropy.
+
+    Raises:
+        ValueError: If there are no tokens, one is out of range, or the last axis does
+            not hold one for each codebook.
+
+    Example:
+
+    ```python
+    keras_ae.plots.codebook_usage(model.tokens(test), model.num_codes)
+    ```
+    """
+    tokens = np.asarray(tokens)
+    if tokens.dtype.kind not in "iu" or not tokens.size:
+        raise ValueError(
+            "`tokens` must be integers, at least one. Received: an array of dtype "
+            f"{tokens.dtype} and shape {tokens.shape}"
+        )
+    if tokens.min() < 0 or tokens.max() >= num_codes:
+        raise ValueError(
+            f"`tokens` must be from 0 to {num_codes - 1}. Received: tokens from "
+            f"{tokens.min()} to {tokens.max()}"
+        )
+    if codebooks < 1 or (codebooks > 1 and tokens.shape[-1] != codebooks):
+        raise ValueError(
+            "`codebooks` must be 1, or as many as `tokens` has along its last axis. "
+            f"Received: codebooks={codebooks}, tokens of shape {tokens.shape}"
+        )
+    figure, axes = _figure(6.0, 3.6)
+    edges = np.arange(num_codes + 1) + 0.5
+    for number, book in enumerate(tokens.reshape(-1, codebooks).T):
+        shares = np.bincount(book, minlength=num_codes) / len(book)
+        used = shares[shares > 0]
+        perplexity = np.exp(-np.sum(used * np.log(used)))
+        name = f"codebook {number + 1}: " if codebooks > 1 else ""
+        axes.stairs(
+            100 * np.sort(shares)[::-1],
+            edges,
+            fill=codebooks == 1,
+            color=_CLASSES[number % len(_CLASSES)],
+            linewidth=1.6,
+            label=f"{name}{len(used):,} of {num_codes:,} codes in use, "
+            f"perplexity {perplexity:.4g}",
+        )
+    axes.axhline(
+        100 / num_codes, color=_INK, linestyle="--", linewidth=1.2, label="all alike"
+    )
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("codes, the commonest first", color=_INK)
+    axes.set_ylabel("share of the tokens in %", color=_INK)
+    _legend(axes)
+    return figure
+
+
 def filters(weights: np.ndarray) -> Image.Image:
     """Sheet of what units look for: zero is grey, each unit on a scale of its own.
 
@@ -252,7 +372,8 @@ def error_bars(
     """Curves of repeated measurements: their means, with their standard deviations.
 
     Args:
-        x: Where was measured; drawn on a logarithmic axis.
+        x: Where was measured; the axis is logarithmic where positive values span more
+            than a decade.
         curves: Measurements `(repeats, len(x))` by the curve's name.
         x_name: What `x` is.
         y_name: What was measured.
@@ -281,10 +402,12 @@ def error_bars(
             markersize=4,
             capsize=3,
         )
-    axes.set_xscale("log")
+    if min(x) > 0 and max(x) > 10 * min(x):
+        axes.set_xscale("log")
     axes.set_xticks(list(x), [f"{value:,}" for value in x])
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    if min(np.min(values) for values in curves.values()) >= 0:
+        axes.set_ylim(bottom=0)
     axes.set_xlabel(x_name, color=_INK)
     axes.set_ylabel(y_name, color=_INK)
     _legend(axes)
@@ -564,9 +687,13 @@ def _spread_out(points):
 def loss_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     """Curves of a training, one panel a term: training dashed, validation solid.
 
+    Values so wild that they would flatten the rest of a long curve leave the panel; an
+    arrow says how far.
+
     Args:
         history: Lists of values by name, as `fit(...).history` holds them;
-            `"val_..."` names the validation value of a term.
+            `"val_..."` names the validation value of a term. The loss has the first
+            panel, the others follow in order.
 
     Returns:
         A matplotlib figure.
@@ -574,45 +701,92 @@ def loss_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     Raises:
         ValueError: If `history` holds no epoch.
     """
-    names = [name for name in history if not name.startswith("val_") and history[name]]
+    names = [
+        name
+        for name, values in history.items()
+        if len(values) and not name.startswith("val_")
+    ]
     if not names:
         raise ValueError("`history` must hold at least one epoch. Received: none")
-    # Keras logs in alphabetical order; what training minimises comes first here.
     names.sort(key=lambda name: name != "loss")
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
-    figure, panels = _figure(3.4 * columns + 0.4, 2.7 * rows, rows, columns)
+    figure, panels = _figure(3.4 * columns + 0.4, 2.4 * rows + 0.4, rows, columns)
     panels = np.atleast_1d(panels).ravel()
+    epochs = max(len(history[name]) for name in names)
+    handles = {}
     for panel, name in zip(panels, names, strict=False):
         curves = [("training", history[name], "--", _COLOURS[1])]
         if f"val_{name}" in history:
             curves.append(("validation", history[f"val_{name}"], "-", _COLOURS[0]))
         for label, values, dashes, colour in curves:
-            epochs = np.arange(1, len(values) + 1)
-            marker = "o" if len(values) == 1 else None
-            panel.plot(
-                epochs, values, dashes, color=colour, label=label, lw=1.6, marker=marker
+            values = np.asarray(values, "float64")
+            x = np.arange(1, len(values) + 1)
+            (handles[label],) = panel.plot(
+                x, values, dashes, color=colour, label=label, lw=1.6
             )
-        panel.set_title(name, color=_INK, fontsize=10)
+            # No line reaches a value between two that are not finite.
+            alone = _alone(values)
+            panel.scatter(x[alone], values[alone], s=9, color=colour)
+        panel.set_title(name.replace("_", " "), color=_INK, fontsize=10)
+        panel.set_xlim(0.5, epochs + 0.5)
         panel.xaxis.get_major_locator().set_params(integer=True)
-        _focus(panel, [values for _, values, _, _ in curves])
-    _legend(panels[0])
+        _focus(panel)
     for panel in panels[len(names) :]:
         panel.set_visible(False)
     for panel in panels[max(0, len(names) - columns) : len(names)]:
         panel.set_xlabel("epoch", color=_INK)
+    # Above the panels, where it hides no curve.
+    _legend(figure, handles=[*handles.values()], loc="outside upper left", ncols=2)
     return figure
 
 
-def _focus(panel, curves):
-    """Keeps a wild first epoch from flattening the rest of a long curve."""
-    values = np.concatenate([np.asarray(curve, "float64") for curve in curves])
-    values = values[np.isfinite(values)]
-    if len(values) < 20:
+def _alone(values):
+    """Whether a value is finite and its neighbours are not."""
+    finite = np.pad(np.isfinite(values), 1)
+    return finite[1:-1] & ~finite[:-2] & ~finite[2:]
+
+
+def _focus(panel):
+    """Keeps a few wild epochs from flattening the rest of long curves."""
+    points = np.concatenate([line.get_xydata() for line in panel.lines])
+    points = points[np.isfinite(points[:, 1])]
+    if not len(points):
+        middle = {"ha": "center", "va": "center", "transform": panel.transAxes}
+        panel.text(0.5, 0.5, "never finite", color=_INK, fontsize=9, **middle)
+        panel.set_yticks([])
         return
-    low, high = values.min(), np.percentile(values, 97)
-    if high > low and values.max() > high + 2 * (high - low):
-        panel.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
+    values = points[:, 1]
+    bottom, top = values.min(), values.max()
+    low, high = np.percentile(values, [3, 97])
+    reach = 2 * (high - low)
+    if len(values) < 20 or not reach:
+        return
+    if top > high + reach:
+        _tell_wild(panel, points[values.argmax()], "↑", 0.99, "top")
+        top = high
+    if bottom < low - reach:
+        _tell_wild(panel, points[values.argmin()], "↓", 0.01, "bottom")
+        bottom = low
+    margin = 0.08 * (top - bottom)
+    panel.set_ylim(bottom - margin, top + margin)
+
+
+def _tell_wild(panel, point, arrow, height, aligned):
+    epoch, value = point
+    early = epoch < sum(panel.get_xlim()) / 2
+    panel.annotate(
+        f"{arrow} {value:.3g}",
+        (epoch, height),
+        xycoords=panel.get_xaxis_transform(),
+        # Beside the curve that leaves the panel there.
+        xytext=(14 if early else -8, 0),
+        textcoords="offset points",
+        color=_INK,
+        fontsize=8,
+        ha="left" if early else "right",
+        va=aligned,
+    )
 
 
 def _figure(width, height, rows=1, columns=1):

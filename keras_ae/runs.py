@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import platform
@@ -23,6 +24,7 @@ from keras_ae import (
     autodiff,
     callbacks,
     datasets,
+    distributions,
     evaluation,
     models,
     optimizers,
@@ -51,9 +53,9 @@ class Run:
     """One training in one directory; what a recipe's `main` is handed.
 
     The directory holds `model.keras` (the best weights), `last.keras` (for going on),
-    `settings.json`, `history.csv`, `scores.json`, `pictures/`, `report.html` and the
-    recipe's script. What the command line sets (`epochs`, `batch_size`, `image_size`)
-    takes the place of what the recipe asks for.
+    `settings.json`, `history.csv`, `scores.json`, `pictures/`, `report.html`, a model
+    card (`README.md`) and the recipe's script. What the command line sets (`epochs`,
+    `batch_size`, `image_size`) takes the place of what the recipe asks for.
 
     Args:
         directory: Folder of the run; created if absent.
@@ -190,8 +192,10 @@ class Run:
             loaded.append(images)
             self.labels[split] = labels
         shape = " x ".join(str(side) for side in loaded[0].shape[1:])
-        counts = [f"{len(x):,} {s}" for x, s in zip(loaded, splits, strict=True)]
-        print(f"Data: {data}, {shape}: {', '.join(counts)}.", flush=True)
+        counts = {s: len(x) for x, s in zip(loaded, splits, strict=True)}
+        self._settings["splits"] = counts
+        said = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+        print(f"Data: {data}, {shape}: {said}.", flush=True)
         return tuple(loaded)
 
     # Training
@@ -296,6 +300,7 @@ class Run:
             "batch_size": batch_size,
             "patience": patience,
             "monitor": monitor,
+            "seed": self.seed,
             "binarize": binarize,
         }
         self._begin()
@@ -389,12 +394,15 @@ class Run:
             )
         self.picture(
             "loss",
-            plots.loss_curves(_columns(self.history)),
+            plots.loss_curves(_columns(self.history, model)),
             "Loss and its terms by epoch: training dashed, validation solid.",
         )
 
     def _begin(self):
         """Makes the directory, now that data and model are known to be good."""
+        about = {"name": self.name, "description": self.description}
+        self._settings = {**about, "again": self.again, **self._settings}
+        self._settings.setdefault("environment", environment())
         path = self.directory / "settings.json"
         if path.exists() and not self.resume:
             # Another run may have begun here while this one read its data.
@@ -511,6 +519,7 @@ class Run:
             else:
                 image.savefig(temporary)
         self.captions[name] = caption
+        write_json(folder / "captions.json", self.captions)
 
     def pictures(
         self,
@@ -521,8 +530,9 @@ class Run:
     ) -> None:
         """Draws the pictures that every run has, from held-back pictures.
 
-        Reconstructions beside originals, samples, interpolations, traversals and the
-        latent map.
+        Reconstructions beside originals, samples, interpolations, traversals, the
+        latent map, what the codes of a two-dimensional latent space decode to, and the
+        usage of codebooks.
 
         Args:
             model: The trained model.
@@ -573,6 +583,28 @@ class Run:
             f"One latent dimension a row, from -{span:.1f} to {span:.1f}; the others "
             "stay. The dimensions that vary most come first.",
         )
+        prior = getattr(model, "prior", None)
+        # On spheres and hyperbolic planes a grid of codes lies beside the space.
+        if codes.shape[1] == 2 and isinstance(prior, distributions.Normal | None):
+            standard = distributions.Normal().get_config()
+            by_prior = prior is not None and prior.get_config() == standard
+            self.picture(
+                "manifold",
+                plots.manifold(model.decode, None if by_prior else codes),
+                "What codes decode to, z[0] to the right and z[1] upwards, in steps of "
+                + ("equal probability." if by_prior else "equally many codes of data."),
+            )
+        if hasattr(model, "tokens"):
+            quantizer = model.quantizer
+            self.picture(
+                "codebook_usage",
+                plots.codebook_usage(
+                    model.tokens(test[:2000]),
+                    quantizer.num_codes,
+                    math.prod(quantizer.token_shape),
+                ),
+                "How often each code stands in the tokens of held-back pictures.",
+            )
         self.picture(
             "latent_map",
             plots.latent_map(
@@ -586,7 +618,7 @@ class Run:
         )
 
     def finish(self) -> None:
-        """Writes `report.html` and prints a summary of a few lines.
+        """Writes `report.html` and the model card, and prints a summary of a few lines.
 
         Raises:
             ValueError: If nothing was trained.
@@ -597,19 +629,7 @@ class Run:
                 "`run.fit(model, ...)`."
             )
         row = self._best_row()
-        html = report.write(
-            self.directory / "report.html",
-            name=self.name,
-            description=self.description,
-            directory=self.directory,
-            model=self._model,
-            best_row=row,
-            history=self.history,
-            scores=self._scores,
-            captions=self.captions,
-            settings=self._settings,
-            again=self.again,
-        )
+        html = report.write(self.directory, self._model)
         if row:
             seconds = sum(entry.get("seconds", 0) for entry in self.history)
             monitor = self._settings["training"]["monitor"]
@@ -714,11 +734,13 @@ def write_json(path: pathlib.Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _columns(history):
-    """Lists of values by name, without the bookkeeping."""
+def _columns(history, model):
+    """Lists of values by name, without the bookkeeping: the terms first."""
     names = dict.fromkeys(name for row in history for name in row)
+    losses = [f"{player}_loss" for player in model.player_names]
+    first = [*model.term_names, *losses, *model.monitor_names]
     return {
         name: [row.get(name, float("nan")) for row in history]
-        for name in names
+        for name in dict.fromkeys([*(n for n in first if n in names), *names])
         if name not in ("epoch", "seconds")
     }

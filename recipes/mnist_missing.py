@@ -190,14 +190,11 @@ def report(run, ratios, rows):
     run.scores(ratios=len(ratios), ratios_with_vad_ahead_of_vae=ahead.sum())
 
     percents = [round(100 * ratio) for ratio in ratios]
-    figure = keras_ae.plots.error_bars(
-        percents, errors, "missing pixels in %", "mean squared error on them"
-    )
-    figure.axes[0].set_xscale("linear")
-    figure.axes[0].set_xticks(percents)
     run.picture(
         "missing",
-        figure,
+        keras_ae.plots.error_bars(
+            percents, errors, "missing pixels in %", "mean squared error on them"
+        ),
         "Error on the missing pixels of test digits by the share that is missing: "
         f"means and standard deviations of {seeds} seeds, which draw weights and "
         "missing pixels anew.",

@@ -259,10 +259,146 @@ def test_loss_curves_have_a_panel_for_each_term():
         plots.loss_curves({})
 
 
+def test_loss_curves_survive_values_that_are_not_finite(tmp_path):
+    nan = float("nan")
+    history = {"kl": [nan] * 4, "loss": [nan, 2.0, nan, float("inf")]}
+    figure = plots.loss_curves(history)
+    figure.savefig(tmp_path / "loss.png")
+    loss, kl = (panel for panel in figure.axes if panel.get_visible())
+    assert (loss.get_title(), kl.get_title()) == ("loss", "kl")
+    assert np.asarray(loss.collections[0].get_offsets()).tolist() == [[2.0, 2.0]]
+    assert [text.get_text() for text in kl.texts] == ["never finite"]
+
+
+def test_loss_curves_tell_of_the_epochs_that_leave_a_panel():
+    smooth = np.linspace(3.0, 1.0, 40)
+    wild = smooth.copy()
+    wild[[0, 30]] = [-50.0, 1e4]
+    figure = plots.loss_curves({"loss": wild, "val_loss": wild, "mse": smooth})
+    loss, mse = (panel for panel in figure.axes if panel.get_visible())
+    low, high = loss.get_ylim()
+    assert 0 < low < 1.2 and 2.8 < high < 4
+    assert [text.get_text() for text in loss.texts] == ["↑ 1e+04", "↓ -50"]
+    assert not mse.texts and mse.get_ylim()[1] >= 3
+
+
+def test_loss_curves_of_many_terms_hide_none_behind_the_legend(tmp_path):
+    names = [f"discriminator_term_{number}" for number in range(25)]
+    figure = plots.loss_curves({name: [1.0, 2.0] for name in ["loss", *names]})
+    figure.savefig(tmp_path / "loss.png")
+    shown = [panel for panel in figure.axes if panel.get_visible()]
+    assert len(shown) == 26
+    legend = figure.legends[0].get_window_extent()
+    extents = [panel.get_tightbbox() for panel in shown]
+    for number, extent in enumerate(extents):
+        assert not extent.overlaps(legend)
+        assert not any(extent.overlaps(other) for other in extents[:number])
+
+
+def decode(codes):
+    """Pictures of one pixel in each corner: z[0] left, z[1] right."""
+    pictures = np.zeros((len(codes), 2, 2))
+    pictures[:, 0] = 0.5 + codes / 10
+    return pictures
+
+
+def shown_codes(image, steps):
+    """The codes of a manifold of `decode`, `(steps, steps, 2)`."""
+    side = image.width // steps
+    assert image.size == (steps * side, steps * side)
+    values = pixels(image)[::side, :: side // 2, 0] / 255
+    return (values.reshape(steps, steps, 2) - 0.5) * 10
+
+
+def test_manifold_is_laid_by_the_quantiles_of_the_prior():
+    stats = pytest.importorskip("scipy.stats")
+    expected = stats.norm.ppf(np.linspace(0.1, 0.9, 5))
+    codes = shown_codes(plots.manifold(decode, steps=5), 5)
+    for row in range(5):
+        np.testing.assert_allclose(codes[row, :, 0], expected, atol=0.02)
+        np.testing.assert_allclose(codes[:, row, 1], expected[::-1], atol=0.02)
+
+
+def test_manifold_follows_the_codes_of_data():
+    data = np.stack([np.linspace(0, 4, 401), np.linspace(-1, 0, 401)], axis=1)
+    codes = shown_codes(plots.manifold(decode, data, steps=4), 4)
+    np.testing.assert_allclose(codes[0, :, 0], [0.5, 1.5, 2.5, 3.5], atol=0.02)
+    np.testing.assert_allclose(
+        codes[:, 0, 1], [-0.125, -0.375, -0.625, -0.875], atol=0.02
+    )
+    assert plots.manifold(decode, steps=1).width > 0
+    with pytest.raises(ValueError, match=r"pictures, 2\)"):
+        plots.manifold(decode, np.zeros((5, 3)))
+    with pytest.raises(ValueError, match="`steps` must be >= 1"):
+        plots.manifold(decode, steps=0)
+
+
+def test_codebook_usage_sorts_shares_and_tells_the_perplexity():
+    tokens = np.repeat([3, 0, 5], [1, 2, 5]).reshape(2, 2, 2)
+    axes = plots.codebook_usage(tokens, 6).axes[0]
+    (bars,) = axes.patches
+    expected = np.array([5, 2, 1, 0, 0, 0]) / 8
+    np.testing.assert_allclose(bars.get_data().values, 100 * expected)
+    entropy = pytest.importorskip("scipy.stats").entropy(expected)
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert f"3 of 6 codes in use, perplexity {np.exp(entropy):.4g}" in names
+    (line,) = axes.lines
+    np.testing.assert_allclose(line.get_ydata(), 100 / 6)
+
+
+def test_codebook_usage_counts_each_of_several_codebooks():
+    tokens = np.stack([np.zeros(40, int), np.arange(40) % 4], axis=-1)
+    axes = plots.codebook_usage(tokens.reshape(4, 10, 2), 4, codebooks=2).axes[0]
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names[0] == "codebook 1: 1 of 4 codes in use, perplexity 1"
+    assert names[1] == "codebook 2: 4 of 4 codes in use, perplexity 4"
+
+
+@pytest.mark.parametrize(
+    "tokens, arguments, message",
+    [
+        (np.zeros(3), {}, "must be integers"),
+        (np.zeros(0, int), {}, "at least one"),
+        (np.array([0, 4]), {}, "from 0 to 3. Received: tokens from 0 to 4"),
+        (np.array([[0, 1]]), {"codebooks": 3}, "`codebooks` must be 1"),
+    ],
+)
+def test_codebook_usage_refuses_what_are_no_tokens(tokens, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        plots.codebook_usage(tokens, 4, **arguments)
+
+
+@pytest.mark.parametrize(
+    "x, scale",
+    [([10, 30, 90], "linear"), ([100, 1000, 60000], "log"), ([0, 1, 50], "linear")],
+)
+def test_error_bars_are_logarithmic_where_values_span_decades(x, scale):
+    repeats = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 5.0]])
+    axes = plots.error_bars(x, {"a": repeats, "b": repeats[0]}, "x", "y").axes[0]
+    assert axes.get_xscale() == scale
+    assert axes.get_xticks().tolist() == x
+    assert axes.get_ylim()[0] == 0
+    means = axes.containers[0].lines[0].get_ydata()
+    np.testing.assert_allclose(means, repeats.mean(axis=0))
+    with pytest.raises(ValueError, match="must have 3 points"):
+        plots.error_bars(x, {"a": repeats[:, :2]}, "x", "y")
+
+
+def test_error_bars_hide_no_negative_values():
+    axes = plots.error_bars([1, 2], {"a": [-3.0, 1.0]}, "x", "y").axes[0]
+    assert axes.get_ylim()[0] < -3
+
+
 def test_figures_leave_the_ground_transparent(tmp_path):
-    plots.loss_curves({"loss": [1.0]}).savefig(tmp_path / "loss.png")
-    with Image.open(tmp_path / "loss.png") as image:
-        assert pixels(image)[0, 0, 3] == 0
+    figures = [
+        plots.loss_curves({"loss": [1.0]}),
+        plots.codebook_usage(np.arange(4), 4),
+        plots.error_bars([1, 2], {"a": [1.0, 2.0]}, "x", "y"),
+    ]
+    for figure in figures:
+        figure.savefig(tmp_path / "figure.png")
+        with Image.open(tmp_path / "figure.png") as image:
+            assert pixels(image)[0, 0, 3] == 0
 
 
 def test_figures_touch_no_global_state_of_matplotlib():
