@@ -157,17 +157,22 @@ def many_steps(model: keras.Model, step: Callable) -> Callable:
         first = next(iterator)
         if isinstance(first, Execution):
             for block in first.blocks:
-                logs, state = scanned(state, block)
+                if block.rows is None and len(jax.tree.leaves(block.data)[0]) == 1:
+                    batch = jax.tree.map(lambda parts: parts[0], block.data)
+                    logs, state = single(state, batch)
+                else:
+                    logs, state = scanned(state, block)
             return logs, state
         steps = model.steps_per_execution
         batches = [first, *itertools.islice(iterator, steps - 1)]
         if len(batches) == steps > 1 and len({*map(_shapes, batches)}) == 1:
-            return scanned(state, Block(jax.tree.map(_stacked, *batches)))
+            return scanned(state, Block(stacked(batches)))
         for batch in batches:
             logs, state = single(state, batch)
         return logs, state
 
     run.single = single
+    run.seconds = {}
     return run
 
 
@@ -176,21 +181,22 @@ def step_seconds(model: keras.Model, batch: Any) -> float:
 
     Args:
         model: The model, built and compiled, that `fuses_steps`.
-        batch: Structure of arrays, or of their shapes and dtypes (`jax.eval_shape`).
+        batch: A batch, of which the shapes count.
     """
     model.make_train_function()
-    state = tuple(
-        [variable.value for variable in group]
-        for group in (
+    known, shapes = model.train_function.seconds, _shapes(batch)
+    if shapes not in known:
+        groups = (
             model.trainable_variables,
             model.non_trainable_variables,
             model.optimizer.variables,
             model.metrics_variables,
         )
-    )
-    cost = model.train_function.single.lower(state, batch).cost_analysis() or {}
-    rate = CPU_FLOPS if jax.default_backend() == "cpu" else ACCELERATOR_FLOPS
-    return cost.get("flops", 0.0) / rate + SMALLEST_STEP
+        state = tuple([variable.value for variable in group] for group in groups)
+        cost = model.train_function.single.lower(state, batch).cost_analysis() or {}
+        rate = CPU_FLOPS if jax.default_backend() == "cpu" else ACCELERATOR_FLOPS
+        known[shapes] = SMALLEST_STEP + cost.get("flops", 0.0) / rate
+    return known[shapes]
 
 
 def room_for_data() -> int:
@@ -201,18 +207,25 @@ def room_for_data() -> int:
     return (memory.get("bytes_limit", 0) - memory.get("bytes_in_use", 0)) // 4
 
 
-def to_device(array: np.ndarray):
-    """Returns a copy of the array where the computing is."""
-    return jax.device_put(array)
+def to_device(array: Any):
+    """Returns a copy of an array where the computing is; a tensor as it is."""
+    # JAX doesn't know memory maps.
+    is_numpy = isinstance(array, np.ndarray)
+    return jax.device_put(array.view(np.ndarray) if is_numpy else array)
 
 
 def _shapes(batch):
     return tuple((part.shape, part.dtype) for part in jax.tree.leaves(batch))
 
 
-def _stacked(*parts):
-    stack = np.stack if isinstance(parts[0], np.ndarray) else jax.numpy.stack
-    return stack(parts)
+def stacked(batches: Sequence[Any]):
+    """Returns batches of equal shapes as one `(steps, batch, ...)`."""
+
+    def stack(*parts):
+        numpy = np if isinstance(parts[0], np.ndarray) else jax.numpy
+        return numpy.stack(parts)
+
+    return jax.tree.map(stack, *batches)
 
 
 def minimize(

@@ -2,10 +2,12 @@
 
 import itertools
 from collections.abc import Iterator
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras import ops
 
 # The data adapters have no public name; `fit` takes one as `x`.
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
@@ -45,12 +47,12 @@ class Arrays:
     """Arrays to be cut into batches, in the order in which Keras would.
 
     Args:
-        arrays: Structure of arrays `(n, ...)`.
+        arrays: Tuple of arrays `(n, ...)`.
         batch_size: Examples in a batch; the last one may be smaller.
         shuffle: Whether each epoch has an order of its own.
     """
 
-    def __init__(self, arrays: tuple, batch_size: int, shuffle: bool):
+    def __init__(self, arrays: tuple[np.ndarray, ...], batch_size: int, shuffle: bool):
         self.arrays = arrays
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -65,11 +67,10 @@ class Arrays:
         for start in range(0, count, self.batch_size):
             yield order[start : start + self.batch_size]
 
-    def on_epoch_begin(self):
-        pass
-
-    def on_epoch_end(self):
-        pass
+    def epoch_batches(self) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yields the batches of an epoch."""
+        for rows in self.epoch_rows():
+            yield tuple(array[rows] for array in self.arrays)
 
 
 class Feed(DataAdapter):
@@ -79,15 +80,15 @@ class Feed(DataAdapter):
         source: `Arrays` or `Batches`.
         steps: Steps in a dispatch.
         on_device: Whether the arrays are moved to the device, and batches gathered
-            there; otherwise they are in memory.
+            there. Otherwise a thread makes the next ones while the device computes.
     """
 
     def __init__(self, source: Arrays | Batches, steps: int, on_device: bool):
         self.source = source
         self.steps = steps
-        self.on_device = on_device
-        arrays = tuple(source.arrays)
-        self.arrays = tuple(map(autodiff.to_device, arrays)) if on_device else arrays
+        self.arrays = None
+        if on_device:
+            self.arrays = tuple(map(autodiff.to_device, source.arrays))
 
     @property
     def num_batches(self):
@@ -98,24 +99,42 @@ class Feed(DataAdapter):
         return self.source.batch_size
 
     def get_jax_iterator(self):
-        batches = self.source.epoch_rows()
-        while rows := list(itertools.islice(batches, self.steps)):
-            # Only the last batch of an epoch may be smaller.
-            alike = itertools.groupby(rows, len)
-            yield autodiff.Execution(
-                tuple(self._block(np.stack([*group])) for _, group in alike)
-            )
+        if self.arrays is None:
+            return _ahead(self._executions(self.source.epoch_batches()))
+        return self._executions(self.source.epoch_rows())
 
-    def _block(self, rows):
-        if self.on_device:
-            return autodiff.Block(self.arrays, rows.astype("int32"))
-        return autodiff.Block(tuple(array[rows] for array in self.arrays))
+    def _executions(self, batches):
+        while several := list(itertools.islice(batches, self.steps)):
+            # The last batch of an epoch may be smaller, and is then on its own.
+            short = len(several) > 1 and _size(several[-1]) < _size(several[0])
+            groups = (several[:-1], several[-1:]) if short else (several,)
+            yield autodiff.Execution(tuple(map(self._block, groups)))
+
+    def _block(self, batches):
+        if self.arrays is None:
+            return autodiff.Block(autodiff.stacked(batches))
+        return autodiff.Block(self.arrays, np.stack(batches).astype("int32"))
 
     def on_epoch_begin(self):
-        self.source.on_epoch_begin()
+        if isinstance(self.source, Batches):
+            self.source.on_epoch_begin()
 
     def on_epoch_end(self):
-        self.source.on_epoch_end()
+        if isinstance(self.source, Batches):
+            self.source.on_epoch_end()
+
+
+def _size(batch):
+    return len(batch[0]) if isinstance(batch, tuple) else len(batch)
+
+
+def _ahead(items):
+    """Yields items that a thread makes, each while the one before is used."""
+    with futures.ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item
 
 
 def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feeding]:
@@ -128,28 +147,39 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
     Returns:
         The arguments, with what Keras is to read instead of arrays; and the decision.
     """
-    choice = model.steps_choice
-    told = 1 if choice == "auto" else choice
-    kind = "memory" if hasattr(arguments["x"], "shape") else "stream"
+    steps = 1 if model.steps_choice == "auto" else model.steps_choice
+    lies = "memory" if hasattr(arguments["x"], "shape") else "stream"
     if not autodiff.fuses_steps(model):
-        return arguments, Feeding(told, kind)
+        return arguments, Feeding(steps, lies)
     arguments = _split(arguments)
-    training = _training_source(arguments)
-    validation = _validation_source(arguments) if model.encoder is not None else None
+    sources = {"x": _training_source(arguments)}
+    if model.encoder is not None:
+        # Without one, an evaluation searches for codes, which takes long.
+        sources["validation_data"] = _validation_source(arguments)
+    if model.steps_choice == "auto":
+        steps = _steps(model, arguments, sources["x"])
     room = autodiff.room_for_data()
-    sources = [source for source in (training, validation) if source is not None]
-    on_device = 0 < sum(map(_bytes, sources)) <= room
-    steps = told if choice != "auto" else _steps(model, arguments, training)
-    if on_device and training is not None:
-        kind = "device"
-    feeds = {"x": training, "validation_data": validation}
-    for name, source in feeds.items():
-        mapped = isinstance(source, Batches) and isinstance(source.images, np.memmap)
-        if source is not None and (on_device or (steps > 1 and not mapped)):
-            arguments[name] = Feed(source, steps, on_device)
-            if name == "x":
-                arguments.update(y=None, sample_weight=None, shuffle=False)
-    return arguments, Feeding(steps, kind)
+    for name, source in sources.items():
+        if source is None:
+            continue
+        size = sum(array.nbytes for array in source.arrays)
+        is_there = ops.is_tensor(source.arrays[0])
+        drawn = getattr(source, "binarize", False)
+        on_device = is_there or (size <= room and not drawn)
+        if on_device:
+            room -= 0 if is_there else size
+        elif name != "x" and _batch_bytes(source) * steps > BYTES_A_DISPATCH:
+            # Its batches are larger than those that the steps were chosen for.
+            continue
+        arguments[name] = Feed(source, steps, on_device)
+        if name == "x":
+            arguments.update(y=None, sample_weight=None, shuffle=False)
+            lies = "device" if on_device else lies
+    return arguments, Feeding(steps, lies)
+
+
+def _batch_bytes(source):
+    return sum(array[:1].nbytes * source.batch_size for array in source.arrays)
 
 
 def _split(arguments):
@@ -191,22 +221,22 @@ def _validation_source(arguments):
 
 def _source(x, y, weight, batch_size, shuffle):
     if type(x) is Batches:
-        return None if x.binarize or shuffle else x
+        fits = all(isinstance(array, np.ndarray) for array in x.arrays)
+        return x if fits and x.workers < 2 and not shuffle else None
     parts = [part for part in (x, y, weight) if part is not None]
     # A weight without labels: see `inputs.labels_beside_weights`.
     if not all(map(_is_array, parts)) or (y is None and weight is not None):
         return None
     if len({len(part) for part in parts}) > 1:
         return None
+    if isinstance(x, np.ndarray):
+        parts = map(np.asarray, parts)
     return Arrays(tuple(parts), batch_size or 32, shuffle)
 
 
 def _is_array(part):
-    return isinstance(part, np.ndarray) and part.dtype.kind in "biuf"
-
-
-def _bytes(source):
-    return sum(array.nbytes for array in source.arrays)
+    is_tensor = isinstance(part, np.ndarray) or ops.is_tensor(part)
+    return is_tensor and part.dtype.kind in "biuf"
 
 
 def _steps_wanted(arguments):
@@ -221,7 +251,8 @@ def _steps(model, arguments, source):
         return 1
     x, wanted = arguments["x"], _steps_wanted(arguments)
     if source is not None:
-        batch = tuple(array[: source.batch_size] for array in source.arrays)
+        shapes = [(source.batch_size, *array.shape[1:]) for array in source.arrays]
+        batch = tuple(map(np.empty, shapes, [array.dtype for array in source.arrays]))
         steps = len(source.arrays[0]) // source.batch_size
     elif isinstance(x, keras.utils.PyDataset) and (wanted or x.num_batches):
         batch = x[0]
@@ -229,16 +260,11 @@ def _steps(model, arguments, source):
     else:
         return 1
     size = sum(part.nbytes for part in keras.tree.flatten(batch) if part is not None)
-    limit = min(
-        STEPS_A_DISPATCH,
-        BYTES_A_DISPATCH // max(size, 1),
-        steps,
-    )
+    limit = min(steps, STEPS_A_DISPATCH, BYTES_A_DISPATCH // size)
     if limit > 1:
-        limit = min(
-            limit, int(SECONDS_A_DISPATCH / autodiff.step_seconds(model, batch))
-        )
-    if limit <= 1:
+        seconds = autodiff.step_seconds(model, batch)
+        limit = min(limit, int(SECONDS_A_DISPATCH / seconds))
+    if limit < 2:
         return 1
     if wanted:
         # No step more than is wanted.

@@ -107,6 +107,10 @@ class Batches(keras.utils.PyDataset):
         """Yields the rows of each batch of this epoch."""
         return map(self.rows, range(len(self)))
 
+    def epoch_batches(self) -> Iterator:
+        """Yields the batches of this epoch."""
+        return map(self.__getitem__, range(len(self)))
+
     def __getitem__(self, index):
         epoch = self.epoch
         rows = self.rows(index)
