@@ -31,7 +31,7 @@ else:
 
 
 # Of a model's steps, roughly and rather too low: what `step_seconds` goes by.
-CPU_FLOPS = 2e10
+CPU_FLOPS = 5e10
 ACCELERATOR_FLOPS = 5e12
 SMALLEST_STEP = 2e-5  # seconds
 
