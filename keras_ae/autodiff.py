@@ -5,11 +5,15 @@ TensorFlow, JAX and PyTorch is how a gradient is taken, who owns the state durin
 training step, and how a function is compiled: that is here, once.
 """
 
+import functools
+import itertools
+import operator
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 BACKEND = keras.backend.backend()
@@ -25,6 +29,12 @@ else:
         "keras-ae trains on the Keras backends 'tensorflow', 'jax' and 'torch'. "
         f"Received: KERAS_BACKEND='{BACKEND}'"
     )
+
+
+# Of a model's steps, roughly and rather too low: what `step_cost` goes by.
+CPU_FLOPS = 5e10
+ACCELERATOR_FLOPS = 5e12
+SMALLEST_STEP = 2e-5  # seconds
 
 
 def require(backend: str, what: str) -> None:
@@ -82,6 +92,176 @@ def run_step(
     return returned, tuple(
         [scope.get_current_value(variable) for variable in group] for group in variables
     )
+
+
+class Block(NamedTuple):
+    """What the steps of one dispatch are given, in the structure of a batch.
+
+    Attributes:
+        data: Batches `(steps, batch, ...)`, or with `rows` whole arrays `(n, ...)` on
+            the device.
+        rows: None, or which rows of `data` are in each batch: int32 `(steps, batch)`.
+    """
+
+    data: Any
+    rows: Any = None
+
+    @property
+    def parts(self):
+        """What is cut along its first axis, a part a step."""
+        return self.data if self.rows is None else self.rows
+
+    def batch(self, part):
+        """Returns the batch of a part."""
+        if self.rows is None:
+            return part
+        return jax.tree.map(lambda array: array[part], self.data)
+
+
+class Cost(NamedTuple):
+    """What a step costs: about how many seconds, and whether a loop of steps pays."""
+
+    seconds: float
+    scans_well: bool
+
+
+class Execution(NamedTuple):
+    """The steps between two calls of Keras' callbacks."""
+
+    blocks: tuple[Block, ...]
+
+
+def fuses_steps(model: keras.Model) -> bool:
+    """Whether `many_steps` can run several steps of `model` in one dispatch."""
+    return (
+        BACKEND == "jax"
+        and bool(model.jit_compile)
+        and not model.run_eagerly
+        # Keras shards the batches one by one.
+        and keras.distribution.distribution() is None
+        and not keras.config.is_nnx_enabled()
+    )
+
+
+def many_steps(model: keras.Model, step: Callable) -> Callable:
+    """Returns the function of an iterator that Keras' JAX trainer trains with.
+
+    Keras' own dispatches every step by itself, whatever `steps_per_execution` is. Here
+    they are scanned inside one compiled function.
+
+    Args:
+        model: The model, whose `steps_per_execution` says how many batches it takes.
+        step: `model.train_step` or `model.test_step`.
+
+    Returns:
+        Function of (state, iterator) that returns the logs of the last step and the new
+        state. The iterator gives batches or `Execution`s. Batches of several shapes,
+        and the last few of an epoch, are stepped through singly.
+    """
+    single = jax.jit(step, donate_argnums=0)
+    costs = {}
+
+    def cost(state, batch):
+        shapes = _shapes(batch)
+        if shapes not in costs:
+            costs[shapes] = _cost(single.lower(state, batch))
+        return costs[shapes]
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def scanned(state, block):
+        def body(state, part):
+            logs, state = single(state, block.batch(part))
+            return state, logs
+
+        state, logs = jax.lax.scan(body, state, block.parts)
+        return jax.tree.map(lambda values: values[-1], logs), state
+
+    def take(state, block):
+        count = len(jax.tree.leaves(block.parts)[0])
+        batches = (
+            block.batch(jax.tree.map(operator.itemgetter(step), block.parts))
+            for step in range(count)
+        )
+        first = next(batches)
+        if count > 1 and cost(state, first).scans_well:
+            return scanned(state, block)
+        logs, state = single(state, first)
+        for batch in batches:
+            logs, state = single(state, batch)
+        return logs, state
+
+    def run(state, iterator):
+        first = next(iterator)
+        if isinstance(first, Execution):
+            for block in first.blocks:
+                logs, state = take(state, block)
+            return logs, state
+        steps = model.steps_per_execution
+        batches = [first, *itertools.islice(iterator, steps - 1)]
+        if len(batches) == steps > 1 and len({*map(_shapes, batches)}) == 1:
+            return take(state, Block(stacked(batches)))
+        for batch in batches:
+            logs, state = single(state, batch)
+        return logs, state
+
+    run.cost = cost
+    return run
+
+
+def step_cost(model: keras.Model, batch: Any) -> Cost:
+    """Returns what a step of training costs.
+
+    Args:
+        model: The model, built and compiled, that `fuses_steps`.
+        batch: A batch, of which the shapes count.
+    """
+    model.make_train_function()
+    groups = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
+    state = tuple([variable.value for variable in group] for group in groups)
+    return model.train_function.cost(state, batch)
+
+
+def _cost(lowered):
+    flops = (lowered.cost_analysis() or {}).get("flops", 0.0)
+    if jax.default_backend() != "cpu":
+        return Cost(SMALLEST_STEP + flops / ACCELERATOR_FLOPS, True)
+    # On a CPU, XLA is twenty times slower at convolutions inside a loop than outside.
+    convolves = "stablehlo.convolution" in lowered.as_text()
+    return Cost(SMALLEST_STEP + flops / CPU_FLOPS, not convolves)
+
+
+def room_for_data() -> int:
+    """Returns how many bytes of data may lie on the accelerator; 0 without one."""
+    if BACKEND != "jax" or jax.default_backend() == "cpu":
+        return 0
+    memory = jax.local_devices()[0].memory_stats() or {}
+    return (memory.get("bytes_limit", 0) - memory.get("bytes_in_use", 0)) // 4
+
+
+def to_device(array: Any):
+    """Returns a copy of an array where the computing is; a tensor as it is."""
+    # JAX doesn't know memory maps.
+    is_numpy = isinstance(array, np.ndarray)
+    return jax.device_put(array.view(np.ndarray) if is_numpy else array)
+
+
+def _shapes(batch):
+    return tuple((part.shape, part.dtype) for part in jax.tree.leaves(batch))
+
+
+def stacked(batches: Sequence[Any]):
+    """Returns batches of equal shapes as one `(steps, batch, ...)`."""
+
+    def stack(*parts):
+        numpy = np if isinstance(parts[0], np.ndarray) else jax.numpy
+        return numpy.stack(parts)
+
+    return jax.tree.map(stack, *batches)
 
 
 def minimize(

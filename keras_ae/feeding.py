@@ -1,0 +1,292 @@
+"""How `fit` feeds a model: many steps in a dispatch, data that stay on the device."""
+
+import itertools
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+# The data adapters have no public name; `fit` takes one as `x`.
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+
+from keras_ae import autodiff
+from keras_ae.datasets import Batches
+
+# A dispatch can't be interrupted and shows no progress: it takes about so many seconds,
+# steps and bytes of data at most.
+SECONDS_A_DISPATCH = 0.1
+STEPS_A_DISPATCH = 128
+# A loop of steps is compiled by itself, which fewer steps an epoch would not repay.
+FEWEST_STEPS = 16
+BYTES_A_DISPATCH = 2**26
+
+BATCH_HOOKS = (
+    "on_batch_begin",
+    "on_batch_end",
+    "on_train_batch_begin",
+    "on_train_batch_end",
+)
+
+
+class Feeding(NamedTuple):
+    """What `fit` has decided.
+
+    Attributes:
+        steps_per_execution: Steps in one dispatch, and between calls of the callbacks'
+            `on_train_batch_end`.
+        data: Where the batches come from: `"device"`, where all data lie,
+            `"memory"`, or `"stream"`, from a data set.
+    """
+
+    steps_per_execution: int
+    data: str
+
+
+class Arrays:
+    """Arrays to be cut into batches, in the order in which Keras would.
+
+    Args:
+        arrays: Tuple of arrays `(n, ...)`.
+        batch_size: Examples in a batch; the last one may be smaller.
+        shuffle: Whether each epoch has an order of its own.
+    """
+
+    def __init__(self, arrays: tuple[np.ndarray, ...], batch_size: int, shuffle: bool):
+        self.arrays = arrays
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+
+    def __len__(self):
+        return -(-len(self.arrays[0]) // self.batch_size)
+
+    def epoch_rows(self) -> Iterator[np.ndarray]:
+        """Yields the rows of each batch of an epoch."""
+        count = len(self.arrays[0])
+        order = np.random.permutation(count) if self.shuffle else np.arange(count)
+        for start in range(0, count, self.batch_size):
+            yield order[start : start + self.batch_size]
+
+    def epoch_batches(self) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yields the batches of an epoch."""
+        for rows in self.epoch_rows():
+            yield tuple(array[rows] for array in self.arrays)
+
+
+class Feed(DataAdapter):
+    """Gives Keras' JAX trainer the steps of a dispatch at once.
+
+    Args:
+        source: `Arrays` or `Batches`.
+        steps: Steps in a dispatch.
+        on_device: Whether the arrays are moved to the device, and batches gathered
+            there. Otherwise a thread makes the next ones while the device computes.
+    """
+
+    def __init__(self, source: Arrays | Batches, steps: int, on_device: bool):
+        self.source = source
+        self.steps = steps
+        self.arrays = None
+        if on_device:
+            self.arrays = tuple(map(autodiff.to_device, source.arrays))
+
+    @property
+    def num_batches(self):
+        return len(self.source)
+
+    @property
+    def batch_size(self):
+        return self.source.batch_size
+
+    def get_jax_iterator(self):
+        if self.arrays is None:
+            return _ahead(self._executions(self.source.epoch_batches()))
+        return self._executions(self.source.epoch_rows())
+
+    def _executions(self, batches):
+        while several := list(itertools.islice(batches, self.steps)):
+            # The last batch of an epoch may be smaller, and is then on its own.
+            short = len(several) > 1 and _size(several[-1]) < _size(several[0])
+            groups = (several[:-1], several[-1:]) if short else (several,)
+            yield autodiff.Execution(tuple(map(self._block, groups)))
+
+    def _block(self, batches):
+        if self.arrays is None:
+            return autodiff.Block(autodiff.stacked(batches))
+        return autodiff.Block(self.arrays, np.stack(batches).astype("int32"))
+
+    def on_epoch_begin(self):
+        if isinstance(self.source, Batches):
+            self.source.on_epoch_begin()
+
+    def on_epoch_end(self):
+        if isinstance(self.source, Batches):
+            self.source.on_epoch_end()
+
+
+def _size(batch):
+    return len(batch[0]) if isinstance(batch, tuple) else len(batch)
+
+
+def _ahead(items):
+    """Yields items that a thread makes, each while the one before is used."""
+    with futures.ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item
+
+
+def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feeding]:
+    """Decides how a `fit` is fed.
+
+    Args:
+        model: The model, built and compiled.
+        arguments: Those of `keras.Model.fit`.
+
+    Returns:
+        The arguments, with what Keras is to read instead of arrays; and the decision.
+    """
+    steps = 1 if model.steps_choice == "auto" else model.steps_choice
+    lies = "memory" if hasattr(arguments["x"], "shape") else "stream"
+    if not autodiff.fuses_steps(model):
+        return arguments, Feeding(steps, lies)
+    arguments = _split(arguments)
+    sources = {"x": _training_source(arguments)}
+    if model.encoder is not None:
+        # Without one, an evaluation searches for codes, which takes long.
+        sources["validation_data"] = _validation_source(arguments)
+    if model.steps_choice == "auto":
+        steps = _steps(model, arguments, sources["x"])
+    room = autodiff.room_for_data()
+    for name, source in sources.items():
+        if source is None:
+            continue
+        size = sum(array.nbytes for array in source.arrays)
+        is_there = ops.is_tensor(source.arrays[0])
+        drawn = getattr(source, "binarize", False)
+        on_device = is_there or (size <= room and not drawn)
+        if on_device:
+            room -= 0 if is_there else size
+        elif name != "x" and _batch_bytes(source) * steps > BYTES_A_DISPATCH:
+            # Its batches are larger than those that the steps were chosen for.
+            continue
+        arguments[name] = Feed(source, steps, on_device)
+        if name == "x":
+            arguments.update(y=None, sample_weight=None, shuffle=False)
+            lies = "device" if on_device else lies
+    return arguments, Feeding(steps, lies)
+
+
+def _batch_bytes(source):
+    return sum(array[:1].nbytes * source.batch_size for array in source.arrays)
+
+
+def _split(arguments):
+    """Takes validation data from the end of arrays, as Keras does."""
+    share = arguments.get("validation_split")
+    parts = [arguments.get(name) for name in ("x", "y", "sample_weight")]
+    if not share or arguments.get("validation_data") is not None:
+        return arguments
+    if not all(part is None or _is_array(part) for part in parts):
+        return arguments
+    kept = int(len(parts[0]) * (1.0 - share))
+    if not 0 < kept < len(parts[0]):
+        return arguments
+    x, y, weight = (None if part is None else part[:kept] for part in parts)
+    held_back = tuple(None if part is None else part[kept:] for part in parts)
+    split = {"validation_split": 0.0, "validation_data": held_back}
+    return {**arguments, "x": x, "y": y, "sample_weight": weight, **split}
+
+
+def _training_source(arguments):
+    """What the training data are cut from, or None where only Keras knows."""
+    shuffle = arguments.get("shuffle", True)
+    if shuffle not in (True, False) or _steps_wanted(arguments):
+        return None
+    if arguments.get("class_weight") is not None:
+        return None
+    parts = [arguments.get(name) for name in ("x", "y", "sample_weight")]
+    return _source(*parts, arguments.get("batch_size"), shuffle)
+
+
+def _validation_source(arguments):
+    data = arguments.get("validation_data")
+    if data is None or arguments.get("validation_steps"):
+        return None
+    parts = keras.utils.unpack_x_y_sample_weight(data)
+    batch_size = arguments.get("validation_batch_size") or arguments.get("batch_size")
+    return _source(*parts, batch_size, shuffle=False)
+
+
+def _source(x, y, weight, batch_size, shuffle):
+    if type(x) is Batches:
+        fits = all(isinstance(array, np.ndarray) for array in x.arrays)
+        return x if fits and x.workers < 2 and not shuffle else None
+    parts = [part for part in (x, y, weight) if part is not None]
+    # A weight without labels: see `inputs.labels_beside_weights`.
+    if not all(map(_is_array, parts)) or (y is None and weight is not None):
+        return None
+    if len({len(part) for part in parts}) > 1:
+        return None
+    if isinstance(x, np.ndarray):
+        parts = map(np.asarray, parts)
+    return Arrays(tuple(parts), batch_size or 32, shuffle)
+
+
+def _is_array(part):
+    is_tensor = isinstance(part, np.ndarray) or ops.is_tensor(part)
+    return is_tensor and part.dtype.kind in "biuf"
+
+
+def _steps_wanted(arguments):
+    return arguments.get("steps_per_epoch") or keras.config.max_steps_per_epoch()
+
+
+def _steps(model, arguments, source):
+    """Steps in a dispatch, which the results do not depend on."""
+    callbacks = arguments.get("callbacks")
+    callbacks = getattr(callbacks, "callbacks", callbacks)
+    if any(map(_needs_each_batch, keras.tree.flatten(callbacks or []))):
+        return 1
+    x, wanted = arguments["x"], _steps_wanted(arguments)
+    if source is not None:
+        shapes = [(source.batch_size, *array.shape[1:]) for array in source.arrays]
+        batch = tuple(map(np.empty, shapes, [array.dtype for array in source.arrays]))
+        steps = len(source.arrays[0]) // source.batch_size
+    elif isinstance(x, keras.utils.PyDataset) and (wanted or x.num_batches):
+        batch = x[0]
+        steps = wanted or x.num_batches
+    else:
+        return 1
+    if steps < FEWEST_STEPS:
+        return 1
+    size = sum(part.nbytes for part in keras.tree.flatten(batch) if part is not None)
+    limit = min(steps, STEPS_A_DISPATCH, BYTES_A_DISPATCH // size)
+    if limit > 1:
+        cost = autodiff.step_cost(model, batch)
+        limit = min(limit, int(SECONDS_A_DISPATCH / cost.seconds))
+        limit = limit if cost.scans_well else 1
+    if limit < 2:
+        return 1
+    if wanted:
+        # No step more than is wanted.
+        return max(k for k in range(1, limit + 1) if wanted % k == 0)
+    # What is left over is another shape to compile.
+    return min(range(limit // 2 + 1, limit + 1), key=lambda k: (steps % k, -k))
+
+
+def _needs_each_batch(callback):
+    """Whether a callback does something at each batch."""
+    frequency = getattr(callback, "save_freq", getattr(callback, "update_freq", None))
+    if frequency == "epoch" or not getattr(callback, "needs_each_batch", True):
+        return False
+    if isinstance(callback, keras.callbacks.ProgbarLogger):
+        return False
+    return any(
+        getattr(getattr(callback, name), "__func__", None)
+        is not getattr(keras.callbacks.Callback, name)
+        for name in BATCH_HOOKS
+    )
