@@ -248,8 +248,8 @@ def table(results) -> str:
         if "roofline" in result:
             peak = result["roofline"]
             rows.append(
-                f"\n{name}: {peak['operations_a_picture'] / 1e6:.1f} million operations "
-                f"and {peak['bytes_a_picture'] / 1e3:.0f} kB a picture; "
+                f"\n{name}: {peak['operations_a_picture'] / 1e6:.1f} million "
+                f"operations and {peak['bytes_a_picture'] / 1e3:.0f} kB a picture; "
                 f"{peak['operations_a_second'] / 1e12:.2f} of "
                 f"{peak['peak_operations_a_second'] / 1e12:.0f} TFLOP/s, "
                 f"{peak['share_of_peak']:.1%} of what arithmetic or memory allows."
