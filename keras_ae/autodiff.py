@@ -5,11 +5,14 @@ TensorFlow, JAX and PyTorch is how a gradient is taken, who owns the state durin
 training step, and how a function is compiled: that is here, once.
 """
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 BACKEND = keras.backend.backend()
@@ -25,6 +28,12 @@ else:
         "keras-ae trains on the Keras backends 'tensorflow', 'jax' and 'torch'. "
         f"Received: KERAS_BACKEND='{BACKEND}'"
     )
+
+
+# Of a model's steps, roughly and rather too low: what `step_seconds` goes by.
+CPU_FLOPS = 2e10
+ACCELERATOR_FLOPS = 5e12
+SMALLEST_STEP = 2e-5  # seconds
 
 
 def require(backend: str, what: str) -> None:
@@ -82,6 +91,128 @@ def run_step(
     return returned, tuple(
         [scope.get_current_value(variable) for variable in group] for group in variables
     )
+
+
+class Block(NamedTuple):
+    """What the steps of one dispatch are given, in the structure of a batch.
+
+    Attributes:
+        data: Batches `(steps, batch, ...)`, or with `rows` whole arrays `(n, ...)` on
+            the device.
+        rows: None, or which rows of `data` are in each batch: int32 `(steps, batch)`.
+    """
+
+    data: Any
+    rows: Any = None
+
+
+class Execution(NamedTuple):
+    """The steps between two calls of Keras' callbacks."""
+
+    blocks: tuple[Block, ...]
+
+
+def fuses_steps(model: keras.Model) -> bool:
+    """Whether `many_steps` can run several steps of `model` in one dispatch."""
+    return (
+        BACKEND == "jax"
+        and bool(model.jit_compile)
+        and not model.run_eagerly
+        # Keras shards the batches one by one.
+        and keras.distribution.distribution() is None
+        and not keras.config.is_nnx_enabled()
+    )
+
+
+def many_steps(model: keras.Model, step: Callable) -> Callable:
+    """Returns the function of an iterator that Keras' JAX trainer trains with.
+
+    Keras' own dispatches every step by itself, whatever `steps_per_execution` is. Here
+    they are scanned inside one compiled function.
+
+    Args:
+        model: The model, whose `steps_per_execution` says how many batches it takes.
+        step: `model.train_step` or `model.test_step`.
+
+    Returns:
+        Function of (state, iterator) that returns the logs of the last step and the new
+        state. The iterator gives batches or `Execution`s. Batches of several shapes,
+        and the last few of an epoch, are stepped through singly.
+    """
+    single = jax.jit(step, donate_argnums=0)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def scanned(state, block):
+        def body(state, part):
+            if block.rows is not None:
+                part = jax.tree.map(lambda array: array[part], block.data)
+            logs, state = single(state, part)
+            return state, logs
+
+        parts = block.data if block.rows is None else block.rows
+        state, logs = jax.lax.scan(body, state, parts)
+        return jax.tree.map(lambda values: values[-1], logs), state
+
+    def run(state, iterator):
+        first = next(iterator)
+        if isinstance(first, Execution):
+            for block in first.blocks:
+                logs, state = scanned(state, block)
+            return logs, state
+        steps = model.steps_per_execution
+        batches = [first, *itertools.islice(iterator, steps - 1)]
+        if len(batches) == steps > 1 and len({*map(_shapes, batches)}) == 1:
+            return scanned(state, Block(jax.tree.map(_stacked, *batches)))
+        for batch in batches:
+            logs, state = single(state, batch)
+        return logs, state
+
+    run.single = single
+    return run
+
+
+def step_seconds(model: keras.Model, batch: Any) -> float:
+    """Returns about how long one step of training takes, from what it multiplies.
+
+    Args:
+        model: The model, built and compiled, that `fuses_steps`.
+        batch: Structure of arrays, or of their shapes and dtypes (`jax.eval_shape`).
+    """
+    model.make_train_function()
+    state = tuple(
+        [variable.value for variable in group]
+        for group in (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            model.optimizer.variables,
+            model.metrics_variables,
+        )
+    )
+    cost = model.train_function.single.lower(state, batch).cost_analysis() or {}
+    rate = CPU_FLOPS if jax.default_backend() == "cpu" else ACCELERATOR_FLOPS
+    return cost.get("flops", 0.0) / rate + SMALLEST_STEP
+
+
+def room_for_data() -> int:
+    """Returns how many bytes of data may lie on the accelerator; 0 without one."""
+    if BACKEND != "jax" or jax.default_backend() == "cpu":
+        return 0
+    memory = jax.local_devices()[0].memory_stats() or {}
+    return (memory.get("bytes_limit", 0) - memory.get("bytes_in_use", 0)) // 4
+
+
+def to_device(array: np.ndarray):
+    """Returns a copy of the array where the computing is."""
+    return jax.device_put(array)
+
+
+def _shapes(batch):
+    return tuple((part.shape, part.dtype) for part in jax.tree.leaves(batch))
+
+
+def _stacked(*parts):
+    stack = np.stack if isinstance(parts[0], np.ndarray) else jax.numpy.stack
+    return stack(parts)
 
 
 def minimize(

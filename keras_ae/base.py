@@ -1,5 +1,6 @@
 """What every autoencoder shares: building, one training step, the verbs, saving."""
 
+import contextlib
 import inspect
 import itertools
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import autodiff, inputs, likelihoods, networks, optimizers
+from keras_ae import autodiff, feeding, inputs, likelihoods, networks, optimizers
 from keras_ae.datasets import Batches
 from keras_ae.sampling import Samples
 from keras_ae.verbs import Verbs
@@ -232,6 +233,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         metrics=None,
         weighted_metrics=None,
         jit_compile: bool | str = "auto",
+        steps_per_execution: int | str = "auto",
         **kwargs,
     ) -> None:
         """Configures training; the constructor has done it already, with Adam(1e-3).
@@ -243,8 +245,10 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             loss, loss_weights, metrics, weighted_metrics: Not used: the model names its
                 own terms, and the likelihood is an argument of the constructor.
             jit_compile: As in `keras.Model.compile`.
-            **kwargs: `run_eagerly`, `steps_per_execution` and `auto_scale_loss`, as in
-                `keras.Model.compile`.
+            steps_per_execution: How many steps `fit` takes in one dispatch, and between
+                calls of the callbacks' `on_train_batch_end`. By default it chooses,
+                and takes one where a callback does something at each batch.
+            **kwargs: `run_eagerly` and `auto_scale_loss`, as in `keras.Model.compile`.
 
         Raises:
             ValueError: If a loss or metrics are passed, or an optimizer for a name
@@ -264,7 +268,14 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
                     f"reconstructs with `likelihood=`. Received: {name}={value!r}"
                 )
         # The choice is saved, not what it came to: "auto" differs between backends.
-        self._compile_choices = {"jit_compile": jit_compile, **kwargs}
+        self._compile_choices = {
+            "jit_compile": jit_compile,
+            "steps_per_execution": steps_per_execution,
+            **kwargs,
+        }
+        if steps_per_execution != "auto":
+            inputs.check_count("steps_per_execution", steps_per_execution)
+        self.steps_choice = steps_per_execution
         if self.optimizer_names:
             scaled = kwargs.pop("auto_scale_loss", True)
             kwargs["auto_scale_loss"] = False
@@ -283,6 +294,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         super().compile(
             optimizer=keras.optimizers.Adam(1e-3) if optimizer is None else optimizer,
             jit_compile=jit_compile,
+            steps_per_execution=self._steps_told,
             **kwargs,
         )
         if self.built:
@@ -336,6 +348,32 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         """Returns figures to log that are not part of the loss, each `(batch,)`."""
         error = ops.square(self.likelihood.mean(outputs["parameters"]) - x)
         return {"mse": ops.mean(ops.reshape(error, (ops.shape(x)[0], -1)), axis=1)}
+
+    @property
+    def _steps_told(self):
+        """Steps in an execution, but for what `fit` chooses."""
+        return 1 if self.steps_choice == "auto" else self.steps_choice
+
+    @contextlib.contextmanager
+    def _executing(self, steps):
+        """Sets the number of steps in an execution, as long as the block lasts."""
+        before, self.steps_per_execution = self.steps_per_execution, steps
+        try:
+            yield
+        finally:
+            self.steps_per_execution = before
+
+    def make_train_function(self, force=False):
+        if not autodiff.fuses_steps(self):
+            return super().make_train_function(force)
+        if self.train_function is None or force:
+            self.train_function = autodiff.many_steps(self, self.train_step)
+
+    def make_test_function(self, force=False):
+        if not autodiff.fuses_steps(self):
+            return super().make_test_function(force)
+        if self.test_function is None or force:
+            self.test_function = autodiff.many_steps(self, self.test_step)
 
     def train_step(self, *arguments):
         return autodiff.run_step(
@@ -536,7 +574,16 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         validation_data = self._inspect_validation(validation_data)
         if isinstance(x, np.memmap) and y is None and not args:
             x, kwargs = streamed(x, kwargs)
-        return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
+        return self._feed(x, y, *args, validation_data=validation_data, **kwargs)
+
+    def _feed(self, *args, **kwargs):
+        """Runs Keras' `fit`, fed as fast as the backend can."""
+        arguments = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs)
+        arguments, self.feeding = feeding.prepare(
+            self, {k: v for k, v in arguments.arguments.items() if k != "self"}
+        )
+        with self._executing(self.feeding.steps_per_execution):
+            return keras.Model.fit(self, **arguments)
 
     def _inspect_validation(self, data):
         """Inspects validation data: a tuple `(x, y, weights)`, a data set or None."""
@@ -557,16 +604,20 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         if "_use_cached_eval_dataset" not in kwargs:
             x = self._inspect(x, "x", y)
         y = inputs.labels_beside_weights(x, y, kwargs.get("sample_weight"))
+        cached = kwargs.get("_use_cached_eval_dataset")
+        steps = self.steps_per_execution if cached else self._steps_told
         self._evaluating = True
         try:
-            return super().evaluate(x, y, *args, **kwargs)
+            with self._executing(steps):
+                return super().evaluate(x, y, *args, **kwargs)
         finally:
             self._evaluating = False
 
     def predict(self, x, *args, **kwargs):
         """Returns the reconstructions; see `keras.Model.predict`."""
         x = self._inspect(x, "x", restored=False)
-        return super().predict(x, *args, **kwargs)
+        with self._executing(self._steps_told):
+            return super().predict(x, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """Takes one step on one batch; see `keras.Model.train_on_batch`."""

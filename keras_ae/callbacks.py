@@ -551,6 +551,9 @@ class Interrupt(keras.callbacks.Callback):
     ```
     """
 
+    # It asks between executions, however many steps each has.
+    needs_each_batch = False
+
     def __init__(self):
         super().__init__()
         self._asked = False

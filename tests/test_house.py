@@ -27,11 +27,13 @@ MAY_IMPORT = {
     "manifolds": {"distributions"},
     "networks": {"layers"},
     "quantizers": {"inputs", "layers"},
+    "feeding": {"autodiff", "datasets"},
     "features": {"callbacks", "datasets", "inputs", "networks"},
     "verbs": {"autodiff", "inputs"},
     "base": {
         "autodiff",
         "datasets",
+        "feeding",
         "inputs",
         "layers",
         "likelihoods",

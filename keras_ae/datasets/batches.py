@@ -1,6 +1,7 @@
 """Batches of images that need not fit into memory."""
 
 import mmap
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -86,14 +87,29 @@ class Batches(keras.utils.PyDataset):
     def __len__(self):
         return -(-len(self.images) // self.batch_size)
 
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """The images, and the targets if there are any."""
+        return (self.images,) if self.targets is None else (self.images, self.targets)
+
+    def rows(self, index: int) -> np.ndarray:
+        """Returns which rows of the arrays a batch of this epoch is made of."""
+        self._served.add(index)
+        start = index * self.batch_size
+        stop = min(start + self.batch_size, len(self.images))
+        if not self.shuffle:
+            return np.arange(start, stop)
+        # In the order of the file, a disk has less to do; within a batch the order
+        # means nothing.
+        return np.sort(self._epoch_order(self.epoch)[start:stop])
+
+    def epoch_rows(self) -> Iterator[np.ndarray]:
+        """Yields the rows of each batch of this epoch."""
+        return map(self.rows, range(len(self)))
+
     def __getitem__(self, index):
         epoch = self.epoch
-        self._served.add(index)
-        rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        if self.shuffle:
-            # In the order of the file, a disk has less to do; within a batch the
-            # order means nothing.
-            rows = np.sort(self._epoch_order(epoch)[rows])
+        rows = self.rows(index)
         batch = np.array(self.images[rows])
         self._release_memory(batch.nbytes)
         if self.binarize:

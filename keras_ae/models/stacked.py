@@ -549,7 +549,7 @@ class StackedSAE(Autoencoder):
                             callback.best = first_best[id(callback)]
                         elif isinstance(callback, keras.callbacks.CSVLogger):
                             callback.append = callback.append or bool(whole.epoch)
-                    history = super(Autoencoder, self).fit(
+                    history = self._feed(
                         data,
                         y,
                         validation_data=held_back,
