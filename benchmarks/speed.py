@@ -19,8 +19,6 @@ times instead how fast CelebA's JPEGs become a cache, beside Pillow alone.
 import argparse
 import json
 import os
-import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -28,6 +26,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import machine
 import numpy as np
 
 HERE = Path(__file__).parent
@@ -134,9 +133,9 @@ def measure(workload, data, options):
     return reports, starts, skipped
 
 
-def steady(report) -> float:
+def steady(report, clock="seconds") -> float:
     """Seconds of an epoch, compilation left out."""
-    return statistics.median(report["seconds"][1:] or report["seconds"])
+    return statistics.median(report[clock][1:] or report[clock])
 
 
 def summary(workload, pictures, reports, starts, options):
@@ -161,13 +160,15 @@ def summary(workload, pictures, reports, starts, options):
         found[name] = {
             "epoch_seconds": statistics.median(epochs),
             "epoch_seconds_by_round": epochs,
+            "epoch_processor_seconds": statistics.median(
+                steady(report, "processor_seconds") for report in rounds
+            ),
             "first_epoch_seconds": statistics.median(r["seconds"][0] for r in rounds),
             "first_step_after_seconds": starts[name],
             "pictures_a_second": pictures / statistics.median(epochs),
-            # The median, the least and the greatest of the rounds.
             "ratios": {
-                reference: [statistics.median(found), min(found), max(found)]
-                for reference, found in ratios.items()
+                reference: machine.spread(rounds)
+                for reference, rounds in ratios.items()
             },
             "losses": np.mean([r["losses"] for r in rounds], axis=0).tolist(),
             "host_bytes": max(r["host_bytes"] for r in rounds),
@@ -219,9 +220,9 @@ def disagreeing(results) -> list[str]:
 
 def table(results) -> str:
     rows = [
-        "| contestant | epoch | of pythae's | of the hand-written loop's | of Keras' | "
+        "| contestant | epoch | processor | of pythae's | of the hand-written loop's | of Keras' | "
         "pictures a second | first epoch | first step | memory | loss |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
 
     def ratio(result, reference):
@@ -234,6 +235,7 @@ def table(results) -> str:
         cells = [
             name,
             f"{result['epoch_seconds']:.2f} s",
+            f"{result['epoch_processor_seconds']:.2f} s",
             ratio(result, "pythae"),
             ratio(result, "hand-written"),
             ratio(result, "Keras"),
@@ -302,37 +304,6 @@ def plot(results, title, path):
     figure.savefig(path, dpi=120)
 
 
-def machine(results) -> str:
-    """The machine as part of a file's name."""
-    device = next(iter(results.values()))["device"]
-    if device != "cpu":
-        return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
-    return f"{cores()}-cpu-core{'s' * (cores() > 1)}"
-
-
-def cores() -> int:
-    """Cores that this process and those it starts may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def environment():
-    return {
-        "machine": f"{platform.system()} {platform.machine()}, {cores()} CPU cores",
-        "processor": processor(),
-    }
-
-
-def processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor()
-    found = re.search(r"model name\s*: (.*)", text)
-    return found[1] if found else platform.processor()
-
-
 def load(workload, options):
     """The pictures, read with the first backend that is installed."""
     for backend in options.backends:
@@ -353,9 +324,7 @@ def load(workload, options):
 
 def main(options):
     if options.workload == "cache":
-        import cache
-
-        return cache.main(options.data_dir, options.output)
+        return measure_cache(options)
     workload = workloads.WORKLOADS[options.workload]
     workload = workload._replace(batch_size=options.batch_size or workload.batch_size)
     if options.quick:
@@ -371,7 +340,7 @@ def main(options):
     apart = disagreeing(results)
     kept = {
         "command": shown(options),
-        "environment": environment(),
+        "environment": machine.environment(),
         "workload": workload._asdict() | {"pictures": len(data)},
         "precision": options.precision,
         "rounds": options.rounds,
@@ -379,15 +348,12 @@ def main(options):
         "losses_disagree": apart,
         "contestants": results,
     }
-    options.output.mkdir(parents=True, exist_ok=True)
-    name = f"speed-{options.workload}-{machine(results)}"
-    path = options.output / f"{name}.json"
-    path.write_text(json.dumps(kept, indent=2) + "\n")
+    path = written(kept, next(iter(results.values()))["device"], options)
     text = table(results)
     path.with_suffix(".md").write_text(text)
     title = (
         f"{options.workload}: {len(data):,} pictures of {workload.data}, "
-        f"batch {workload.batch_size}, {environment()['processor']}"
+        f"batch {workload.batch_size}, {machine.processor()}"
     )
     plot(results, title, path.with_suffix(".png"))
     print(f"\n{text}\n{path}")
@@ -397,6 +363,28 @@ def main(options):
             "others: its time can't be compared."
         )
     return kept
+
+
+def measure_cache(options):
+    import cache
+
+    kept = {
+        "command": "python benchmarks/speed.py --workload cache",
+        "environment": machine.environment(),
+        **cache.measure(options.data_dir, options.rounds or 3),
+    }
+    print(json.dumps(kept, indent=2))
+    written(kept, "cpu", options)
+    return kept
+
+
+def written(kept, device, options) -> Path:
+    """Writes what was measured; returns the path."""
+    options.output.mkdir(parents=True, exist_ok=True)
+    name = f"speed-{options.workload}-{machine.kind(device)}.json"
+    path = options.output / name
+    path.write_text(json.dumps(kept, indent=2) + "\n")
+    return path
 
 
 def shown(options) -> str:
