@@ -220,8 +220,8 @@ def disagreeing(results) -> list[str]:
 
 def table(results) -> str:
     rows = [
-        "| contestant | epoch | processor | of pythae's | of the hand-written loop's | of Keras' | "
-        "pictures a second | first epoch | first step | memory | loss |",
+        "| contestant | epoch | processor | of pythae's | of the hand-written loop's | "
+        "of Keras' | pictures a second | first epoch | first step | memory | loss |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
 

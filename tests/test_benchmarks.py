@@ -43,12 +43,20 @@ def weights_of(model):
     ]
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv", "celeba"])
+# The layers of the workloads, few and small.
+SMALL = {
+    "mlp": {"image_shape": (5, 4, 1), "widths": (9, 7)},
+    "conv": {"image_shape": (12, 8, 1), "widths": (4, 6)},
+    "celeba": {"image_shape": (8, 8, 3), "widths": (4, 6, 5)},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_a_hand_written_loop_has_the_loss_of_fit(name):
     workloads, elbo = map(importlib.import_module, ("workloads", "elbo"))
     fit_keras_ae = importlib.import_module("fit_keras_ae")
     loop = importlib.import_module(f"loop_{BACKEND}")
-    workload = workloads.WORKLOADS[name]
+    workload = workloads.WORKLOADS[name]._replace(latent_dim=3, **SMALL[name])
     rng = np.random.default_rng(0)
     x = rng.random((4, *workload.image_shape), "float32")
     noise = rng.normal(size=(4, workload.latent_dim)).astype("float32")
@@ -117,7 +125,7 @@ def test_what_is_written(monkeypatch, tmp_path, capsys):
         assert 0 < result["epoch_seconds"] <= result["first_epoch_seconds"]
         assert result["pictures_a_second"] == 400 / result["epoch_seconds"]
         assert result["first_step_after_seconds"] > result["epoch_seconds"]
-        assert 0 < result["epoch_processor_seconds"]
+        assert result["epoch_processor_seconds"] > 0
         assert result["host_bytes"] > 2**20
         assert {"python", "numpy"} <= result["versions"].keys()
     ratio, low, high = kept["contestants"][names[0]]["ratios"]["hand-written"]
