@@ -151,7 +151,9 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
     """
     steps = 1 if model.steps_choice == "auto" else model.steps_choice
     lies = "memory" if hasattr(arguments["x"], "shape") else "stream"
-    if not autodiff.fuses_steps(model):
+    # Keras looks at a batch of its own to build a layer that is put into a built model.
+    built = all(layer.built for layer in model._flatten_layers())
+    if not (autodiff.fuses_steps(model) and built):
         return arguments, Feeding(steps, lies)
     arguments = _split(arguments)
     sources = {"x": _training_source(arguments)}

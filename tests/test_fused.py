@@ -112,6 +112,22 @@ def test_convolutions_are_stepped_through_singly_on_a_cpu(images):
     assert_same(*found)
 
 
+class Unbuilt(keras.layers.Layer):
+    def call(self, mean, log_var):
+        return mean
+
+
+def test_a_layer_that_is_not_built_is_built_by_keras(images):
+    options = {"architecture": "dense", "widths": (8,)}
+    model = keras_ae.VAE(2, **options)
+    model.sampling = Unbuilt()
+    taken = []
+    for _ in range(2):
+        model.fit(images, batch_size=8, verbose=0)
+        taken.append(model.feeding.steps_per_execution)
+    assert taken == [1, 4]
+
+
 class Sequence(keras.utils.PyDataset):
     """Batches of two sizes, one of them in the middle."""
 
