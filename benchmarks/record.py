@@ -327,6 +327,29 @@ def results() -> dict[str, dict[str, str]]:
     return found
 
 
+def trained_alike() -> dict[str, dict[str, str]]:
+    """What `zoo.py` has measured, by model, for those that no recipe shows."""
+    models = json.loads((HERE / "results" / "zoo.json").read_text())["models"]
+    found = {}
+    for name, figures in models.items():
+        if "negative_log_likelihood" in figures:
+            measured = "NLL in nats of 2,000 binarised test digits, 500 samples"
+            key, unit, yardstick = "negative_log_likelihood", " nats", "VAE"
+        else:
+            measured = "summed squared error of a test digit"
+            key, unit, yardstick = "summed_squared_error", "", "AE"
+        ours = f"{figures[key]:.2f}{unit}; {yardstick} {models[yardstick][key]:.2f}"
+        found[name] = {
+            "recipe": "[zoo](benchmarks/zoo.md)",
+            "measured": measured,
+            "published": figures["published"],
+            "ours": ours,
+            "protocol": f"`python benchmarks/zoo.py`: 60,000 pictures, "
+            f"{figures['epochs']} epochs, seed {figures['seed']}, {figures['backend']}",
+        }
+    return found
+
+
 def table(header: str, rows: Iterable[Iterable[str]]) -> str:
     """A table in Markdown."""
     columns = header.count("|") - 1
@@ -337,22 +360,18 @@ def table(header: str, rows: Iterable[Iterable[str]]) -> str:
 def models(text: str) -> list[dict[str, str]]:
     """What there is to say of each model, from the README's text and the results."""
     _, rest = text.split(BEGIN_MODELS)
-    measured = results()
+    measured, alike = results(), trained_alike()
     found = []
     for line in rest.split(END_MODELS)[0].strip().splitlines()[2:]:
         # Bars within a cell are escaped.
         cells = re.split(r"(?<!\\)\|", line)[1:4]
         name, objective, paper = (cell.strip() for cell in cells)
-        recipe = SHOWN_BY.get(name.strip("`"), "")
-        found.append(
-            {
-                "name": name.strip("`"),
-                "objective": objective,
-                "paper": paper,
-                "recipe": recipe,
-                **measured.get(recipe, {}),
-            }
-        )
+        name = name.strip("`")
+        recipe = SHOWN_BY.get(name, "")
+        figures = alike.get(name, {"recipe": recipe})
+        if recipe in measured:
+            figures = {"recipe": recipe, **measured[recipe]}
+        found.append({"name": name, "objective": objective, "paper": paper, **figures})
     return found
 
 
