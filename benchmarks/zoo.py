@@ -31,7 +31,7 @@ PAGE = HERE / "zoo.md"
 BEGIN, END = "<!-- {} -->", "<!-- end of {} -->"
 BATCH, SEED = 100, 0
 TEST_DIGITS, SAMPLES = 2_000, 500
-EPOCHS = {"likelihood": 20, "reconstruction": 20, "tokens": 10}
+EPOCHS = {"likelihood": 20, "reconstruction": 20, "tokens": 5}
 
 DENSE = {"architecture": "dense", "widths": (400,)}
 CONVOLUTIONAL = {"architecture": "conv", "widths": (32, 64)}

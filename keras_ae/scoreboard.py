@@ -118,6 +118,9 @@ def compare(
     """
     if len(paths) < 2:
         raise ValueError(f"Two runs or more can be compared. Received: {paths[0]}")
+    for path in paths:
+        if not pathlib.Path(path).exists():
+            raise FileNotFoundError(f"There is no model file or run directory {path}.")
     if output is not None:
         check_png(output)
     names = _names(paths)
