@@ -337,7 +337,8 @@ def trained_alike() -> dict[str, dict[str, str]]:
             key, unit, yardstick = "negative_log_likelihood", " nats", "VAE"
         else:
             measured = "summed squared error of a test digit"
-            key, unit, yardstick = "summed_squared_error", "", "AE"
+            key, unit = "summed_squared_error", ""
+            yardstick = "VQVAE" if "used_codes" in figures else "AE"
         ours = f"{figures[key]:.2f}{unit}; {yardstick} {models[yardstick][key]:.2f}"
         found[name] = {
             "recipe": "[zoo](benchmarks/zoo.md)",
