@@ -182,11 +182,12 @@ def measure(entry: Entry, data_dir: str | None, epochs: int) -> dict:
 def page(text: str, results: dict) -> str:
     """The page's text with its tables written anew."""
     for group, columns in COLUMNS.items():
+        with_published = group == "likelihood"
         rows = [
             [
                 name,
                 *(form.format(figures[key]) for key, _, form in columns),
-                figures["published"],
+                *([figures["published"]] if with_published else []),
                 str(figures["epochs"]),
                 f"{figures['training_seconds'] / 60:.0f}",
                 figures["backend"],
@@ -194,10 +195,8 @@ def page(text: str, results: dict) -> str:
             for name, figures in results["models"].items()
             if ENTRIES[name].group == group
         ]
-        if group != "likelihood":
-            rows = [row[: len(columns) + 1] + row[len(columns) + 2 :] for row in rows]
         heads = ["model", *(head for _, head, _ in columns)]
-        heads += ["published"] * (group == "likelihood")
+        heads += ["published"] if with_published else []
         heads += ["epochs", "minutes", "backend"]
         lines = [heads, ["---"] * len(heads), *rows]
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)

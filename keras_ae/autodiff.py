@@ -159,7 +159,8 @@ def many_steps(model: keras.Model, step: Callable) -> Callable:
         and the last few of an epoch, are stepped through singly.
     """
     single = jax.jit(step, donate_argnums=0)
-    costs = {}
+    # By shapes: what a step costs, and whether a block is scanned.
+    costs, loops = {}, {}
 
     def cost(state, batch):
         shapes = _shapes(batch)
@@ -182,10 +183,12 @@ def many_steps(model: keras.Model, step: Callable) -> Callable:
             block.batch(jax.tree.map(operator.itemgetter(step), block.parts))
             for step in range(count)
         )
-        first = next(batches)
-        if count > 1 and cost(state, first).scans_well:
+        shapes = _shapes((block.data, block.rows))
+        if shapes not in loops:
+            first = block.batch(jax.tree.map(operator.itemgetter(0), block.parts))
+            loops[shapes] = count > 1 and cost(state, first).scans_well
+        if loops[shapes]:
             return scanned(state, block)
-        logs, state = single(state, first)
         for batch in batches:
             logs, state = single(state, batch)
         return logs, state

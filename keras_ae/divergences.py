@@ -272,10 +272,11 @@ def gaussian_window(size: int) -> np.ndarray:
 
 def _windows(size: int, window: int) -> np.ndarray:
     """Returns the matrix `(places, size)` of the windows in a row of pixels."""
+    weights = gaussian_window(window)
     places = size - window + 1
     windows = np.zeros((places, size), "float32")
     for place in range(places):
-        windows[place, place : place + window] = gaussian_window(window)
+        windows[place, place : place + window] = weights
     return windows
 
 

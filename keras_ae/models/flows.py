@@ -76,9 +76,8 @@ class FullCovarianceVAE(RichPosteriorVAE):
 
     where the encoder gives the mean, `log_var`, of which the diagonal of L is
     exp(log_var / 2), and what L has below it, as multiples of the row's diagonal over
-    `latent_dim`. The KL to a `Normal` prior is in closed
-    form. `free_bits` counts for each latent dimension given those before it. `encode`
-    returns the mean.
+    `latent_dim`. The KL to a `Normal` prior is in closed form. `free_bits` counts for
+    each latent dimension given those before it. `encode` returns the mean.
 
     Args:
         latent_dim: Numbers in a code.
