@@ -10,8 +10,11 @@ DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 
 @pytest.fixture(autouse=True)
-def seeded():
+def seeded(request):
+    """Every test draws the same numbers, whichever ran before it in its process."""
     keras.utils.set_random_seed(0)
+    if hasattr(request.module, "RNG"):
+        request.module.RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="session")

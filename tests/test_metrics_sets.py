@@ -95,10 +95,10 @@ def test_kernel_distance_is_that_of_scikit_learn():
     y = RNG.normal(0.5, 1, size=(40, 6))
 
     def among(a):
-        matrix = kernel(a, degree=3, gamma=1 / 6, coef0=1)
+        matrix = kernel(a.astype("float64"), degree=3, gamma=1 / 6, coef0=1)
         return matrix[~np.eye(40, dtype=bool)].mean()
 
-    between = kernel(x, y, degree=3, gamma=1 / 6, coef0=1).mean()
+    between = kernel(x.astype("float64"), y, degree=3, gamma=1 / 6, coef0=1).mean()
     found = metrics.kernel_distance(x, y, subsets=3, subset_size=40)
     np.testing.assert_allclose(found.mean, among(x) + among(y) - 2 * between)
     np.testing.assert_allclose(found.standard_deviation, 0, atol=1e-9)

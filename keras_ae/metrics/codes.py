@@ -79,7 +79,8 @@ def encoded_information(
             f"{means.shape} and {log_vars.shape}"
         )
     inputs.check_count("seed", seed, minimum=0)
-    noise = np.random.default_rng(seed).normal(size=means.shape)
+    # A stream of its own: not the draws of made-up codes that have the same seed.
+    noise = np.random.default_rng((seed, 3)).normal(size=means.shape)
     codes = means + np.exp(0.5 * log_vars) * noise
     # Logarithms without the constant that they have in common.
     log_posterior = -0.5 * np.sum(noise**2 + log_vars, axis=1)
