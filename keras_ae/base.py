@@ -346,8 +346,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
 
     def monitors(self, x, outputs, terms) -> dict[str, Any]:
         """Returns figures to log that are not part of the loss, each `(batch,)`."""
-        error = ops.square(self.likelihood.mean(outputs["parameters"]) - x)
-        return {"mse": ops.mean(ops.reshape(error, (ops.shape(x)[0], -1)), axis=1)}
+        return {"mse": self.likelihood.mean_squared_error(x, outputs["parameters"])}
 
     @property
     def _steps_told(self):

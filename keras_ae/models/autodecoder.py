@@ -233,15 +233,8 @@ class AutoDecoder(Autoencoder):
 
     def monitors(self, x, outputs, terms):
         x, observed = observed_values(x)
-        return {"mse": self._error(x, outputs["parameters"], observed)}
-
-    def _error(self, x, parameters, observed):
-        """Mean squared error over the observed values of each example, `(batch,)`."""
-        error = ops.square(self.likelihood.mean(parameters) - x)
-        axes = tuple(range(1, len(x.shape)))
-        observed = ops.cast(observed, "float32")
-        count = ops.maximum(ops.sum(observed, axis=axes), 1.0)
-        return ops.sum(observed * error, axis=axes) / count
+        error = self.likelihood.mean_squared_error(x, outputs["parameters"], observed)
+        return {"mse": error}
 
     def _train_on(self, data):
         x, index, weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -649,7 +642,7 @@ class AutoDecoder(Autoencoder):
         x, observed = observed_values(self.to_floats(x))
         found = self._search(x, observed, **settings)
         parameters = self.decoder(self.mean_codes(found.z), training=False)
-        error = self._error(x, parameters, observed)
+        error = self.likelihood.mean_squared_error(x, parameters, observed)
         return ops.concatenate([found.z, error[:, None], found.slope[:, None]], axis=1)
 
     def _search(

@@ -259,9 +259,8 @@ class StackedSAE(Autoencoder):
 
     def monitors(self, x, outputs, terms):
         x, parameters = self._as_parameters(x, outputs)
-        error = ops.square(self._phase_likelihood.mean(parameters) - x)
+        mse = self._phase_likelihood.mean_squared_error(x, parameters)
         phase = self.training_layer or self._fine_tuning
-        mse = ops.mean(ops.reshape(error, (ops.shape(x)[0], -1)), axis=1)  # (batch,)
         return {
             "phase": ops.full_like(mse, phase),
             **activity(outputs["z"]),
