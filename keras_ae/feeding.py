@@ -108,14 +108,17 @@ class Feed(DataAdapter):
     def _executions(self, batches):
         while several := list(itertools.islice(batches, self.steps)):
             # The last batch of an epoch may be smaller, and is then on its own.
-            short = len(several) > 1 and _size(several[-1]) < _size(several[0])
-            groups = (several[:-1], several[-1:]) if short else (several,)
-            yield autodiff.Execution(tuple(map(self._block, groups)))
+            short = [batch for batch in several if _size(batch) < self.batch_size]
+            groups = ((several[: len(several) - len(short)], self.steps), (short, 1))
+            yield autodiff.Execution(
+                tuple(self._block(*group) for group in groups if group[0])
+            )
 
-    def _block(self, batches):
+    def _block(self, batches, steps):
+        stacked = autodiff.stacked(batches, steps)
         if self.arrays is None:
-            return autodiff.Block(autodiff.stacked(batches))
-        return autodiff.Block(self.arrays, np.stack(batches).astype("int32"))
+            return autodiff.Block(len(batches), stacked)
+        return autodiff.Block(len(batches), self.arrays, stacked.astype("int32"))
 
     def on_epoch_begin(self):
         if isinstance(self.source, Batches):
@@ -270,14 +273,14 @@ def _steps(model, arguments, source):
     if limit > 1:
         cost = autodiff.step_cost(model, batch)
         limit = min(limit, int(SECONDS_A_DISPATCH / cost.seconds))
-        limit = limit if cost.scans_well else 1
+        limit = limit if cost.loops_well else 1
     if limit < 2:
         return 1
     if wanted:
         # No step more than is wanted.
         return max(k for k in range(1, limit + 1) if wanted % k == 0)
-    # What is left over is another shape to compile.
-    return min(range(limit // 2 + 1, limit + 1), key=lambda k: (steps % k, -k))
+    # Dispatches of about equal length.
+    return -(-steps // -(-steps // limit))
 
 
 def _needs_each_batch(callback):

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ae import autodiff
 from keras_ae.distributions import Seed, float32
 
 LOG_2 = math.log(2.0)
@@ -25,9 +26,9 @@ LOG_2_PI = math.log(2.0 * math.pi)
 class Likelihood(keras.layers.Layer):
     """Distribution p(x | z) of the data, given the decoder's output.
 
-    The decoder's output `parameters` has the shape of x: one number per value of x, with
-    which the methods deal elementwise, whatever that shape is. A subclass implements
-    `elementwise_log_prob`, of `(batch, values)`, `mean` and `sample`.
+    The decoder's output `parameters` has the shape of x: one number per value of x.
+    A subclass implements `elementwise_log_prob`, `mean` and `sample`, each elementwise
+    for arrays of any shape; the former gets them as `(batch, values)`.
 
     Attributes:
         low: Smallest value of x that the likelihood describes.
@@ -134,7 +135,7 @@ class Bernoulli(Likelihood):
     """
 
     def elementwise_log_prob(self, x, parameters, training, observed=None):
-        return x * parameters - ops.softplus(parameters)
+        return x * parameters - autodiff.softplus(parameters)
 
     def mean(self, parameters):
         return ops.sigmoid(float32(parameters))
@@ -173,7 +174,7 @@ class ContinuousBernoulli(Likelihood):
         square = ops.square(ops.where(near_zero, parameters, 0.0))
         series = LOG_2 + square * (1 / 12 - square * (7 / 1440 - square * (31 / 90720)))
         log_normalizer = ops.where(near_zero, series, closed)
-        return x * parameters - ops.softplus(parameters) + log_normalizer
+        return x * parameters - autodiff.softplus(parameters) + log_normalizer
 
     def mean(self, parameters):
         parameters = float32(parameters)
@@ -438,7 +439,8 @@ class DiscretizedLogistic(LocationScale):
         # a bin while the scale is wider than a bin, by half a bin at the very most.
         location, scale = self.location(parameters), self.current_scale()
         return scale * (
-            ops.softplus(location / scale) - ops.softplus((location - 1.0) / scale)
+            autodiff.softplus(location / scale)
+            - autodiff.softplus((location - 1.0) / scale)
         )
 
     def sample(self, parameters, seed: Seed = None):

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "pixelcnn": {"autodiff", "distributions", "inputs"},
     "priors": {"distributions", "flows", "inputs"},
     "layers": {"inputs"},
-    "likelihoods": {"distributions"},
+    "likelihoods": {"autodiff", "distributions"},
     "labels": {"inputs", "verbs"},
     "manifolds": {"distributions"},
     "networks": {"layers"},
