@@ -415,8 +415,10 @@ def softplus(x):
     """
     if BACKEND != "jax":
         return ops.softplus(x)
-    # At a tie, a maximum passes half of the gradient on: what it is at 0.
-    return jax.numpy.maximum(x, 0) + jax.numpy.log1p(jax.numpy.exp(-abs(x)))
+    # At a tie, each side gets half of the gradient: at 0 the sum is 1/2, as it must be.
+    # That of abs(x) would be 1.
+    small = jax.numpy.exp(jax.numpy.minimum(x, -x))
+    return jax.numpy.maximum(x, 0) + jax.numpy.log1p(small)
 
 
 def gradient(function: Callable, x):
