@@ -66,6 +66,18 @@ def test_arrays_with_all_that_fit_takes(images, lying):
         assert_same(result, expected)
 
 
+def test_what_remains_of_an_epoch_is_not_compiled_again(images, lying, caplog):
+    import jax
+
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        # Ten whole batches and a short one, in dispatches of 4, 4 and 3.
+        model, result = train(images, batch_size=3, steps=4)
+    compiled = [r.message for r in caplog.records if "XLA compilation" in r.message]
+    assert sum("jit(loop)" in message for message in compiled) == 1
+    assert model.feeding == (4, lying)
+    assert_same(result, alone(images, batch_size=3))
+
+
 @pytest.mark.parametrize("Model", [keras_ae.GAN, keras_ae.FactorVAE])
 def test_several_players(Model, images, lying):
     options = {"Model": Model, "batch_size": 5, "validation_data": images[:7]}
