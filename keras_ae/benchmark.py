@@ -65,7 +65,7 @@ def run(
     batch_sizes: Sequence[int] = (128,),
     precisions: Sequence[str] = ("float32",),
     image_sizes: Sequence[int] = (),
-    limit: int | None = 4000,
+    limit: int | None = 2000,
     epochs: int = 3,
     rounds: int = 2,
     data_dir: str | os.PathLike | None = None,
@@ -120,8 +120,7 @@ def run(
     print(keras_ae.benchmark.table(found))
     ```
     """
-    image_sizes = image_sizes or (None,)
-    plan = _plan(models, backends, batch_sizes, precisions, image_sizes)
+    plan = _plan(models, backends, batch_sizes, precisions, image_sizes or (None,))
     for name, value in (("epochs", epochs), ("rounds", rounds)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"`{name}` must be an integer >= 1. Received: {value!r}")
@@ -131,29 +130,10 @@ def run(
             f"{folder / FILE} exists already; it is not overwritten. Choose another "
             "folder (`output`)."
         )
-    loading = {
-        "data": str(data),
-        "limit": limit,
-        "data_dir": data_dir and str(data_dir),
-    }
-    shapes = {size: _shape(loading, size) for size in dict.fromkeys(image_sizes)}
-    smallest = min(pictures for pictures, *_ in shapes.values())
-    for size in batch_sizes:
-        if size > smallest:
-            raise ValueError(
-                f"`batch_size` must be at most {smallest:,}, the number of pictures. "
-                f"Received: {size}"
-            )
-    entries = {
-        configuration: {
-            **configuration._asdict(),
-            "pictures": shapes[configuration.image_size][0],
-            "image_shape": list(shapes[configuration.image_size][1:]),
-            "rounds": [],
-            "error": _absent(configuration.backend),
-        }
-        for configuration in plan
-    }
+    loading = {"data": str(data), "limit": limit, "data_dir": None}
+    if data_dir is not None:
+        loading["data_dir"] = str(data_dir)
+    entries = _entries(plan, loading)
     results = {
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "environment": machine.environment(),
@@ -165,7 +145,7 @@ def run(
         "configurations": list(entries.values()),
     }
     tell = progress or (lambda text: None)
-    turns = _turns(plan, rounds)
+    turns, begun = _turns(plan, rounds), time.perf_counter()
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -177,7 +157,8 @@ def run(
             wanted = {**loading, "epochs": epochs, "seed": seed}
             report = _train_apart(configuration, wanted, results["settings"])
             _take(entry, report)
-            tell(_outcome(entry, report) + "\n")
+            each = (time.perf_counter() - begun) / number
+            tell(_outcome(entry, report) + _left(each * (len(turns) - number)) + "\n")
             if folder is not None:
                 files.write_json(folder / FILE, results)
     except KeyboardInterrupt:
@@ -213,7 +194,7 @@ def command(
     done = sum(len(entry["rounds"]) for entry in results["configurations"])
     if results["stopped"]:
         stopped = KeyboardInterrupt()
-        stopped.go_on = f"{done} trainings are kept."
+        stopped.go_on = "What was measured is kept."
         raise stopped
     if not done:
         raise ValueError("Nothing could be measured; the reasons are above.")
@@ -256,6 +237,32 @@ def _turns(plan, rounds):
     ]
 
 
+def _entries(plan, loading):
+    """What is known of each configuration before anything is measured."""
+    shapes = {}
+    for configuration in plan:
+        size = configuration.image_size
+        if size not in shapes:
+            # What has to be decoded or downloaded is so here, once.
+            images, _ = _load(loading, size)
+            shapes[size] = images.shape
+        if configuration.batch_size > shapes[size][0]:
+            raise ValueError(
+                f"`batch_sizes` must be at most {shapes[size][0]:,}, the number of "
+                f"pictures. Received: {configuration.batch_size}"
+            )
+    return {
+        configuration: {
+            **configuration._asdict(),
+            "pictures": shapes[configuration.image_size][0],
+            "image_shape": list(shapes[configuration.image_size][1:]),
+            "rounds": [],
+            "error": _absent(configuration.backend),
+        }
+        for configuration in plan
+    }
+
+
 def _load(loading, image_size):
     return datasets.load(
         loading["data"],
@@ -265,16 +272,6 @@ def _load(loading, image_size):
         data_dir=loading["data_dir"],
         labels=True,
     )
-
-
-def _shape(loading, image_size):
-    """Shape of the pictures; what has to be decoded or downloaded then is."""
-    images, _ = _load(loading, image_size)
-    if not len(images):
-        raise ValueError(
-            f"The training split of {loading['data']} holds no pictures. Add more."
-        )
-    return images.shape
 
 
 def _absent(backend):
@@ -432,12 +429,12 @@ def _take(entry, report):
         return None if None in known else max(known)
 
     seconds = [s for report in rounds for s in machine.steady(report["seconds"])]
-    middle, least, greatest = machine.spread(seconds)
+    speed, *spread = machine.spread([entry["pictures"] / s for s in seconds])
     by_epoch = zip(*(report["losses"] for report in rounds), strict=True)
     entry |= {
-        "pictures_a_second": entry["pictures"] / middle,
-        "spread": [entry["pictures"] / greatest, entry["pictures"] / least],
-        "epoch_seconds": middle,
+        "pictures_a_second": speed,
+        "spread": spread,
+        "epoch_seconds": statistics.median(seconds),
         "epoch_processor_seconds": median(
             lambda report: statistics.median(
                 machine.steady(report["processor_seconds"])
@@ -465,6 +462,15 @@ def _outcome(entry, report):
         return f"failed: {report['error']}"
     speed = entry["pictures"] / statistics.median(machine.steady(report["seconds"]))
     return f"{speed:,.0f} pictures a second, loss {_loss(report['losses'][-1])}"
+
+
+def _left(seconds):
+    """How long the rest will take, roughly."""
+    if seconds < 1:
+        return ""
+    minutes = round(seconds / 60)
+    time_left = f"{minutes} min" if minutes > 1 else f"{round(seconds)} s"
+    return f" (about {time_left} left)"
 
 
 # What people see
@@ -525,7 +531,9 @@ def plot(results: Mapping[str, Any]) -> Figure:
             for seconds in machine.steady(report["seconds"])
         ]
         losses.setdefault(group, {})[how] = entry["losses"]
-    return plots.throughput(speeds, losses if results["epochs"] > 1 else {})
+    return plots.throughput(
+        speeds, losses if results["epochs"] > 1 else {}, _common(results, told)
+    )
 
 
 def _write(results, folder):
@@ -654,7 +662,18 @@ def _rows(told, measured, figures):
 
 
 def _heading(results, told):
-    """What all configurations have in common."""
+    """What all configurations have in common, and where they were measured."""
+    found = results["environment"]
+    devices = {e["device"] for e in results["configurations"] if e["rounds"]}
+    cards = ", ".join(sorted(devices - {"cpu"})) or found["processor"]
+    rounds = f"{results['rounds']} round{'s' * (results['rounds'] > 1)}"
+    return (
+        f"{_common(results, told)}; {rounds} of {results['epochs']} "
+        f"epoch{'s' * (results['epochs'] > 1)}. {cards}; {found['machine']}."
+    )
+
+
+def _common(results, told):
     entries = results["configurations"]
     common = [
         form.format(_LABELS[name](entries[0]))
@@ -666,15 +685,8 @@ def _heading(results, told):
         )
         if name not in told
     ]
-    devices = {entry["device"] for entry in entries if entry["rounds"]}
-    found = results["environment"]
-    cards = ", ".join(sorted(devices - {"cpu"})) or found["processor"]
-    rounds = f"{results['rounds']} round{'s' * (results['rounds'] > 1)}"
-    return (
-        f"{entries[0]['pictures']:,} pictures of {results['data']}, "
-        f"{', '.join([*common, rounds])} of {results['epochs']} "
-        f"epoch{'s' * (results['epochs'] > 1)}. {cards}; {found['machine']}."
-    )
+    first = f"{entries[0]['pictures']:,} pictures of {results['data']}"
+    return ", ".join([first, *common])
 
 
 def _legend(figures):

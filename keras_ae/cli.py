@@ -435,7 +435,7 @@ def train(model, data, latent_dim, run_dir, backend, resume, chosen, **options):
 @click.option(
     "--limit",
     type=click.IntRange(1),
-    default=4000,
+    default=2000,
     show_default=True,
     help="Pictures an epoch, at most.",
 )

@@ -745,6 +745,7 @@ def loss_curves(history: Mapping[str, Sequence[float]]) -> Figure:
 def throughput(
     speeds: Mapping[str, Mapping[str, Sequence[float]]],
     losses: Mapping[str, Mapping[str, Sequence[float]]],
+    title: str = "",
 ) -> Figure:
     """Bars of pictures a second, and curves of the losses that were reached.
 
@@ -753,6 +754,7 @@ def throughput(
             as their median, with a line from the least to the greatest.
         losses: Losses by epoch, by the same names: a panel for each thing trained. With
             none, there are only bars.
+        title: What all have in common.
 
     Returns:
         A matplotlib figure.
@@ -764,7 +766,8 @@ def throughput(
     count = sum(len(bars) + (len(hows) > 1) for bars in speeds.values())
     columns = min(3, len(losses))
     rows = math.ceil(len(losses) / columns) if losses else 1
-    figure = _empty(5.0 + 2.3 * columns, max(0.22 * count, 1.7 * rows, 1.6) + 0.7)
+    figure = _empty(5.0 + 2.3 * columns, max(0.22 * count, 1.7 * rows, 1.6) + 0.9)
+    figure.suptitle(title, color=_INK, fontsize=10)
     grid = figure.add_gridspec(rows, 1 + columns, width_ratios=[2, *[1] * columns])
     _draw_bars(figure.add_subplot(grid[:, 0]), speeds, styles)
     for place, (what, curves) in enumerate(losses.items()):
@@ -802,10 +805,16 @@ def _draw_bars(axes, speeds, styles):
         for how, values in sorted(bars.items(), key=lambda item: -np.median(item[1])):
             middle = np.median(values)
             reach = [[middle - min(values)], [max(values) - middle]]
-            drawn = axes.barh(y, middle, 0.75, color=styles[how])
+            axes.barh(y, middle, 0.75, color=styles[how])
             axes.errorbar(middle, y, xerr=reach, color=_INK, linewidth=1.2, capsize=2)
-            axes.bar_label(
-                drawn, [f"{middle:,.0f}"], padding=24, color=_INK, fontsize=8
+            axes.annotate(
+                f"{middle:,.0f}",
+                (max(values), y),
+                xytext=(5, 0),
+                textcoords="offset points",
+                color=_INK,
+                fontsize=8,
+                va="center",
             )
             ticks[y] = how if headed else what
             y -= 1
