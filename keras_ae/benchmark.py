@@ -35,6 +35,8 @@ MODELS = ("AE", "VAE", "VQVAE")
 BACKENDS = ("tensorflow", "jax", "torch")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 FILE = "benchmark.json"
+# Losses that are drawn though they are not compared, each in a panel.
+_PANELS = 6
 # Where a data set has no classes, which the cost of a model does not depend on.
 _CLASSES = 10
 
@@ -518,11 +520,13 @@ def plot(results: Mapping[str, Any]) -> Figure:
     Returns:
         A matplotlib figure, as `plots.throughput` draws it.
     """
-    told, measured, _ = _parts(results)
+    told, _, _ = _parts(results)
     # What is trained, and how: losses of one thing agree, however it is trained.
     what = [name for name in told if name in ("model", "image_size")]
     speeds, losses = {}, {}
-    for entry in measured:
+    for entry in results["configurations"]:
+        if not entry["rounds"]:
+            continue
         group = ", ".join(_LABELS[name](entry) for name in what)
         how = " ".join(_LABELS[name](entry) for name in told if name not in what)
         speeds.setdefault(group, {})[how] = [
@@ -531,9 +535,11 @@ def plot(results: Mapping[str, Any]) -> Figure:
             for seconds in machine.steady(report["seconds"])
         ]
         losses.setdefault(group, {})[how] = entry["losses"]
-    return plots.throughput(
-        speeds, losses if results["epochs"] > 1 else {}, _common(results, told)
-    )
+    # Of many models, each trained in one way, there is nothing to compare.
+    compared = len(losses) <= _PANELS or any(len(how) > 1 for how in losses.values())
+    if results["epochs"] == 1 or not compared:
+        losses = {}
+    return plots.throughput(speeds, losses, _common(results, told))
 
 
 def _write(results, folder):
@@ -649,6 +655,8 @@ def _figures(measured):
     figures = dict(_FIGURES)
     if all(entry["device_bytes"] is None for entry in measured):
         del figures["on device"]
+    if all(entry["spread"][0] == entry["spread"][1] for entry in measured):
+        del figures["from–to"]
     return figures
 
 
@@ -700,7 +708,7 @@ def _starred(entry):
 
 
 def _seconds(seconds):
-    return f"{seconds:.1f}" if seconds >= 10 else f"{seconds:.2f}"
+    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:#.3g}"
 
 
 def _bytes(count):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -766,7 +767,9 @@ def throughput(
     count = sum(len(bars) + (len(hows) > 1) for bars in speeds.values())
     columns = min(3, len(losses))
     rows = math.ceil(len(losses) / columns) if losses else 1
-    figure = _empty(5.0 + 2.3 * columns, max(0.22 * count, 1.7 * rows, 1.6) + 0.9)
+    width = 6.0 + 2.3 * columns
+    figure = _empty(width, max(0.22 * count, 1.7 * rows, 1.6) + 0.9)
+    title = textwrap.fill(title, int(13 * width))
     figure.suptitle(title, color=_INK, fontsize=10)
     grid = figure.add_gridspec(rows, 1 + columns, width_ratios=[2, *[1] * columns])
     _draw_bars(figure.add_subplot(grid[:, 0]), speeds, styles)
@@ -784,7 +787,7 @@ def throughput(
                 linewidth=1.2,
             )
         panel.set_title(f"{what}, loss", color=_INK, fontsize=9)
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         if place + columns >= len(losses):
             panel.set_xlabel("epoch", color=_INK, fontsize=8)
         _style(panel)

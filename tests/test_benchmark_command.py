@@ -88,22 +88,23 @@ def test_measures_models_and_tells_of_failures(invoke, tmp_path):
         pixels = rng.integers(0, 256, (6, 5, 3), "uint8")
         Image.fromarray(pixels).save(folder / f"{number:02d}.png")
     options = ["--batch-size", 8, "--image-size", 5, "--epochs", 2, "--rounds", 1]
-    # PCA finds no more than the 75 components that so many values have.
+    # A batch is too small for the codebook of a VQVAE to start from.
+    networks = ["--set", "architecture=dense", "--set", "widths=8"]
     result = invoke(
-        *("ae", "pca", "--data", "pictures", "--set", "latent_dim=76"),
-        *(*options, "--output", "found"),
+        *("ae", "vqvae", "--data", "pictures", *networks, *options),
+        *("--output", "found"),
     )
     assert result.exit_code == 0, result.output + result.stderr
     kept = json.loads((tmp_path / "found" / "benchmark.json").read_text())
     assert kept["environment"] == machine.environment()
-    assert kept["settings"] == {"latent_dim": 76}
+    assert kept["settings"] == {"architecture": "dense", "widths": [8]}
     measured, failed = kept["configurations"]
     assert (measured["model"], measured["backend"]) == ("AE", BACKEND)
     assert measured["image_shape"] == [5, 5, 3]
     assert measured["error"] is None
     assert len(measured["losses"]) == 2
     assert measured["losses"][1] < measured["losses"][0]
-    model = keras_ae.AE(76, image_shape=(5, 5, 3))
+    model = keras_ae.AE(image_shape=(5, 5, 3), architecture="dense", widths=(8,))
     assert measured["parameters"] == model.count_params()
     (training,) = measured["rounds"]
     assert measured["first_epoch_seconds"] == training["seconds"][0]
@@ -118,10 +119,10 @@ def test_measures_models_and_tells_of_failures(invoke, tmp_path):
     assert measured["feeding"]["steps_per_execution"] >= 1
     assert measured["versions"]["keras"] == keras.__version__
 
-    assert failed["model"] == "PCA" and failed["rounds"] == []
-    assert "`latent_dim` must be" in failed["error"] and "76" in failed["error"]
-    assert f"PCA: {failed['error']}"[:60] in result.stdout
-    assert f"PCA: {failed['error']}" in (tmp_path / "found/benchmark.md").read_text()
+    assert failed["model"] == "VQVAE" and failed["rounds"] == []
+    assert failed["error"].startswith("`num_codes` must be at most")
+    assert f"VQVAE: {failed['error']}"[:60] in result.stdout
+    assert f"VQVAE: {failed['error']}" in (tmp_path / "found/benchmark.md").read_text()
     assert Image.open(tmp_path / "found" / "benchmark.png").width > 600
 
 
@@ -235,11 +236,8 @@ def test_the_table_is_sorted_and_fits(pretended, monkeypatch):
 def test_wrong_options_end_in_a_sentence(invoke, tmp_path):
     assert_one_sentence(invoke("vea"), "Unknown model: vea", "VAEGAN")
     assert_one_sentence(invoke("ae", "--data", "nowhere/at_all"), "nowhere/at_all")
-    assert_one_sentence(
-        invoke("ae", "--limit", 20, "--batch-size", 21),
-        "`batch_sizes` must be at most 20",
-        "21",
-    )
+    large = invoke("ae", "--limit", 20, "--batch-size", 21)
+    assert_one_sentence(large, "`batch_sizes` must be at most 20", "21")
     assert_one_sentence(
         invoke("ae", "vae", "--set", "num_codes=3"), "AE: Unknown setting: num_codes"
     )
