@@ -455,7 +455,7 @@ def _take(entry, report):
 def _described(entry, results):
     """A configuration in the words that tell it from others."""
     told, _, _ = _parts(results)
-    return " ".join(_LABELS[name](entry) for name in told)
+    return _said(entry, told)
 
 
 def _outcome(entry, report):
@@ -505,7 +505,7 @@ def table(results: Mapping[str, Any], width: int = 100) -> str:
                 for place, (cell, wide) in enumerate(zip(row, widths, strict=True))
             ]
             lines.append("  ".join(cells).rstrip())
-        lines += ["", *textwrap.wrap(_legend(figures), width)]
+        lines += ["", *textwrap.wrap(_legend(figures, measured), width)]
     for sentence in failed:
         lines += textwrap.wrap(sentence, width, subsequent_indent="  ")
     return "\n".join(lines)
@@ -528,7 +528,7 @@ def plot(results: Mapping[str, Any]) -> Figure:
         if not entry["rounds"]:
             continue
         group = ", ".join(_LABELS[name](entry) for name in what)
-        how = " ".join(_LABELS[name](entry) for name in told if name not in what)
+        how = _said(entry, [name for name in told if name not in what])
         speeds.setdefault(group, {})[how] = [
             entry["pictures"] / seconds
             for report in entry["rounds"]
@@ -566,7 +566,7 @@ def _page(results):
         lines = [head, ["---"] * len(head), *rows]
         parts += [
             "\n".join(f"| {' | '.join(line)} |" for line in lines),
-            _legend(figures),
+            _legend(figures, measured),
             "![Pictures a second, and loss by epoch](benchmark.png)",
         ]
     parts += [f"- {sentence}" for sentence in failed]
@@ -628,7 +628,18 @@ _FIGURES = {
     "loss": (lambda entry: _loss(entry["losses"][-1]), "of the last epoch"),
 }
 # Columns that are left out where the table would be too wide, these first.
-_MATTER_LESS = ("data", "steps", "parameters", "computed", "1st step", "from–to")
+_MATTER_LESS = (
+    "data",
+    "steps",
+    "parameters",
+    "computed",
+    "1st step",
+    "from–to",
+    "on device",
+    "memory",
+    "1st epoch",
+    "epoch",
+)
 
 
 def _parts(results):
@@ -642,12 +653,21 @@ def _parts(results):
     measured = [entry for entry in entries if entry["rounds"]]
     measured.sort(key=lambda entry: -entry["pictures_a_second"])
     failed = [
-        f"{' '.join(_LABELS[name](entry) for name in told)}: "
-        f"{entry['error'] or 'not measured'}"
+        f"{_said(entry, told)}: {entry['error'] or 'not measured'}"
         for entry in entries
         if entry["error"] or not entry["rounds"]
     ]
     return told, measured, failed
+
+
+def _said(entry, told):
+    """A configuration in words."""
+    return " ".join(
+        f"batch {_LABELS[name](entry)}"
+        if name == "batch_size"
+        else _LABELS[name](entry)
+        for name in told
+    )
 
 
 def _figures(measured):
@@ -697,8 +717,11 @@ def _common(results, told):
     return ", ".join([first, *common])
 
 
-def _legend(figures):
+def _legend(figures, measured):
+    """What the columns mean."""
     meanings = {head: meaning for head, (_, meaning) in figures.items() if meaning}
+    if any(map(_starred, measured)):
+        meanings["*"] = "of the only epoch, with compilation"
     return "; ".join(f"{head}: {meaning}" for head, meaning in meanings.items()) + "."
 
 

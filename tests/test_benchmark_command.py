@@ -164,6 +164,7 @@ def test_a_training_of_one_epoch_is_marked(pretended):
     found = benchmark.run(["ae"], limit=20, batch_sizes=[10], epochs=1, rounds=1)
     assert found["configurations"][0]["pictures_a_second"] == 4.0
     assert " 4* " in benchmark.table(found)
+    assert "*: of the only epoch, with compilation." in benchmark.table(found)
     assert len(benchmark.plot(found).axes) == 1
 
 
@@ -173,11 +174,11 @@ def test_what_fails_is_not_tried_again_and_stops_nobody(pretended):
     assert [len(entry["rounds"]) for entry in found["configurations"]] == [2, 0, 2]
     assert len(pretended["asked"]) == 5
     table = benchmark.table(found)
-    assert "AE 16: out of memory: of the host" in table
+    assert "AE batch 16: out of memory: of the host" in table
     assert [line.split()[:2] for line in table.splitlines() if line[:2] == "AE"] == [
         ["AE", "8"],
         ["AE", "20"],
-        ["AE", "16:"],
+        ["AE", "batch"],
     ]
 
 
@@ -198,7 +199,7 @@ def test_ctrl_c_keeps_what_was_measured(invoke, pretended, tmp_path):
     kept = json.loads((folder / "benchmark.json").read_text())
     assert kept["stopped"]
     assert [len(entry["rounds"]) for entry in kept["configurations"]] == [1, 0]
-    assert "AE 16: not measured" in result.stdout
+    assert "AE batch 16: not measured" in result.stdout
     assert (folder / "benchmark.png").exists()
     # The next one has a folder of its own.
     assert invoke("ae", *options[:4]).exit_code == 0
