@@ -663,10 +663,7 @@ def _parts(results):
 def _said(entry, told):
     """A configuration in words."""
     return " ".join(
-        f"batch {_LABELS[name](entry)}"
-        if name == "batch_size"
-        else _LABELS[name](entry)
-        for name in told
+        "batch " * (name == "batch_size") + _LABELS[name](entry) for name in told
     )
 
 
