@@ -534,12 +534,12 @@ def plot(results: Mapping[str, Any]) -> Figure:
             for report in entry["rounds"]
             for seconds in machine.steady(report["seconds"])
         ]
-        losses.setdefault(group, {})[how] = entry["losses"]
+        # An epoch alone makes no curve.
+        if len(entry["losses"]) > 1:
+            losses.setdefault(group, {})[how] = entry["losses"]
     # Of many models, each trained in one way, there is nothing to compare.
     compared = len(losses) <= _PANELS or any(len(how) > 1 for how in losses.values())
-    if results["epochs"] == 1 or not compared:
-        losses = {}
-    return plots.throughput(speeds, losses, _common(results, told))
+    return plots.throughput(speeds, losses if compared else {}, _common(results, told))
 
 
 def _write(results, folder):

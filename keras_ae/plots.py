@@ -787,7 +787,8 @@ def throughput(
                 linewidth=1.2,
             )
         panel.set_title(f"{what}, loss", color=_INK, fontsize=9)
-        panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.ticklabel_format(axis="y", useOffset=False)
         if place + columns >= len(losses):
             panel.set_xlabel("epoch", color=_INK, fontsize=8)
         _style(panel)
@@ -809,7 +810,8 @@ def _draw_bars(axes, speeds, styles):
             middle = np.median(values)
             reach = [[middle - min(values)], [max(values) - middle]]
             axes.barh(y, middle, 0.75, color=styles[how])
-            axes.errorbar(middle, y, xerr=reach, color=_INK, linewidth=1.2, capsize=2)
+            if len(values) > 1:
+                axes.errorbar(middle, y, xerr=reach, color=_INK, lw=1.2, capsize=2)
             axes.annotate(
                 f"{middle:,.0f}",
                 (max(values), y),

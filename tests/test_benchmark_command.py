@@ -168,6 +168,15 @@ def test_a_training_of_one_epoch_is_marked(pretended):
     assert len(benchmark.plot(found).axes) == 1
 
 
+def test_a_loss_that_is_not_finite_is_told(pretended):
+    pretended[10] = trained(0, [2.0, None], [5.0, 1.0])
+    found = benchmark.run(["ae"], limit=20, batch_sizes=[10], epochs=2, rounds=1)
+    assert found["configurations"][0]["losses"] == [2.0, None]
+    assert "not finite" in benchmark.table(found)
+    _, panel = benchmark.plot(found).axes
+    np.testing.assert_array_equal(panel.lines[0].get_ydata(), [2.0, np.nan])
+
+
 def test_what_fails_is_not_tried_again_and_stops_nobody(pretended):
     pretended[16] = {"error": "out of memory: of the host"}
     found = benchmark.run(["ae"], limit=20, batch_sizes=[8, 16, 20], rounds=2)
