@@ -119,15 +119,8 @@ MAY_IMPORT = {
         "runs",
         "scores",
     },
-    "benchmark": {
-        "commands",
-        "datasets",
-        "files",
-        "machine",
-        "models",
-        "plots",
-        "scripts",
-    },
+    "timesheet": {"machine", "plots"},
+    "benchmark": {"datasets", "files", "machine", "models", "scripts", "timesheet"},
     "cli": {"benchmark", "commands", "datasets", "runs", "scoreboard", "scripts"},
 }
 
