@@ -15,7 +15,7 @@ import time
 import zipfile
 from pathlib import Path
 
-import machine
+from keras_ae import machine
 
 # Each start is a process of its own, as a user's is.
 START = """

@@ -26,8 +26,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import machine
 import numpy as np
+
+from keras_ae import machine
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "peers"))
@@ -135,7 +136,7 @@ def measure(workload, data, options):
 
 def steady(report, clock="seconds") -> float:
     """Seconds of an epoch, compilation left out."""
-    return statistics.median(report[clock][1:] or report[clock])
+    return statistics.median(machine.steady(report[clock]))
 
 
 def summary(workload, pictures, reports, starts, options):

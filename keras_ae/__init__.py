@@ -13,6 +13,7 @@ _MODULES = (
     "adversarial",
     "autodiff",
     "base",
+    "benchmark",
     "callbacks",
     "compression",
     "datasets",

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from keras_ae import metrics, plots
+from keras_ae.files import replacing
 from keras_ae.inputs import check_count
 
 NOTE = "keras_ae_run.json"
@@ -614,24 +615,6 @@ def read_note(path: str | os.PathLike) -> list[dict]:
         if NOTE not in archive.namelist():
             return []
         return json.loads(archive.read(NOTE))
-
-
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Yields a temporary path beside `path`, moved over it once the block succeeds."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        # A full disk names no file by itself.
-        error.filename = str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def reason(error: OSError) -> str:

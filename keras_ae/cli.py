@@ -392,6 +392,97 @@ def train(model, data, latent_dim, run_dir, backend, resume, chosen, **options):
 
 
 @main.command()
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--data",
+    metavar="DATA",
+    default="moon-phases",
+    show_default=True,
+    help="A folder or zip of pictures, or the name of a data set.",
+)
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    type=click.Choice(_BACKENDS),
+    help="What computes (default: KERAS_BACKEND, else tensorflow); may be repeated.",
+)
+@click.option(
+    "--batch-size",
+    "batch_sizes",
+    multiple=True,
+    type=click.IntRange(1),
+    default=[128],
+    show_default=True,
+    help="Pictures a step; may be repeated.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(("float32", "mixed_bfloat16", "mixed_float16")),
+    default=["float32"],
+    show_default=True,
+    help="Of the computation, weights are kept in float32; may be repeated.",
+)
+@click.option(
+    "--image-size",
+    "image_sizes",
+    multiple=True,
+    type=click.IntRange(1),
+    help="Height and width of the pictures (default: the data's own); may be repeated.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=2000,
+    show_default=True,
+    help="Pictures an epoch, at most.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Epochs of a training; the first one compiles.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Trainings of each configuration, which take turns.",
+)
+@click.option(
+    "--output",
+    metavar="DIR",
+    help="Folder for benchmark.json, .md and .png (default: runs/benchmark, numbered "
+    "if it exists).",
+)
+@_options("data-dir", "set")
+def benchmark(models, backends, output, chosen, **options):
+    """Measure what it costs to train MODELs on this machine.
+
+    Options that may be repeated make every combination a configuration, which trains in
+    a process of its own: pictures a second, compilation, memory and loss. Without a
+    MODEL: ae, vae and vqvae.
+    """
+    from keras_ae import benchmark
+
+    models = [scripts.find_model(model) for model in models or benchmark.MODELS]
+    settings = None
+    if chosen:
+        # What a model can be told, only the models themselves know.
+        _settle_backend(backends[0] if backends else None)
+        from keras_ae import commands
+
+        settings = commands.shared_settings(models, chosen)
+    benchmark.command(
+        models, output=output, backends=backends, settings=settings, **options
+    )
+
+
+@main.command()
 @click.argument("run", metavar="RUN")
 @_options("backend")
 def report(run, backend):

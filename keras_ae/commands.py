@@ -122,7 +122,7 @@ def train(
         )
     # The players of an adversarial model have rates of their own.
     rate = None if constructor.player_names else 1e-3
-    defaults = {"learning_rate": rate, **_arguments(constructor)}
+    defaults = {"learning_rate": rate, **arguments(constructor)}
     if constructor.score_name is not None:
         defaults["patience"] = 20
     settings = scripts.choose(defaults, chosen)
@@ -206,7 +206,29 @@ def _classes(labels):
     return None, None
 
 
-def _arguments(constructor):
+def shared_settings(names: Sequence[str], chosen: Iterable[str]) -> dict[str, Any]:
+    """Arguments of several models' constructors.
+
+    Args:
+        names: Class names of models.
+        chosen: Texts such as `"latent_dim=16"`.
+
+    Returns:
+        Their values by name.
+
+    Raises:
+        ValueError: If one of the models has no such argument, or it does not fit.
+    """
+    found = {}
+    for name in names:
+        try:
+            found = scripts.choose(arguments(getattr(models, name)), chosen)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return found
+
+
+def arguments(constructor: type[keras.Model]) -> dict[str, Any]:
     """The constructor's arguments that can be given as text, with their defaults."""
     found = {}
     for cls in reversed(constructor.__mro__):

@@ -6,7 +6,9 @@ transparent ground in a grey that reads on light and dark pages alike.
 
 from __future__ import annotations
 
+import itertools
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -741,6 +743,104 @@ def loss_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
+def throughput(
+    speeds: Mapping[str, Mapping[str, Sequence[float]]],
+    losses: Mapping[str, Mapping[str, Sequence[float]]],
+    title: str = "",
+) -> Figure:
+    """Bars of pictures a second, and curves of the losses that were reached.
+
+    Args:
+        speeds: Measurements of what was trained, by how it was trained: a bar as long
+            as their median, with a line from the least to the greatest.
+        losses: Losses by epoch, by the same names: a panel for each thing trained. With
+            none, there are only bars.
+        title: What all have in common.
+
+    Returns:
+        A matplotlib figure.
+    """
+    hows = dict.fromkeys(how for bars in speeds.values() for how in bars)
+    styles = dict(zip(hows, itertools.cycle(_COLOURS), strict=False))
+    markers = dict(zip(hows, itertools.cycle("osD^v<>p"), strict=False))
+    # A heading takes the room of a bar.
+    count = sum(len(bars) + (len(hows) > 1) for bars in speeds.values())
+    columns = min(3, len(losses))
+    rows = math.ceil(len(losses) / columns) if losses else 1
+    width = 6.0 + 2.3 * columns
+    figure = _empty(width, max(0.22 * count, 1.7 * rows, 1.6) + 0.9)
+    title = textwrap.fill(title, int(13 * width))
+    figure.suptitle(title, color=_INK, fontsize=10)
+    grid = figure.add_gridspec(rows, 1 + columns, width_ratios=[2, *[1] * columns])
+    _draw_bars(figure.add_subplot(grid[:, 0]), speeds, styles)
+    for place, (what, curves) in enumerate(losses.items()):
+        panel = figure.add_subplot(grid[place // columns, 1 + place % columns])
+        for how, values in curves.items():
+            values = np.asarray(values, "float64")
+            panel.plot(
+                np.arange(1, len(values) + 1),
+                values,
+                color=styles[how],
+                marker=markers[how],
+                markerfacecolor="none",
+                markersize=4,
+                linewidth=1.2,
+            )
+        panel.set_title(f"{what}, loss", color=_INK, fontsize=9)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.ticklabel_format(axis="y", useOffset=False)
+        if place + columns >= len(losses):
+            panel.set_xlabel("epoch", color=_INK, fontsize=8)
+        _style(panel)
+    return figure
+
+
+def _draw_bars(axes, speeds, styles):
+    """Draws bars from above, under a heading of what they are where that is needed."""
+    # Without several ways to train there is one bar of each, in order of speed.
+    headed = len(styles) > 1
+    if not headed:
+        speeds = dict(sorted(speeds.items(), key=lambda item: -_middle(item[1])))
+    ticks, y = {}, 0
+    for what, bars in speeds.items():
+        if headed:
+            ticks[y] = what
+            y -= 1
+        for how, values in sorted(bars.items(), key=lambda item: -np.median(item[1])):
+            middle = np.median(values)
+            reach = [[middle - min(values)], [max(values) - middle]]
+            axes.barh(y, middle, 0.75, color=styles[how])
+            if len(values) > 1:
+                axes.errorbar(middle, y, xerr=reach, color=_INK, lw=1.2, capsize=2)
+            axes.annotate(
+                f"{middle:,.0f}",
+                (max(values), y),
+                xytext=(5, 0),
+                textcoords="offset points",
+                color=_INK,
+                fontsize=8,
+                va="center",
+            )
+            ticks[y] = how if headed else what
+            y -= 1
+    _style(axes)
+    axes.grid(axis="y", visible=False)
+    axes.set_yticks([*ticks], [*ticks.values()])
+    axes.tick_params(axis="y", length=0)
+    if headed:
+        for label in axes.get_yticklabels():
+            label.set_fontweight("bold" if label.get_text() in speeds else "normal")
+    axes.set_ylim(y + 0.4, 0.6)
+    axes.margins(x=0.15)
+    axes.set_xlabel("pictures a second", color=_INK, fontsize=8)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+
+
+def _middle(bars):
+    """Median of the measurements of a single bar."""
+    return float(np.median([*bars.values()]))
+
+
 def _alone(values):
     """Whether a value is finite and its neighbours are not."""
     finite = np.pad(np.isfinite(values), 1)
@@ -790,21 +890,30 @@ def _tell_wild(panel, point, arrow, height, aligned):
 
 
 def _figure(width, height, rows=1, columns=1):
+    figure = _empty(width, height)
+    axes = figure.subplots(rows, columns)
+    for panel in np.atleast_1d(axes).ravel():
+        _style(panel)
+    return figure, axes
+
+
+def _empty(width, height):
     # `Figure` rather than pyplot: no global state, no window system.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     figure.patch.set_alpha(0)
-    axes = figure.subplots(rows, columns)
-    for panel in np.atleast_1d(axes).ravel():
-        panel.patch.set_alpha(0)
-        panel.tick_params(colors=_INK, labelsize=8)
-        panel.grid(color=_INK, alpha=0.25, linewidth=0.5)
-        panel.set_axisbelow(True)
-        for name, spine in panel.spines.items():
-            spine.set_color(_INK)
-            spine.set_visible(name in ("left", "bottom"))
-    return figure, axes
+    return figure
+
+
+def _style(panel):
+    panel.patch.set_alpha(0)
+    panel.tick_params(colors=_INK, labelsize=8)
+    panel.grid(color=_INK, alpha=0.25, linewidth=0.5)
+    panel.set_axisbelow(True)
+    for name, spine in panel.spines.items():
+        spine.set_color(_INK)
+        spine.set_visible(name in ("left", "bottom"))
 
 
 def _legend(axes, **arguments):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import json
 import math
 import os
@@ -26,6 +24,7 @@ from keras_ae import (
     datasets,
     distributions,
     evaluation,
+    machine,
     models,
     optimizers,
     plots,
@@ -34,6 +33,7 @@ from keras_ae import (
     trackers,
 )
 from keras_ae.evaluation import binarized
+from keras_ae.files import write_json
 
 _OPTIONS = (
     "seed",
@@ -711,10 +711,6 @@ def load_model(path: str | os.PathLike) -> keras.Model:
 def environment() -> dict[str, Any]:
     """Backend, devices and versions."""
     packages = ("keras-ae", "keras", "tensorflow", "jax", "torch", "numpy")
-    versions = {}
-    for package in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
     try:
         devices = keras.distribution.list_devices()
     except (AttributeError, NotImplementedError, RuntimeError):
@@ -722,16 +718,10 @@ def environment() -> dict[str, Any]:
     return {
         "backend": autodiff.BACKEND,
         "devices": list(devices),
-        "versions": versions,
+        "versions": machine.versions(packages),
         "python": platform.python_version(),
         "machine": f"{platform.platform()}, {os.cpu_count()} CPU cores",
     }
-
-
-def write_json(path: pathlib.Path, content: Any) -> None:
-    """Writes JSON so that the file is whole or as it was."""
-    with callbacks.replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _columns(history, model):

@@ -1,9 +1,10 @@
 """`fit` of Keras itself, on a VAE written as Keras' own examples write it."""
 
-import devices
 import keras
 from fit_keras_ae import Epochs
 from keras import layers, ops
+
+from keras_ae import machine
 
 
 class Sampling(layers.Layer):
@@ -150,4 +151,4 @@ def train(workload, x, settings, clock):
         epochs=settings["epochs"],
         callbacks=[Epochs(clock)],
     )
-    return getattr(devices, keras.config.backend())()
+    return machine.device(keras.config.backend())

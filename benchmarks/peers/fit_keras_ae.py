@@ -2,11 +2,11 @@
 
 import math
 
-import devices
 import keras
 from keras import layers
 
 import keras_ae
+from keras_ae import machine
 
 
 class Epochs(keras.callbacks.Callback):
@@ -91,4 +91,4 @@ def train(workload, x, settings, clock):
         epochs=settings["epochs"],
         callbacks=[Epochs(clock, constant)],
     )
-    return getattr(devices, keras.config.backend())()
+    return machine.device(keras.config.backend())

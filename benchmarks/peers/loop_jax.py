@@ -3,13 +3,14 @@
 import functools
 import sys
 
-import devices
 import elbo
 import jax
 import jax.numpy as jnp
 import numpy as np
 import workloads
 from jax import lax
+
+from keras_ae import machine
 
 COMPUTE = None  # dtype of products, where it is not that of the weights
 relu, exp = jax.nn.relu, jnp.exp
@@ -155,4 +156,4 @@ def train(workload, x, settings, clock):
     for _ in range(settings["epochs"]):
         state, value = epoch(state, x)
         clock.epoch(np.asarray(value))
-    return devices.jax()
+    return machine.device("jax")

@@ -2,10 +2,11 @@
 
 import sys
 
-import devices
 import elbo
 import tensorflow as tf
 import workloads
+
+from keras_ae import machine
 
 COMPUTE = None  # dtype of products, where it is not that of the weights
 relu, exp = tf.nn.relu, tf.exp
@@ -120,4 +121,4 @@ def train(workload, x, settings, clock):
     x = tf.constant(x)
     for _ in range(settings["epochs"]):
         clock.epoch(epoch(x).numpy())
-    return devices.tensorflow()
+    return machine.device("tensorflow")

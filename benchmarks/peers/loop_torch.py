@@ -2,11 +2,12 @@
 
 import sys
 
-import devices
 import elbo
 import torch
 import torch.nn.functional as F
 import workloads
+
+from keras_ae import machine
 
 relu, exp = F.relu, torch.exp
 
@@ -109,4 +110,4 @@ def train(workload, x, settings, clock):
                     average.lerp_(value, 0.1)
             summed += each.detach().sum()
         clock.epoch(summed.item() / len(x))
-    return devices.torch()
+    return machine.device("torch")

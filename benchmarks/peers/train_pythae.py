@@ -2,7 +2,6 @@
 
 import tempfile
 
-import devices
 import numpy as np
 import torch
 from pythae.models import VAE, VQVAE, VAEConfig, VQVAEConfig
@@ -16,6 +15,8 @@ from pythae.pipelines import TrainingPipeline
 from pythae.trainers import BaseTrainerConfig
 from pythae.trainers.training_callbacks import TrainingCallback
 from torch import nn
+
+from keras_ae import machine
 
 
 class Epochs(TrainingCallback):
@@ -127,4 +128,4 @@ def train(workload, x, settings, clock):
         # (n, channels, height, width)
         x = np.moveaxis(x, -1, 1).astype("float32") / 255
         pipeline(x, callbacks=[Epochs(clock)])
-    return devices.torch()
+    return machine.device("torch")
