@@ -7,6 +7,7 @@ peers of `benchmarks/` can measure themselves with it in environments of their o
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import platform
 import re
@@ -168,7 +169,7 @@ class Clock:
 
 
 def _differences(times):
-    return [after - before for before, after in zip(times, times[1:])]  # noqa: B905
+    return [after - before for before, after in itertools.pairwise(times)]
 
 
 def spread(values: Sequence[float]) -> list[float]:
