@@ -364,16 +364,24 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             self.steps_per_execution = before
 
     def make_train_function(self, force=False):
-        if not autodiff.fuses_steps(self):
-            return super().make_train_function(force)
-        if self.train_function is None or force:
+        if self.train_function is not None and not force:
+            return
+        if autodiff.fuses_steps(self):
             self.train_function = autodiff.many_steps(self, self.train_step)
+        elif autodiff.records_steps(self):
+            self.train_function = autodiff.recorded(self, self.train_step)
+        else:
+            super().make_train_function(force)
 
     def make_test_function(self, force=False):
-        if not autodiff.fuses_steps(self):
-            return super().make_test_function(force)
-        if self.test_function is None or force:
+        if self.test_function is not None and not force:
+            return
+        if autodiff.fuses_steps(self):
             self.test_function = autodiff.many_steps(self, self.test_step)
+        elif autodiff.records_steps(self):
+            self.test_function = autodiff.recorded(self, self.test_step)
+        else:
+            super().make_test_function(force)
 
     def train_step(self, *arguments):
         return autodiff.run_step(

@@ -1,0 +1,330 @@
+"""Steps that PyTorch runs again as they were recorded, without Python's detours.
+
+In a step of a small model most of the time goes by between the kernels: layers,
+metrics, the optimizer and autograd find out each time anew which of them to call. A
+`Recorder` looks on while a step runs as ever and notes its kernels; `Recorded` calls
+these alone, in the same order and with the same results, to the last bit.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import keras
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+aten = torch.ops.aten
+
+# More shapes than an epoch has; those beyond run as ever.
+MOST_SHAPES = 8
+# Of what a step changes: kernels that add in any order differ by less, a number that
+# should not have been frozen by more.
+TOLERANCE = 1e-2
+
+_current: ContextVar["Recorder | None"] = ContextVar("recorder", default=None)
+
+
+class _Name(str):
+    """Of a variable of the recorded program, in which it stands for itself."""
+
+    __repr__ = str.__str__
+
+
+class _Call(NamedTuple):
+    results: Any
+    function: str
+    args: Sequence[Any]
+    kwargs: dict[str, Any]
+    is_needed: bool
+
+    def reads(self):
+        return set(_names((*self.args, *self.kwargs.values())))
+
+    def source(self):
+        args = [*map(repr, self.args)]
+        args += [f"{name}={value!r}" for name, value in self.kwargs.items()]
+        call = f"{self.function}({', '.join(args)})"
+        return call if self.results is None else f"{self.results!r} = {call}"
+
+
+def _names(values):
+    return (v for v in keras.tree.flatten(values) if isinstance(v, _Name))
+
+
+class Recorder(TorchDispatchMode):
+    """Notes which kernels run inside its `with` block.
+
+    Args:
+        inputs: Tensors that differ from run to run.
+        variables: Tensors that may be assigned.
+    """
+
+    def __init__(
+        self, inputs: Sequence[torch.Tensor], variables: Sequence[torch.Tensor]
+    ):
+        super().__init__()
+        self.refusal = None
+        self.calls = []
+        self.constants = {}
+        self._tensors = WeakTensorKeyDictionary()
+        self._others = {}
+        self._read = {}
+        self._count = 0
+        self._is_paused = False
+        self.inputs = [self._new(tensor) for tensor in inputs]
+        self._assignable = {self._constant(tensor) for tensor in variables}
+
+    def __enter__(self):
+        self._token = _current.set(self)
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        _current.reset(self._token)
+        return super().__exit__(*error)
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        results = function(*args, **kwargs)
+        if not (self._is_paused or self.refusal):
+            self._note(function, args, kwargs, results)
+        return results
+
+    def call(self, function: Callable, *args) -> None:
+        """Calls a function, which assigns to tensors, and notes it as one kernel."""
+        self._is_paused = True
+        function(*args)
+        self._is_paused = False
+        self.calls.append(
+            _Call(None, self._constant(function), self._referred(args), {}, True)
+        )
+
+    def _note(self, function, args, kwargs, results):
+        if function is aten._local_scalar_dense.default:
+            # Random numbers are drawn from a generator that was seeded with it; what
+            # else could be done with a number cannot be seen.
+            self._read[results] = self._referred(args[0])
+            return
+        if function in (aten.detach.default, aten.alias.default):
+            self._tensors[results] = self._referred(args[0])
+            return
+        if function is aten.lift_fresh.default:
+            self._referred(args[0])
+            return
+        if self._depends_on_values(function, args):
+            self.refusal = f"{function} decides by the values of tensors"
+            return
+        args, kwargs = self._referred((args, kwargs))
+        parameters = function._schema.arguments
+        given = {p.name: value for p, value in zip(parameters, args, strict=False)}
+        given |= kwargs
+        written = [given[p.name] for p in parameters if p.is_write and p.name in given]
+        if not self._may_assign(written):
+            self.refusal = f"{function} changes what is none of the model's"
+        is_needed = (
+            function._schema.is_mutable
+            or torch.Tag.nondeterministic_seeded in function.tags
+        )
+        results = self._bound(results)
+        function = self._constant(function)
+        self.calls.append(_Call(results, function, args, kwargs, is_needed))
+
+    def _depends_on_values(self, function, args):
+        if function is aten.index.Tensor:
+            masks = (torch.bool, torch.uint8)
+            return any(i is not None and i.dtype in masks for i in args[1])
+        tags = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+        return any(tag in function.tags for tag in tags)
+
+    def _may_assign(self, value):
+        return all(
+            name not in self.constants or name in self._assignable
+            for name in _names(value)
+        )
+
+    def _new(self, tensor):
+        self._count += 1
+        name = self._tensors[tensor] = _Name(f"t{self._count}")
+        return name
+
+    def _constant(self, value):
+        is_tensor = isinstance(value, torch.Tensor)
+        known = self._tensors if is_tensor else self._others
+        if value not in known:
+            known[value] = _Name(f"c{len(self.constants)}")
+            self.constants[known[value]] = value
+        return known[value]
+
+    def _referred(self, value):
+        """The arguments of a kernel, as the program names them."""
+        if isinstance(value, torch.Tensor):
+            return self._tensors.get(value) or self._constant(value)
+        if isinstance(value, torch.Generator):
+            return self._generator(value)
+        if isinstance(value, list | tuple):
+            return [self._referred(item) for item in value]
+        if isinstance(value, dict):
+            return {name: self._referred(item) for name, item in value.items()}
+        if value is None or isinstance(value, bool | int | str):
+            return value
+        if isinstance(value, float) and math.isfinite(value):
+            return value
+        return self._constant(value)
+
+    def _generator(self, generator):
+        if generator not in self._others:
+            seed = generator.initial_seed()
+            # As Keras makes a seed from a number.
+            source = [number for number in self._read if number & 0xFFFFFFFF == seed]
+            if not source:
+                self.refusal = "random numbers are drawn with a seed of unknown origin"
+                return None
+            args = (self._constant(generator), self._read.pop(source[0]))
+            self.calls.append(_Call(None, self._constant(_seed), args, {}, True))
+        return self._constant(generator)
+
+    def _bound(self, results):
+        """Names of a kernel's results; None for what it was given."""
+        if isinstance(results, torch.Tensor):
+            is_known = results in self._tensors
+            return None if is_known else self._new(results)
+        if isinstance(results, list | tuple) and results:
+            return [self._bound(result) or _Name("_") for result in results]
+        return None
+
+    def finish(self, outputs: Sequence[torch.Tensor]) -> Callable | None:
+        """Returns a function of the inputs that returns the outputs.
+
+        It is None where the step can't be run again as it was; `refusal` says why.
+        """
+        if self._read:
+            self.refusal = "numbers are read from tensors"
+        if self.refusal:
+            return None
+        outputs = self._referred(outputs)
+        wanted, lines = set(outputs), []
+        for call in reversed(self.calls):
+            results = set(_names(call.results))
+            if not (call.is_needed or results & wanted):
+                continue
+            # Memory is free again as soon as nothing reads it.
+            done = (call.reads() | results) - wanted - self.constants.keys() - {"_"}
+            wanted |= call.reads()
+            line = call.source()
+            lines.append(f"{line}; {' = '.join(sorted(done))} = None" if done else line)
+        body = "\n    ".join([*reversed(lines), f"return {outputs!r}"])
+        source = f"def run({', '.join(self.inputs)}):\n    {body}\n"
+        scope = dict(self.constants)
+        exec(compile(source, "<recorded step>", "exec"), scope)
+        return scope["run"]
+
+
+def _seed(generator, number):
+    generator.manual_seed(int(number) & 0xFFFFFFFF)
+
+
+def call(function: Callable, *args) -> None:
+    """Calls a function that reads numbers from tensors, and may assign to some.
+
+    Such a function can't be recorded kernel by kernel, but as a whole.
+    """
+    recorder = _current.get()
+    if recorder is None:
+        function(*args)
+    else:
+        recorder.call(function, *args)
+
+
+class Recorded:
+    """A step that runs as it was recorded, once that is known to do the same.
+
+    Of batches of equal shapes the first runs as ever, the second is recorded, and the
+    third is run both ways and compared. A step that reads numbers from tensors, to
+    decide by them, runs as ever. What Python decides is decided when it is recorded.
+
+    Args:
+        step: Function of a batch that returns a dict of tensors.
+        variables: Function of nothing that returns all variables that `step` assigns.
+
+    Attributes:
+        refusals: By shapes, why their batches run as ever.
+    """
+
+    def __init__(
+        self, step: Callable, variables: Callable[[], Sequence[keras.Variable]]
+    ):
+        self.step = step
+        self.variables = variables
+        self.refusals = {}
+        self._met = set()
+        self._candidates = {}
+        self._programs = {}
+
+    def __call__(self, data: Any) -> dict[str, Any]:
+        inputs = [part for part in keras.tree.flatten(data) if part is not None]
+        if not all(type(part) is torch.Tensor for part in inputs):
+            return self.step(data)
+        shapes = tuple((part.shape, part.dtype, part.device) for part in inputs)
+        if shapes in self._programs:
+            return self._run(self._programs[shapes], inputs)
+        if shapes in self._candidates:
+            return self._compare(shapes, data, inputs)
+        if shapes in self._met and shapes not in self.refusals:
+            return self._record(shapes, data, inputs)
+        if len(self._met) < MOST_SHAPES:
+            self._met.add(shapes)
+        return self.step(data)
+
+    def _run(self, program, inputs):
+        names, run = program
+        with torch.no_grad():
+            return dict(zip(names, run(*inputs), strict=True))
+
+    def _values(self):
+        return [variable.value for variable in self.variables()]
+
+    def _record(self, shapes, data, inputs):
+        with Recorder(inputs, self._values()) as recorder:
+            logs = self.step(data)
+        run = recorder.finish(list(logs.values()))
+        if run is None:
+            self.refusals[shapes] = recorder.refusal
+        else:
+            self._candidates[shapes] = tuple(logs), run
+        return logs
+
+    def _compare(self, shapes, data, inputs):
+        program = self._candidates.pop(shapes)
+        values = self._values()
+        before = [value.detach().clone() for value in values]
+        with torch.random.fork_rng():
+            found = self._run(program, inputs)
+        after = [value.detach().clone() for value in values]
+        with torch.no_grad():
+            for value, old in zip(values, before, strict=True):
+                value.copy_(old)
+        logs = self.step(data)
+        nothing = [torch.zeros_like(value) for value in logs.values()]
+        same = map(
+            _agree,
+            (*before, *nothing),
+            (*after, *found.values()),
+            (*values, *logs.values()),
+        )
+        if all(same):
+            self._programs[shapes] = program
+        else:
+            self.refusals[shapes] = "another batch gives other results than recorded"
+        return logs
+
+
+def _agree(before, found, expected):
+    """Whether two ways to change a tensor come to the same."""
+    before, found, expected = (
+        torch.nan_to_num(value.detach().double()) for value in (before, found, expected)
+    )
+    allowed = TOLERANCE * torch.linalg.vector_norm(expected - before)
+    allowed = allowed + 1e-6 * torch.linalg.vector_norm(expected)
+    return bool(torch.linalg.vector_norm(found - expected) <= allowed)
