@@ -283,6 +283,8 @@ def _cost(lowered):
 
 def room_for_data() -> int:
     """Returns how many bytes of data may lie on the accelerator; 0 without one."""
+    if BACKEND == "torch" and torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0] // 4
     if BACKEND != "jax" or jax.default_backend() == "cpu":
         return 0
     memory = jax.local_devices()[0].memory_stats() or {}
@@ -291,9 +293,23 @@ def room_for_data() -> int:
 
 def to_device(array: Any):
     """Returns a copy of an array where the computing is; a tensor as it is."""
+    if BACKEND == "torch":
+        return array if ops.is_tensor(array) else ops.convert_to_tensor(array)
     # JAX doesn't know memory maps.
     is_numpy = isinstance(array, np.ndarray)
     return jax.device_put(array.view(np.ndarray) if is_numpy else array)
+
+
+def start_epoch() -> None:
+    """Draws the random number that PyTorch draws whenever a loader starts."""
+    torch.empty((), dtype=torch.int64).random_()
+
+
+def shuffled(count: int) -> np.ndarray:
+    """Returns the rows of an epoch in the order in which Keras would draw them."""
+    if BACKEND == "torch":
+        return np.array([*torch.utils.data.RandomSampler(range(count))])
+    return np.random.permutation(count)
 
 
 def _shapes(batch):

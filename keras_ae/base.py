@@ -383,6 +383,11 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         else:
             super().make_test_function(force)
 
+    def _forget_recorded_steps(self):
+        """Lets whatever has been changed between calls have its effect."""
+        if autodiff.records_steps(self):
+            self.train_function = self.test_function = None
+
     def train_step(self, *arguments):
         return autodiff.run_step(
             self._train_on,
@@ -596,6 +601,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         arguments, self.feeding = feeding.prepare(
             self, {k: v for k, v in arguments.arguments.items() if k != "self"}
         )
+        self._forget_recorded_steps()
         with self._executing(self.feeding.steps_per_execution):
             return keras.Model.fit(self, **arguments)
 
@@ -620,6 +626,8 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         y = inputs.labels_beside_weights(x, y, kwargs.get("sample_weight"))
         cached = kwargs.get("_use_cached_eval_dataset")
         steps = self.steps_per_execution if cached else self._steps_told
+        if not cached:
+            self._forget_recorded_steps()
         self._evaluating = True
         try:
             with self._executing(steps):
