@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_ae import autodiff, feeding, inputs, likelihoods, networks, optimizers
 from keras_ae.datasets import Batches
+from keras_ae.figures import Figures
 from keras_ae.sampling import Samples
 from keras_ae.verbs import Verbs
 
@@ -87,6 +88,8 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     term_names: tuple[str, ...] = ("reconstruction",)
     monitor_names: tuple[str, ...] = ("mse",)
     player_names: tuple[str, ...] = ()
+    # Of the monitors, those that may be NaN for some examples: see `Figures`.
+    partly_known: tuple[str, ...] = ()
     # The logged value that tells which weights are best; None for the last ones.
     score_name: str | None = "loss"
     encoder_heads: tuple[str, ...] = ("z",)
@@ -160,16 +163,14 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
                 f"{', '.join(of_activity)}"
             )
         regularized = bool(self.losses) or bool(of_activity)
-        self.trackers = {
-            name: keras.metrics.Mean(name=name)
-            for name in (
-                *self.term_names,
-                *(("regularization",) if regularized else ()),
-                *self.monitor_names,
-                *(f"{player}_loss" for player in self.player_names),
-                *self._training_figures,
-            )
-        }
+        names = (
+            *self.term_names,
+            *(("regularization",) if regularized else ()),
+            *self.monitor_names,
+            *(f"{player}_loss" for player in self.player_names),
+            *self._training_figures,
+        )
+        self.figures = Figures(names, self.partly_known)
         self.built = True
         self._build_optimizer()
 
@@ -441,13 +442,12 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
                 condition=plays,
                 with_norm=bool(player.name),
             )
-            self._track(figures)
             if player.name:
                 # Loss scaling expects a gradient to overflow now and then.
                 finite = ops.isfinite(norm)
-                self.trackers[f"{player.name}_gradient_norm"].update_state(
-                    ops.where(finite, norm, 0.0), ops.cast(finite, "float32")
-                )
+                norm = ops.where(finite, norm, 0.0), finite
+                figures = {**figures, f"{player.name}_gradient_norm": norm}
+            self._track(figures)
         self._track_regularization()
         self.end_step()
         return self.get_metrics_result()
@@ -523,22 +523,29 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         return sum(penalties, ops.zeros(()))
 
     def _track_regularization(self):
-        if self.player_names and "regularization" in self.trackers:
+        if self.player_names and "regularization" in self.figures.names:
             self._track({"regularization": self._regularization()})
 
     def _track(self, figures):
-        unknown = figures.keys() - self.trackers.keys()
+        unknown = figures.keys() - set(self.figures.names)
         if unknown:
             raise ValueError(
                 f"{type(self).__name__} must list its terms in `term_names` and its "
                 f"figures in `monitor_names`. Received: {sorted(unknown)}, in neither"
             )
-        for name, value in figures.items():
-            self.trackers[name].update_state(value)
+        self.figures.update_state(figures)
 
     @property
     def metrics(self):
-        return list(self.trackers.values()) if self.built else []
+        return self.figures.each if self.built else []
+
+    @property
+    def metrics_variables(self):
+        return self.figures.variables if self.built else []
+
+    def reset_metrics(self):
+        if self.built:
+            self.figures.reset_state()
 
     @property
     def _training_figures(self):
@@ -549,8 +556,8 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         """Returns the loss, which is the sum of the terms, and all logged figures."""
         hidden = self._training_figures if self._evaluating else ()
         results = {
-            name: tracker.result()
-            for name, tracker in self.trackers.items()
+            name: value
+            for name, value in self.figures.result().items()
             if name not in hidden
         }
         terms = [results[name] for name in self.term_names]
