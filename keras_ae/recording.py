@@ -123,10 +123,15 @@ class Recorder(TorchDispatchMode):
         written = [given[p.name] for p in parameters if p.is_write and p.name in given]
         if not self._may_assign(written):
             self.refusal = f"{function} changes what is none of the model's"
-        is_needed = (
-            function._schema.is_mutable
-            or torch.Tag.nondeterministic_seeded in function.tags
-        )
+        is_random = torch.Tag.nondeterministic_seeded in function.tags
+        is_needed = function._schema.is_mutable or is_random
+        read = set(_names((args, list(kwargs.values()))))
+        frozen = self.constants.keys() - self._assignable
+        if not is_needed and read and read <= frozen:
+            # It comes to the same in each run.
+            for result in keras.tree.flatten(results):
+                self._referred(result)
+            return
         results = self._bound(results)
         function = self._constant(function)
         self.calls.append(_Call(results, function, args, kwargs, is_needed))
