@@ -144,7 +144,8 @@ def recorded(model: keras.Model, step: Callable) -> Callable:
         step: `model.train_step` or `model.test_step`.
 
     Returns:
-        Function of a list of one batch that returns the logs.
+        Function of a list of one batch that returns the logs; its `steps` are the
+        `recording.Recorded`.
     """
     learns = step == model.train_step
 
@@ -157,8 +158,11 @@ def recorded(model: keras.Model, step: Callable) -> Callable:
         found += tuple(model.optimizer.variables) if learns else ()
         return list({id(variable): variable for variable in found}.values())
 
-    steps = recording.Recorded(run, variables)
-    return lambda batches: steps(*batches)
+    def take(batches):
+        return take.steps(*batches)
+
+    take.steps = recording.Recorded(run, variables)
+    return take
 
 
 class Cost(NamedTuple):

@@ -254,6 +254,7 @@ class Recorded:
         variables: Function of nothing that returns all variables that `step` assigns.
 
     Attributes:
+        programs: By the shapes of a batch, the names and a function of its logs.
         refusals: By shapes, why their batches run as ever.
     """
 
@@ -265,7 +266,7 @@ class Recorded:
         self.refusals = {}
         self._met = set()
         self._candidates = {}
-        self._programs = {}
+        self.programs = {}
 
     def __call__(self, data: Any) -> dict[str, Any]:
         parts = data if isinstance(data, list | tuple) else (data,)
@@ -273,8 +274,8 @@ class Recorded:
         if not all(type(part) is torch.Tensor for part in inputs):
             return self.step(data)
         shapes = tuple((part.shape, part.dtype, part.device) for part in inputs)
-        if shapes in self._programs:
-            logs = self._run(self._programs[shapes], inputs)
+        if shapes in self.programs:
+            logs = self._run(self.programs[shapes], inputs)
             # Where nothing waits for them, Keras reads numbers faster than tensors.
             on_cpu = inputs[0].device.type == "cpu"
             return {k: float(v) for k, v in logs.items()} if on_cpu else logs
@@ -323,7 +324,7 @@ class Recorded:
             (*values, *logs.values()),
         )
         if all(same):
-            self._programs[shapes] = program
+            self.programs[shapes] = program
         else:
             self.refusals[shapes] = "another batch gives other results than recorded"
         return logs
