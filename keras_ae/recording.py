@@ -309,7 +309,8 @@ class Recorded:
         program = self._candidates.pop(shapes)
         values = self._values()
         before = [value.detach().clone() for value in values]
-        with torch.random.fork_rng():
+        devices = {value.device for value in inputs if value.device.type == "cuda"}
+        with torch.random.fork_rng(devices):
             found = self._run(program, inputs)
         after = [value.detach().clone() for value in values]
         with torch.no_grad():

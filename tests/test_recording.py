@@ -218,6 +218,92 @@ def test_run_eagerly_records_nothing(images):
     assert_same(mine, as_ever(images))
 
 
+KERAS_ADAM = keras.optimizers.Adam
+
+
+class Descended(KERAS_ADAM):
+    """One that may do anything in its update."""
+
+
+def steps_of(optimizer, gradients, weights, apply):
+    """The weights after each step."""
+    variables = [keras.Variable(weight) for weight in weights]
+    optimizer.build(variables)
+    found = []
+    for step in gradients:
+        with torch.no_grad():
+            # As convolutions give them: in another order in memory.
+            step = [torch.as_tensor(g.T.copy()).T for g in step]
+            apply(optimizer, step, variables)
+        found.append([to_numpy(v) for v in (*variables, *optimizer.variables)])
+    return found
+
+
+@pytest.mark.parametrize("Optimizer", [KERAS_ADAM, keras.optimizers.AdamW, Descended])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"beta_1": 0.5, "beta_2": 0.9, "epsilon": 1e-2},
+        {"clipnorm": 0.5, "weight_decay": 0.1},
+        {"global_clipnorm": 0.5, "use_ema": True, "ema_overwrite_frequency": 4},
+        {"gradient_accumulation_steps": 3},
+        {"loss_scale_factor": 8.0},
+        {"amsgrad": True},
+        {"learning_rate": keras.optimizers.schedules.CosineDecay(1e-2, 8)},
+    ],
+)
+def test_one_kernel_updates_as_keras_does(Optimizer, options):
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=shape).astype("float32") for shape in ((5, 3), (4,))]
+    gradients = [
+        [rng.normal(size=w.shape).astype("float32") for w in weights] for _ in range(20)
+    ]
+
+    def fused(optimizer, gradients, variables):
+        autodiff._apply(optimizer, gradients, variables, None)
+
+    mine = steps_of(Optimizer(**options), gradients, weights, fused)
+    theirs = steps_of(Optimizer(**options), gradients, weights, Optimizer.apply)
+    for ours, keras_own in zip(mine, theirs, strict=True):
+        for a, b in zip(ours, keras_own, strict=True):
+            # Keras computes the first steps' corrections in float32.
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_the_kernel_is_called_for_adam_alone(monkeypatch):
+    called = []
+    monkeypatch.setattr(autodiff, "adam", lambda *a, **k: called.append(k["eps"]))
+    for Optimizer, options in (
+        (Descended, {}),
+        (KERAS_ADAM, {"amsgrad": True}),
+        (keras.optimizers.SGD, {}),
+        (KERAS_ADAM, {"epsilon": 1e-3, "beta_2": 0.75}),
+    ):
+        ones = [np.ones(3, "float32")]
+        steps_of(
+            Optimizer(**options),
+            [ones],
+            ones,
+            lambda optimizer, g, v: autodiff._apply(optimizer, g, v, None),
+        )
+    assert called == [pytest.approx(2e-3)]  # epsilon / sqrt(1 - beta_2)
+
+
+def test_training_goes_on_from_a_saved_model(images, tmp_path):
+    model, _ = train(images, Model=keras_ae.AE, batch_size=8, shuffle=False)
+    model.save(tmp_path / "model.keras")
+    other = keras.saving.load_model(tmp_path / "model.keras")
+    for each in (model, other):
+        each.fit(images, batch_size=8, epochs=3, verbose=0, shuffle=False)
+    for mine, theirs in zip(
+        (*model.weights, *model.optimizer.variables),
+        (*other.weights, *other.optimizer.variables),
+        strict=True,
+    ):
+        np.testing.assert_allclose(to_numpy(mine), to_numpy(theirs), rtol=1e-5)
+
+
 def record(function, *inputs, variables=()):
     with recording.Recorder(inputs, variables) as recorder:
         outputs = function(*inputs)
