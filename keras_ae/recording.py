@@ -71,7 +71,9 @@ class Recorder(TorchDispatchMode):
         self.constants = {}
         self._tensors = WeakTensorKeyDictionary()
         self._others = {}
-        self._read = {}
+        self._read = []
+        self._copies = {}
+        self._shared = []
         self._count = 0
         self._is_paused = False
         self.inputs = [self._new(tensor) for tensor in inputs]
@@ -105,7 +107,7 @@ class Recorder(TorchDispatchMode):
         if function is aten._local_scalar_dense.default:
             # Random numbers are drawn from a generator that was seeded with it; what
             # else could be done with a number cannot be seen.
-            self._read[results] = self._referred(args[0])
+            self._read.append((results, self._referred(args[0])))
             return
         if function in (aten.detach.default, aten.alias.default):
             self._tensors[results] = self._referred(args[0])
@@ -116,13 +118,18 @@ class Recorder(TorchDispatchMode):
         if self._depends_on_values(function, args):
             self.refusal = f"{function} decides by the values of tensors"
             return
-        args, kwargs = self._referred((args, kwargs))
+        if function is aten.clone.default and self._is_copied(args[0], kwargs, results):
+            return
         parameters = function._schema.arguments
         given = {p.name: value for p, value in zip(parameters, args, strict=False)}
         given |= kwargs
         written = [given[p.name] for p in parameters if p.is_write and p.name in given]
-        if not self._may_assign(written):
+        if not all(map(self._may_assign, keras.tree.flatten(written))):
             self.refusal = f"{function} changes what is none of the model's"
+        if written:
+            # A copy and what it is a copy of are no longer the same.
+            self._copies.clear()
+        args, kwargs = self._referred((args, kwargs))
         is_random = torch.Tag.nondeterministic_seeded in function.tags
         is_needed = function._schema.is_mutable or is_random
         read = set(_names((args, list(kwargs.values()))))
@@ -136,6 +143,26 @@ class Recorder(TorchDispatchMode):
         function = self._constant(function)
         self.calls.append(_Call(results, function, args, kwargs, is_needed))
 
+    def _is_copied(self, tensor, kwargs, copy):
+        """Notes a copy: of a copy that of its source, or where it will do the source.
+
+        Around a convolution Keras brings the channels to the front, and back for the
+        kernel, which wants them last.
+        """
+        name = self._referred(tensor)
+        if name in self.constants:
+            return False
+        source, original = self._copies.get(name, (name, tensor))
+        if original is not tensor and original.stride() == copy.stride():
+            self._tensors[copy] = source
+            self._shared += original, copy
+            return True
+        kwargs = self._referred(kwargs)
+        function = self._constant(aten.clone.default)
+        self.calls.append(_Call(self._new(copy), function, [source], kwargs, False))
+        self._copies[self._tensors[copy]] = source, original
+        return True
+
     def _depends_on_values(self, function, args):
         if function is aten.index.Tensor:
             masks = (torch.bool, torch.uint8)
@@ -143,11 +170,13 @@ class Recorder(TorchDispatchMode):
         tags = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
         return any(tag in function.tags for tag in tags)
 
-    def _may_assign(self, value):
-        return all(
-            name not in self.constants or name in self._assignable
-            for name in _names(value)
-        )
+    def _may_assign(self, tensor):
+        name = self._referred(tensor)
+        if name in self.constants:
+            return name in self._assignable
+        place = tensor.untyped_storage().data_ptr()
+        shared = (other.untyped_storage().data_ptr() for other in self._shared)
+        return place not in shared
 
     def _new(self, tensor):
         self._count += 1
@@ -181,12 +210,17 @@ class Recorder(TorchDispatchMode):
     def _generator(self, generator):
         if generator not in self._others:
             seed = generator.initial_seed()
-            # As Keras makes a seed from a number.
-            source = [number for number in self._read if number & 0xFFFFFFFF == seed]
-            if not source:
+            seeds = [
+                (number, name)
+                for number, name in self._read
+                # As Keras makes a seed from a number.
+                if isinstance(number, int) and number & 0xFFFFFFFF == seed
+            ]
+            if not seeds:
                 self.refusal = "random numbers are drawn with a seed of unknown origin"
                 return None
-            args = (self._constant(generator), self._read.pop(source[0]))
+            self._read.remove(seeds[0])
+            args = (self._constant(generator), seeds[0][1])
             self.calls.append(_Call(None, self._constant(_seed), args, {}, True))
         return self._constant(generator)
 
