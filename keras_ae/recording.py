@@ -255,7 +255,8 @@ class Recorder(TorchDispatchMode):
             lines.append(f"{line}; {' = '.join(sorted(done))} = None" if done else line)
         body = "\n    ".join([*reversed(lines), f"return {outputs!r}"])
         source = f"def run({', '.join(self.inputs)}):\n    {body}\n"
-        scope = dict(self.constants)
+        # What an operator calls, without its Python.
+        scope = {name: getattr(v, "_op", v) for name, v in self.constants.items()}
         exec(compile(source, "<recorded step>", "exec"), scope)
         return scope["run"]
 
