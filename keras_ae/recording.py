@@ -123,8 +123,9 @@ class Recorder(TorchDispatchMode):
         parameters = function._schema.arguments
         given = {p.name: value for p, value in zip(parameters, args, strict=False)}
         given |= kwargs
-        written = [given[p.name] for p in parameters if p.is_write and p.name in given]
-        if not all(map(self._may_assign, keras.tree.flatten(written))):
+        written = [given.get(p.name) for p in parameters if p.is_write]
+        written = [part for part in keras.tree.flatten(written) if part is not None]
+        if not all(map(self._may_assign, written)):
             self.refusal = f"{function} changes what is none of the model's"
         if written:
             # A copy and what it is a copy of are no longer the same.
@@ -283,6 +284,7 @@ class Recorded:
     Of batches of equal shapes the first runs as ever, the second is recorded, and the
     third is run both ways and compared. A step that reads numbers from tensors, to
     decide by them, runs as ever. What Python decides is decided when it is recorded.
+    Logs on the CPU are numbers then.
 
     Args:
         step: Function of a batch that returns a dict of tensors.
