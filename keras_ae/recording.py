@@ -107,7 +107,7 @@ class Recorder(TorchDispatchMode):
         if function is aten._local_scalar_dense.default:
             # Random numbers are drawn from a generator that was seeded with it; what
             # else could be done with a number cannot be seen.
-            self._read.append((results, self._referred(args[0])))
+            self._read.append((results, self._referred(args[0]), len(self.calls)))
             return
         if function in (aten.detach.default, aten.alias.default):
             self._tensors[results] = self._referred(args[0])
@@ -115,10 +115,20 @@ class Recorder(TorchDispatchMode):
         if function is aten.lift_fresh.default:
             self._referred(args[0])
             return
+        is_random = torch.Tag.nondeterministic_seeded in function.tags
+        is_needed = function._schema.is_mutable or is_random
+        names, named = self._referred((args, kwargs))
+        read = set(_names((names, list(named.values()))))
+        frozen = self.constants.keys() - self._assignable
+        if not is_needed and read and read <= frozen:
+            # It comes to the same in each run.
+            for result in keras.tree.flatten(results):
+                self._referred(result)
+            return
         if self._depends_on_values(function, args):
             self.refusal = f"{function} decides by the values of tensors"
             return
-        if function is aten.clone.default and self._is_copied(args[0], kwargs, results):
+        if function is aten.clone.default and self._is_copied(args[0], named, results):
             return
         parameters = function._schema.arguments
         given = {p.name: value for p, value in zip(parameters, args, strict=False)}
@@ -130,19 +140,8 @@ class Recorder(TorchDispatchMode):
         if written:
             # A copy and what it is a copy of are no longer the same.
             self._copies.clear()
-        args, kwargs = self._referred((args, kwargs))
-        is_random = torch.Tag.nondeterministic_seeded in function.tags
-        is_needed = function._schema.is_mutable or is_random
-        read = set(_names((args, list(kwargs.values()))))
-        frozen = self.constants.keys() - self._assignable
-        if not is_needed and read and read <= frozen:
-            # It comes to the same in each run.
-            for result in keras.tree.flatten(results):
-                self._referred(result)
-            return
-        results = self._bound(results)
-        function = self._constant(function)
-        self.calls.append(_Call(results, function, args, kwargs, is_needed))
+        results, function = self._bound(results), self._constant(function)
+        self.calls.append(_Call(results, function, names, named, is_needed))
 
     def _is_copied(self, tensor, kwargs, copy):
         """Notes a copy: of a copy that of its source, or where it will do the source.
@@ -158,7 +157,6 @@ class Recorder(TorchDispatchMode):
             self._tensors[copy] = source
             self._shared += original, copy
             return True
-        kwargs = self._referred(kwargs)
         function = self._constant(aten.clone.default)
         self.calls.append(_Call(self._new(copy), function, [source], kwargs, False))
         self._copies[self._tensors[copy]] = source, original
@@ -212,8 +210,8 @@ class Recorder(TorchDispatchMode):
         if generator not in self._others:
             seed = generator.initial_seed()
             seeds = [
-                (number, name)
-                for number, name in self._read
+                (number, name, place)
+                for number, name, place in self._read
                 # As Keras makes a seed from a number.
                 if isinstance(number, int) and number & 0xFFFFFFFF == seed
             ]
@@ -234,18 +232,39 @@ class Recorder(TorchDispatchMode):
             return [self._bound(result) or _Name("_") for result in results]
         return None
 
-    def finish(self, outputs: Sequence[torch.Tensor]) -> Callable | None:
-        """Returns a function of the inputs that returns the outputs.
+    def finish(self, outputs: Sequence[torch.Tensor]) -> "Program | None":
+        """Returns a program that computes the outputs from the inputs.
 
         It is None where the step can't be run again as it was; `refusal` says why.
         """
-        if self._read:
+        if not all(self._is_settled(name, place) for _, name, place in self._read):
             self.refusal = "numbers are read from tensors"
         if self.refusal:
             return None
-        outputs = self._referred(outputs)
+        numbers = [number for number, _, _ in self._read]
+        decisive = [name for _, name, _ in self._read]
+        pure = [call for call in self.calls if not call.is_needed]
+        return Program(
+            self._function(self.inputs, self._referred(outputs), self.calls),
+            self._function([], decisive, pure),
+            numbers,
+        )
+
+    def _is_settled(self, name, place):
+        """Whether a number depends on variables only, as they are before the step."""
+        chain, changes = {name}, []
+        for call in reversed(self.calls[:place]):
+            if call.is_needed:
+                changes.append(call)
+            elif chain.intersection(_names(call.results)):
+                chain |= call.reads()
+        touched = set().union(*(call.reads() for call in changes))
+        touched |= {n for call in changes for n in _names(call.results)}
+        return not chain & (touched | set(self.inputs))
+
+    def _function(self, inputs, outputs, calls):
         wanted, lines = set(outputs), []
-        for call in reversed(self.calls):
+        for call in reversed(calls):
             results = set(_names(call.results))
             if not (call.is_needed or results & wanted):
                 continue
@@ -255,11 +274,30 @@ class Recorder(TorchDispatchMode):
             line = call.source()
             lines.append(f"{line}; {' = '.join(sorted(done))} = None" if done else line)
         body = "\n    ".join([*reversed(lines), f"return {outputs!r}"])
-        source = f"def run({', '.join(self.inputs)}):\n    {body}\n"
+        source = f"def run({', '.join(inputs)}):\n    {body}\n"
         # What an operator calls, without its Python.
         scope = {name: getattr(v, "_op", v) for name, v in self.constants.items()}
         exec(compile(source, "<recorded step>", "exec"), scope)
         return scope["run"]
+
+
+class Program(NamedTuple):
+    """A recorded step.
+
+    Attributes:
+        run: Function of the inputs that returns the outputs.
+        decide: Function of nothing that returns the tensors of which the step reads
+            numbers.
+        numbers: Those that it read when it was recorded, and decided by.
+    """
+
+    run: Callable
+    decide: Callable
+    numbers: list[int | float | bool]
+
+    def holds(self) -> bool:
+        """Whether the step would decide as it did."""
+        return not self.numbers or [v.item() for v in self.decide()] == self.numbers
 
 
 def _seed(generator, number):
@@ -283,7 +321,8 @@ class Recorded:
 
     Of batches of equal shapes the first runs as ever, the second is recorded, and the
     third is run both ways and compared. A step that reads numbers from tensors, to
-    decide by them, runs as ever. What Python decides is decided when it is recorded.
+    decide by them, runs as ever, unless the numbers depend on variables only and are
+    what they were. What Python decides is decided when it is recorded.
     Logs on the CPU are numbers then.
 
     Args:
@@ -291,7 +330,7 @@ class Recorded:
         variables: Function of nothing that returns all variables that `step` assigns.
 
     Attributes:
-        programs: By the shapes of a batch, the names and a function of its logs.
+        programs: By the shapes of a batch, the logs' names and the `Program`.
         refusals: By shapes, why their batches run as ever.
     """
 
@@ -311,8 +350,11 @@ class Recorded:
         if not all(type(part) is torch.Tensor for part in inputs):
             return self.step(data)
         shapes = tuple((part.shape, part.dtype, part.device) for part in inputs)
+        known = self.programs.get(shapes) or self._candidates.get(shapes)
+        if known is not None and not known[1].holds():
+            return self.step(data)
         if shapes in self.programs:
-            logs = self._run(self.programs[shapes], inputs)
+            logs = self._run(known, inputs)
             # Where nothing waits for them, Keras reads numbers faster than tensors.
             on_cpu = inputs[0].device.type == "cpu"
             return {k: float(v) for k, v in logs.items()} if on_cpu else logs
@@ -324,10 +366,10 @@ class Recorded:
             self._met.add(shapes)
         return self.step(data)
 
-    def _run(self, program, inputs):
-        names, run = program
+    def _run(self, named_program, inputs):
+        names, program = named_program
         with torch.no_grad():
-            return dict(zip(names, run(*inputs), strict=True))
+            return dict(zip(names, program.run(*inputs), strict=True))
 
     def _values(self):
         return [variable.value for variable in self.variables()]
@@ -335,11 +377,11 @@ class Recorded:
     def _record(self, shapes, data, inputs):
         with Recorder(inputs, self._values()) as recorder:
             logs = self.step(data)
-        run = recorder.finish(list(logs.values()))
-        if run is None:
+        program = recorder.finish(list(logs.values()))
+        if program is None:
             self.refusals[shapes] = recorder.refusal
         else:
-            self._candidates[shapes] = tuple(logs), run
+            self._candidates[shapes] = tuple(logs), program
         return logs
 
     def _compare(self, shapes, data, inputs):
