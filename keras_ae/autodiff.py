@@ -5,11 +5,12 @@ TensorFlow, JAX and PyTorch is how a gradient is taken, who owns the state durin
 training step, and how a function is compiled: that is here, once.
 """
 
+import contextlib
 import functools
 import itertools
+import math
 import operator
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import keras
@@ -24,6 +25,9 @@ elif BACKEND == "jax":
     import jax
 elif BACKEND == "torch":
     import torch
+    from torch.optim.adam import adam
+
+    from keras_ae import recording
 else:
     raise ImportError(
         "keras-ae trains on the Keras backends 'tensorflow', 'jax' and 'torch'. "
@@ -50,7 +54,7 @@ def build_scope(model: keras.Model):
     """The scope in which `model` must create its variables."""
     if BACKEND == "tensorflow":
         return model.distribute_strategy.scope()
-    return nullcontext()
+    return contextlib.nullcontext()
 
 
 def replicas(model: keras.Model) -> int:
@@ -120,6 +124,49 @@ class Block(NamedTuple):
         if self.rows is None:
             return part
         return jax.tree.map(lambda array: array[part], self.data)
+
+
+def records_steps(model: keras.Model) -> bool:
+    """Whether `recorded` can run the steps of `model`."""
+    return (
+        BACKEND == "torch"
+        and not model.jit_compile
+        and not model.run_eagerly
+        and model.steps_per_execution == 1
+        and keras.distribution.distribution() is None
+    )
+
+
+def recorded(model: keras.Model, step: Callable) -> Callable:
+    """Returns the function that Keras' PyTorch trainer trains or tests with.
+
+    Keras' own goes through all layers, metrics and the optimizer at each step. Here
+    that is recorded once, and only the kernels are called from then on.
+
+    Args:
+        model: The model.
+        step: `model.train_step` or `model.test_step`.
+
+    Returns:
+        Function of a list of one batch that returns the logs; its `steps` are the
+        `recording.Recorded`.
+    """
+    learns = step == model.train_step
+
+    def run(batch):
+        with torch.set_grad_enabled(learns):
+            return step(batch)
+
+    def variables():
+        found = (*model.variables, *model.metrics_variables)
+        found += tuple(model.optimizer.variables) if learns else ()
+        return list({id(variable): variable for variable in found}.values())
+
+    def take(batches):
+        return take.steps(*batches)
+
+    take.steps = recording.Recorded(run, variables)
+    return take
 
 
 class Cost(NamedTuple):
@@ -241,6 +288,8 @@ def _cost(lowered):
 
 def room_for_data() -> int:
     """Returns how many bytes of data may lie on the accelerator; 0 without one."""
+    if BACKEND == "torch" and torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0] // 4
     if BACKEND != "jax" or jax.default_backend() == "cpu":
         return 0
     memory = jax.local_devices()[0].memory_stats() or {}
@@ -249,9 +298,23 @@ def room_for_data() -> int:
 
 def to_device(array: Any):
     """Returns a copy of an array where the computing is; a tensor as it is."""
+    if BACKEND == "torch":
+        return array if ops.is_tensor(array) else ops.convert_to_tensor(array)
     # JAX doesn't know memory maps.
     is_numpy = isinstance(array, np.ndarray)
     return jax.device_put(array.view(np.ndarray) if is_numpy else array)
+
+
+def start_epoch() -> None:
+    """Draws the random number that PyTorch draws whenever a loader starts."""
+    torch.empty((), dtype=torch.int64).random_()
+
+
+def shuffled(count: int) -> np.ndarray:
+    """Returns the rows of an epoch in the order in which Keras would draw them."""
+    if BACKEND == "torch":
+        return np.array([*torch.utils.data.RandomSampler(range(count))])
+    return np.random.permutation(count)
 
 
 def _shapes(batch):
@@ -389,7 +452,8 @@ def _apply(optimizer, gradients, variables, condition):
     if not variables:
         return
     if condition is None:
-        optimizer.apply(gradients, variables)
+        with _fused_update(optimizer):
+            optimizer.apply(gradients, variables)
         return
     if (
         BACKEND == "tensorflow"
@@ -403,9 +467,78 @@ def _apply(optimizer, gradients, variables, condition):
     touched = [*variables, *optimizer.variables]
     # Copies, because optimizers update in place.
     before = [ops.copy(variable.value) for variable in touched]
-    optimizer.apply(gradients, variables)
+    with _fused_update(optimizer):
+        optimizer.apply(gradients, variables)
     for variable, value in zip(touched, before, strict=True):
         variable.assign(ops.where(condition, variable.value, value))
+
+
+@contextlib.contextmanager
+def _fused_update(optimizer):
+    """Inside the block, Keras' Adam updates in one kernel where the backend has one.
+
+    Clipping, decay, averages and all else around the update remain Keras' own.
+    """
+    # What is derived from them may update in another way.
+    kinds = (keras.optimizers.Adam, keras.optimizers.AdamW)
+    is_kind = type(optimizer) in (type(kind.__new__(kind)) for kind in kinds)
+    if BACKEND != "torch" or not is_kind or optimizer.amsgrad:
+        yield
+        return
+    stepwise = optimizer._parallel_update_step
+
+    def update(gradients, variables, learning_rate):
+        indices = [optimizer._get_variable_index(variable) for variable in variables]
+        tensors = [
+            [variable.value for variable in variables],
+            # The kernel goes by the order in memory.
+            [gradient.contiguous() for gradient in gradients],
+            [optimizer._momentums[index].value for index in indices],
+            [optimizer._velocities[index].value for index in indices],
+        ]
+        # On an accelerator it would have to wait for the number of the step.
+        if all(
+            tensor.device.type == "cpu"
+            and tensor.dtype == torch.float32
+            and tensor.is_contiguous()
+            for tensor in itertools.chain(*tensors)
+        ):
+            numbers = map(ops.convert_to_tensor, (learning_rate, optimizer.iterations))
+            recording.call(_adam(optimizer), *numbers, *tensors)
+        else:
+            stepwise(gradients, variables, learning_rate)
+
+    # Keras would take it for something to save.
+    object.__setattr__(optimizer, "_parallel_update_step", update)
+    try:
+        yield
+    finally:
+        object.__delattr__(optimizer, "_parallel_update_step")
+
+
+def _adam(optimizer):
+    """PyTorch's kernel for Keras' Adam, a function of tensors."""
+    beta_1, beta_2 = optimizer.beta_1, optimizer.beta_2
+    epsilon = optimizer.epsilon
+
+    def update(learning_rate, iterations, *tensors):
+        step = float(iterations) + 1.0
+        adam(
+            *tensors,
+            [],
+            [torch.tensor(step - 1.0) for _ in tensors[0]],
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+            lr=float(learning_rate),
+            beta1=beta_1,
+            beta2=beta_2,
+            weight_decay=0.0,
+            # Keras adds it to the velocity's root before correcting its bias.
+            eps=epsilon / math.sqrt(1.0 - beta_2**step),
+        )
+
+    return update
 
 
 def softplus(x):

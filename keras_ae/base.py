@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_ae import autodiff, feeding, inputs, likelihoods, networks, optimizers
 from keras_ae.datasets import Batches
+from keras_ae.figures import Figures
 from keras_ae.sampling import Samples
 from keras_ae.verbs import Verbs
 
@@ -87,6 +88,8 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     term_names: tuple[str, ...] = ("reconstruction",)
     monitor_names: tuple[str, ...] = ("mse",)
     player_names: tuple[str, ...] = ()
+    # Of the monitors, those that may be NaN for some examples: see `Figures`.
+    partly_known: tuple[str, ...] = ()
     # The logged value that tells which weights are best; None for the last ones.
     score_name: str | None = "loss"
     encoder_heads: tuple[str, ...] = ("z",)
@@ -160,16 +163,14 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
                 f"{', '.join(of_activity)}"
             )
         regularized = bool(self.losses) or bool(of_activity)
-        self.trackers = {
-            name: keras.metrics.Mean(name=name)
-            for name in (
-                *self.term_names,
-                *(("regularization",) if regularized else ()),
-                *self.monitor_names,
-                *(f"{player}_loss" for player in self.player_names),
-                *self._training_figures,
-            )
-        }
+        names = (
+            *self.term_names,
+            *(("regularization",) if regularized else ()),
+            *self.monitor_names,
+            *(f"{player}_loss" for player in self.player_names),
+            *self._training_figures,
+        )
+        self.figures = Figures(names, self.partly_known)
         self.built = True
         self._build_optimizer()
 
@@ -363,16 +364,29 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             self.steps_per_execution = before
 
     def make_train_function(self, force=False):
-        if not autodiff.fuses_steps(self):
-            return super().make_train_function(force)
-        if self.train_function is None or force:
+        if self.train_function is not None and not force:
+            return
+        if autodiff.fuses_steps(self):
             self.train_function = autodiff.many_steps(self, self.train_step)
+        elif autodiff.records_steps(self):
+            self.train_function = autodiff.recorded(self, self.train_step)
+        else:
+            super().make_train_function(force)
 
     def make_test_function(self, force=False):
-        if not autodiff.fuses_steps(self):
-            return super().make_test_function(force)
-        if self.test_function is None or force:
+        if self.test_function is not None and not force:
+            return
+        if autodiff.fuses_steps(self):
             self.test_function = autodiff.many_steps(self, self.test_step)
+        elif autodiff.records_steps(self):
+            self.test_function = autodiff.recorded(self, self.test_step)
+        else:
+            super().make_test_function(force)
+
+    def _forget_recorded_steps(self):
+        """Lets whatever has been changed between calls have its effect."""
+        if autodiff.records_steps(self):
+            self.train_function = self.test_function = None
 
     def train_step(self, *arguments):
         return autodiff.run_step(
@@ -427,13 +441,12 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
                 condition=plays,
                 with_norm=bool(player.name),
             )
-            self._track(figures)
             if player.name:
                 # Loss scaling expects a gradient to overflow now and then.
                 finite = ops.isfinite(norm)
-                self.trackers[f"{player.name}_gradient_norm"].update_state(
-                    ops.where(finite, norm, 0.0), ops.cast(finite, "float32")
-                )
+                norm = ops.where(finite, norm, 0.0), finite
+                figures = {**figures, f"{player.name}_gradient_norm": norm}
+            self._track(figures)
         self._track_regularization()
         self.end_step()
         return self.get_metrics_result()
@@ -509,22 +522,29 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         return sum(penalties, ops.zeros(()))
 
     def _track_regularization(self):
-        if self.player_names and "regularization" in self.trackers:
+        if self.player_names and "regularization" in self.figures.names:
             self._track({"regularization": self._regularization()})
 
     def _track(self, figures):
-        unknown = figures.keys() - self.trackers.keys()
+        unknown = figures.keys() - set(self.figures.names)
         if unknown:
             raise ValueError(
                 f"{type(self).__name__} must list its terms in `term_names` and its "
                 f"figures in `monitor_names`. Received: {sorted(unknown)}, in neither"
             )
-        for name, value in figures.items():
-            self.trackers[name].update_state(value)
+        self.figures.update_state(figures)
 
     @property
     def metrics(self):
-        return list(self.trackers.values()) if self.built else []
+        return self.figures.each if self.built else []
+
+    @property
+    def metrics_variables(self):
+        return self.figures.variables if self.built else []
+
+    def reset_metrics(self):
+        if self.built:
+            self.figures.reset_state()
 
     @property
     def _training_figures(self):
@@ -535,8 +555,8 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         """Returns the loss, which is the sum of the terms, and all logged figures."""
         hidden = self._training_figures if self._evaluating else ()
         results = {
-            name: tracker.result()
-            for name, tracker in self.trackers.items()
+            name: value
+            for name, value in self.figures.result().items()
             if name not in hidden
         }
         terms = [results[name] for name in self.term_names]
@@ -553,11 +573,14 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
         """Trains the model; see `keras.Model.fit`, whose arguments it takes.
 
-        On JAX many steps are taken in one dispatch (see `compile`), and arrays that fit
-        on an accelerator are moved there once, as they are, and cut into batches and
-        scaled there. A tensor stays on the device that it is on; a `tf.data.Dataset`
-        and a `keras.utils.PyDataset` are streamed. `model.feeding` tells what the last
-        `fit` has chosen. Neither changes a result.
+        On JAX many steps are taken in one dispatch (see `compile`). On PyTorch a step
+        is recorded at the second batch of a shape, compared at the third, and from then
+        on its kernels run alone; what Python code decides in a step it decides once a
+        `fit`, except with `compile(run_eagerly=True)`. On both, arrays that fit on an
+        accelerator are moved there once, as they are, and cut into batches and scaled
+        there. A tensor stays on the device that it is on; a `tf.data.Dataset` and a
+        `keras.utils.PyDataset` are streamed. `model.feeding` tells what the last `fit`
+        has chosen. Neither changes a result.
 
         Args:
             x: An array or tensor `(n, *image_shape)`, a `tf.data.Dataset`, a
@@ -587,6 +610,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         arguments, self.feeding = feeding.prepare(
             self, {k: v for k, v in arguments.arguments.items() if k != "self"}
         )
+        self._forget_recorded_steps()
         with self._executing(self.feeding.steps_per_execution):
             return keras.Model.fit(self, **arguments)
 
@@ -611,6 +635,8 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         y = inputs.labels_beside_weights(x, y, kwargs.get("sample_weight"))
         cached = kwargs.get("_use_cached_eval_dataset")
         steps = self.steps_per_execution if cached else self._steps_told
+        if not cached:
+            self._forget_recorded_steps()
         self._evaluating = True
         try:
             with self._executing(steps):

@@ -65,7 +65,7 @@ class Arrays:
     def epoch_rows(self) -> Iterator[np.ndarray]:
         """Yields the rows of each batch of an epoch."""
         count = len(self.arrays[0])
-        order = np.random.permutation(count) if self.shuffle else np.arange(count)
+        order = autodiff.shuffled(count) if self.shuffle else np.arange(count)
         for start in range(0, count, self.batch_size):
             yield order[start : start + self.batch_size]
 
@@ -76,7 +76,7 @@ class Arrays:
 
 
 class Feed(DataAdapter):
-    """Gives Keras' JAX trainer the steps of a dispatch at once.
+    """Gives Keras' trainer its batches, on JAX those of a dispatch at once.
 
     Args:
         source: `Arrays` or `Batches`.
@@ -105,6 +105,18 @@ class Feed(DataAdapter):
             return _ahead(self._executions(self.source.epoch_batches()))
         return self._executions(self.source.epoch_rows())
 
+    def get_torch_dataloader(self):
+        autodiff.start_epoch()
+        if self.arrays is not None:
+            return map(self._gathered, self.source.epoch_rows())
+        batches = self.source.epoch_batches()
+        # Rows of arrays are at hand before a thread is.
+        drawn = isinstance(self.source, Batches)
+        return map(_tensors, _ahead(batches) if drawn else batches)
+
+    def _gathered(self, rows):
+        return _tensors(tuple(array[rows] for array in self.arrays))
+
     def _executions(self, batches):
         while several := list(itertools.islice(batches, self.steps)):
             # The last batch of an epoch may be smaller, and is then on its own.
@@ -127,6 +139,10 @@ class Feed(DataAdapter):
     def on_epoch_end(self):
         if isinstance(self.source, Batches):
             self.source.on_epoch_end()
+
+
+def _tensors(batch):
+    return keras.tree.map_structure(ops.convert_to_tensor, batch)
 
 
 def _size(batch):
@@ -156,14 +172,15 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
     lies = "memory" if hasattr(arguments["x"], "shape") else "stream"
     # Keras looks at a batch of its own to build a layer that is put into a built model.
     built = all(layer.built for layer in model._flatten_layers())
-    if not (autodiff.fuses_steps(model) and built):
+    fuses = autodiff.fuses_steps(model)
+    if not (built and (fuses or autodiff.records_steps(model))):
         return arguments, Feeding(steps, lies)
     arguments = _split(arguments)
     sources = {"x": _training_source(arguments)}
     if model.encoder is not None:
         # Without one, an evaluation searches for codes, which takes long.
         sources["validation_data"] = _validation_source(arguments)
-    if model.steps_choice == "auto":
+    if fuses and model.steps_choice == "auto":
         steps = _steps(model, arguments, sources["x"])
     room = autodiff.room_for_data()
     for name, source in sources.items():
@@ -243,7 +260,8 @@ def _source(x, y, weight, batch_size, shuffle):
 
 def _is_array(part):
     is_tensor = isinstance(part, np.ndarray) or ops.is_tensor(part)
-    return is_tensor and part.dtype.kind in "biuf"
+    dtype = keras.backend.standardize_dtype(part.dtype) if is_tensor else ""
+    return dtype.startswith(("bool", "int", "uint", "float", "bfloat"))
 
 
 def _steps_wanted(arguments):

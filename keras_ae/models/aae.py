@@ -130,6 +130,7 @@ class AAE(TakesLabels, AE):
                 "label_discriminator_accuracy",
                 "accuracy",
             )
+            self.partly_known = ("accuracy",)
             self.player_names = (*self.player_names, "classifier")
         super().__init__(latent_dim, **kwargs)
         self._given["discriminator"] = discriminator is not None
@@ -149,11 +150,6 @@ class AAE(TakesLabels, AE):
             name: keras.optimizers.Adam(**rates.get(name, {"learning_rate": 1e-3}))
             for name in self.player_names
         }
-
-    def build(self, input_shape):
-        super().build(input_shape)
-        if self.num_classes is not None:
-            self.trackers["accuracy"] = _MeanOfKnown(name="accuracy")
 
     def build_networks(self, image_shape):
         super().build_networks(image_shape)
@@ -323,15 +319,3 @@ class AAE(TakesLabels, AE):
                 "pass `num_classes` to the constructor, and labels to `fit`."
             )
         return self.encode(x, batch_size)[:, self.latent_dim :]
-
-
-class _MeanOfKnown(keras.metrics.Mean):
-    """Mean of the values that are not NaN; NaN where there are none."""
-
-    def update_state(self, values, sample_weight=None):
-        known = ops.logical_not(ops.isnan(values))
-        values = ops.where(known, values, 0.0)
-        super().update_state(values, sample_weight=ops.cast(known, "float32"))
-
-    def result(self):
-        return ops.where(self.count > 0, super().result(), float("nan"))

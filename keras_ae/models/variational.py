@@ -121,10 +121,13 @@ class VAE(Autoencoder):
     def terms(self, x, outputs, training=False):
         log_prob = self.likelihood.log_prob(x, outputs["parameters"], training)
         kl = self.kl(outputs, self.free_bits)
+        if not self.free_bits:
+            outputs["kl"] = kl
         return {"reconstruction": -log_prob, "kl": self.kl_weight * kl}
 
     def monitors(self, x, outputs, terms):
-        elbo = -terms["reconstruction"] - self.kl(outputs)
+        kl = outputs["kl"] if "kl" in outputs else self.kl(outputs)
+        elbo = -terms["reconstruction"] - kl
         return {"elbo": elbo, **super().monitors(x, outputs, terms)}
 
     def kl(self, outputs, free_bits: float = 0.0):
