@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "flows": {"distributions", "inputs"},
     "pixelcnn": {"autodiff", "distributions", "inputs"},
     "priors": {"distributions", "flows", "inputs"},
-    "layers": {"inputs"},
+    "layers": {"autodiff", "inputs"},
     "likelihoods": {"distributions"},
     "labels": {"inputs", "verbs"},
     "manifolds": {"distributions"},
