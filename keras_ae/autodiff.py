@@ -7,6 +7,7 @@ training step, and how a function is compiled: that is here, once.
 
 import functools
 import itertools
+import math
 import operator
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
@@ -32,7 +33,7 @@ else:
 
 
 # Of a model's steps, roughly and rather too low: what `step_cost` goes by.
-CPU_FLOPS = 5e10
+CPU_FLOPS = 5e10 if BACKEND == "jax" else 1e11
 ACCELERATOR_FLOPS = 5e12
 SMALLEST_STEP = 2e-5  # seconds
 
@@ -133,6 +134,13 @@ class Execution(NamedTuple):
 
 def fuses_steps(model: keras.Model) -> bool:
     """Whether `many_steps` can run several steps of `model` in one dispatch."""
+    if BACKEND == "tensorflow":
+        strategy = model.distribute_strategy
+        # Keras' own loop knows tf.distribute.
+        alone = strategy is tf.distribute.get_strategy() and not (
+            tf.distribute.has_strategy()
+        )
+        return alone and not model.run_eagerly
     return (
         BACKEND == "jax"
         and bool(model.jit_compile)
@@ -144,20 +152,24 @@ def fuses_steps(model: keras.Model) -> bool:
 
 
 def many_steps(model: keras.Model, step: Callable) -> Callable:
-    """Returns the function of an iterator that Keras' JAX trainer trains with.
+    """Returns the function of an iterator that Keras' trainer trains with.
 
-    Keras' own dispatches every step by itself, whatever `steps_per_execution` is. Here
-    they are scanned inside one compiled function.
+    Keras' own dispatches every step by itself on JAX, whatever `steps_per_execution`
+    is; here they are scanned inside one compiled function. On TensorFlow it is traced
+    again for each number of steps; here that is an argument.
 
     Args:
         model: The model, whose `steps_per_execution` says how many batches it takes.
         step: `model.train_step` or `model.test_step`.
 
     Returns:
-        Function of (state, iterator) that returns the logs of the last step and the new
-        state. The iterator gives batches or `Execution`s. Batches of several shapes,
-        and the last few of an epoch, are stepped through singly.
+        On TensorFlow a function of an iterator that returns the logs of the last step.
+        On JAX one of (state, iterator) that returns them and the new state. There the
+        iterator gives batches or `Execution`s; batches of several shapes, and the last
+        few of an epoch, are stepped through singly.
     """
+    if BACKEND == "tensorflow":
+        return _looped(model, step)
     single = jax.jit(step, donate_argnums=0)
     # By shapes: what a step costs, and whether a block is scanned.
     costs, loops = {}, {}
@@ -211,6 +223,41 @@ def many_steps(model: keras.Model, step: Callable) -> Callable:
     return run
 
 
+def _looped(model, step):
+    """`many_steps` of TensorFlow."""
+    step = tf.function(
+        step, reduce_retracing=True, jit_compile=model.jit_compile, autograph=False
+    )
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def several(iterator, steps):
+        def following(left, batch):
+            return tf.cond(left > 1, iterator.get_next_as_optional, lambda: batch)
+
+        def goes_on(left, batch, after):
+            return (left > 1) & after.has_value()
+
+        def take(left, batch, after):
+            step(batch.get_value())
+            return left - 1, after, following(left - 1, after)
+
+        # Data that have come to their end say so here.
+        batch = tf.experimental.Optional.from_value(iterator.get_next())
+        state = steps, batch, following(steps, batch)
+        _, batch, _ = tf.while_loop(goes_on, take, state)
+        return step(batch.get_value())
+
+    def run(iterator):
+        steps = model.steps_per_execution
+        if isinstance(iterator, tf.data.Iterator):
+            return several(iterator, tf.constant(steps))
+        for batch in itertools.islice(iterator, steps):
+            logs = step(batch)
+        return logs
+
+    return run
+
+
 def step_cost(model: keras.Model, batch: Any) -> Cost:
     """Returns what a step of training costs.
 
@@ -218,6 +265,9 @@ def step_cost(model: keras.Model, batch: Any) -> Cost:
         model: The model, built and compiled, that `fuses_steps`.
         batch: A batch, of which the shapes count.
     """
+    if BACKEND == "tensorflow":
+        examples = ops.shape(keras.tree.flatten(batch)[0])
+        return _cost_by_weights(model, examples)
     model.make_train_function()
     groups = (
         model.trainable_variables,
@@ -229,6 +279,18 @@ def step_cost(model: keras.Model, batch: Any) -> Cost:
     return model.train_function.cost(state, batch)
 
 
+def _cost_by_weights(model, shape):
+    """Nothing is traced: a convolution counts as if it met each pixel, at most."""
+    count, *places, _ = shape
+    products = sum(
+        math.prod(weight.shape) * (math.prod(places) if len(weight.shape) > 2 else 1)
+        for weight in model.trainable_variables
+    )
+    flops = 6 * count * products
+    speed = ACCELERATOR_FLOPS if tf.config.list_logical_devices("GPU") else CPU_FLOPS
+    return Cost(SMALLEST_STEP + flops / speed, True)
+
+
 def _cost(lowered):
     flops = (lowered.cost_analysis() or {}).get("flops", 0.0)
     if jax.default_backend() != "cpu":
@@ -236,6 +298,11 @@ def _cost(lowered):
     # On a CPU, XLA is twenty times slower at convolutions inside a loop than outside.
     convolves = "stablehlo.convolution" in lowered.as_text()
     return Cost(SMALLEST_STEP + flops / CPU_FLOPS, not convolves)
+
+
+def takes_feeds() -> bool:
+    """Whether Keras' trainer can be fed with `Execution`s."""
+    return BACKEND == "jax"
 
 
 def room_for_data() -> int:

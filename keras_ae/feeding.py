@@ -157,11 +157,13 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
         return arguments, Feeding(steps, lies)
     arguments = _split(arguments)
     sources = {"x": _training_source(arguments)}
+    if model.steps_choice == "auto":
+        steps = _steps(model, arguments, sources["x"])
+    if not autodiff.takes_feeds():
+        return arguments, Feeding(steps, lies)
     if model.encoder is not None:
         # Without one, an evaluation searches for codes, which takes long.
         sources["validation_data"] = _validation_source(arguments)
-    if model.steps_choice == "auto":
-        steps = _steps(model, arguments, sources["x"])
     room = autodiff.room_for_data()
     for name, source in sources.items():
         if source is None:
@@ -239,8 +241,15 @@ def _source(x, y, weight, batch_size, shuffle):
 
 
 def _is_array(part):
-    is_tensor = isinstance(part, np.ndarray) or ops.is_tensor(part)
-    return is_tensor and part.dtype.kind in "biuf"
+    # Ragged and sparse tensors are no arrays.
+    is_tensor = ops.is_tensor(part) and hasattr(part, "__array__")
+    return (isinstance(part, np.ndarray) or is_tensor) and _dtype(part).kind in "biuf"
+
+
+def _dtype(array):
+    if isinstance(array, np.ndarray):
+        return array.dtype
+    return np.dtype(keras.backend.standardize_dtype(array.dtype))
 
 
 def _steps_wanted(arguments):
@@ -256,7 +265,7 @@ def _steps(model, arguments, source):
     x, wanted = arguments["x"], _steps_wanted(arguments)
     if source is not None:
         shapes = [(source.batch_size, *array.shape[1:]) for array in source.arrays]
-        batch = tuple(map(np.empty, shapes, [array.dtype for array in source.arrays]))
+        batch = tuple(map(np.empty, shapes, map(_dtype, source.arrays)))
         steps = len(source.arrays[0]) // source.batch_size
     elif isinstance(x, keras.utils.PyDataset) and (wanted or x.num_batches):
         batch = x[0]
