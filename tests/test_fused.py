@@ -162,6 +162,28 @@ def test_data_sets(images):
             assert_same(train(data(), steps=3, **options)[1], result)
 
 
+def test_data_whose_end_is_not_known(images):
+    def batches():
+        yield from (images[start : start + 5] for start in range(0, 32, 5))
+
+    _, expected = train(images, batch_size=5, epochs=1, shuffle=False)
+    for steps in (1, 3):
+        with pytest.warns(UserWarning, match="ran out of data"):
+            model, result = train(batches(), steps=steps, epochs=1)
+        assert_same(result, expected)
+        assert int(model.optimizer.iterations) == 7
+
+
+def test_an_evaluation_after_fit(images):
+    model, _ = train(images, batch_size=4)
+    assert model.feeding.steps_per_execution == 8
+    expected = model.evaluate(images, batch_size=32, verbose=0)
+    for batch_size in (4, 5):
+        found = model.evaluate(images, batch_size=batch_size, verbose=0)
+        # Other noise is drawn.
+        np.testing.assert_allclose(found, expected, rtol=0.1)
+
+
 def test_no_step_more_than_wanted(images):
     model, (history, _) = train(Sequence(images), steps_per_epoch=3, shuffle=False)
     assert model.feeding.steps_per_execution == 3
