@@ -279,6 +279,10 @@ def step_cost(model: keras.Model, batch: Any) -> Cost:
     return model.train_function.cost(state, batch)
 
 
+def _has_gpu():
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
 def _cost_by_weights(model, shape):
     """Nothing is traced: a convolution counts as if it met each pixel, at most."""
     count, *places, _ = shape
@@ -287,7 +291,7 @@ def _cost_by_weights(model, shape):
         for weight in model.trainable_variables
     )
     flops = 6 * count * products
-    speed = ACCELERATOR_FLOPS if tf.config.list_logical_devices("GPU") else CPU_FLOPS
+    speed = ACCELERATOR_FLOPS if _has_gpu() else CPU_FLOPS
     return Cost(SMALLEST_STEP + flops / speed, True)
 
 
@@ -572,6 +576,62 @@ def normalized(x, scale, shift, epsilon: float):
     # It is corrected for the mean, which Keras' is not.
     count = tf.cast(tf.size(x) // x.shape[-1], "float32")
     return y, mean, variance * (count - 1) / count
+
+
+def convolved_to_one(x, kernel):
+    """Convolves pictures with one filter, padded to their size, or returns None.
+
+    Args:
+        x: Tensor `(batch, height, width, channels)`.
+        kernel: Tensor `(rows, columns, channels, 1)`.
+
+    Returns:
+        Tensor `(batch, height, width, 1)`; None where the backend's own is faster.
+    """
+    if BACKEND != "tensorflow" or _has_gpu() or x.dtype != "float32":
+        return None
+    if None in x.shape[1:]:
+        return None
+    return tf.custom_gradient(_convolution_to_one)(x, tf.convert_to_tensor(kernel))
+
+
+def _convolution_to_one(x, kernel):
+    """The convolution, and the function of its gradients."""
+    # oneDNN computes filters by the dozen. Here all pixels are multiplied with all
+    # places of the kernel at once, and the products shifted and added.
+    _, height, width, channels = x.shape
+    rows, columns = kernel.shape[:2]
+    places = [(i, j) for i in range(rows) for j in range(columns)]
+    before = ((rows - 1) // 2, (columns - 1) // 2)
+    after = (rows // 2, columns // 2)
+    pixels = tf.reshape(x, (-1, channels))
+
+    def padded(maps, before, after):
+        edges = [(0, 0)] * (maps.shape.rank - 2)
+        return tf.pad(maps, [*edges, *zip(before, after, strict=True)])
+
+    def window(maps, i, j):
+        return maps[..., i : i + height, j : j + width]
+
+    products = tf.matmul(tf.reshape(kernel, (-1, channels)), pixels, transpose_b=True)
+    products = tf.reshape(products, (rows * columns, -1, height, width))
+    products = padded(products, before, after)
+    y = tf.add_n([window(products[k], *place) for k, place in enumerate(places)])
+
+    def gradient(upstream):
+        slope = tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=tf.shape(x),
+            filter=kernel,
+            out_backprop=upstream,
+            strides=[1, 1, 1, 1],
+            padding="SAME",
+        )
+        maps = padded(upstream[..., 0], after, before)
+        maps = [window(maps, rows - 1 - i, columns - 1 - j) for i, j in places]
+        of_kernel = tf.matmul(tf.reshape(tf.stack(maps), (len(places), -1)), pixels)
+        return slope, tf.reshape(of_kernel, kernel.shape)
+
+    return y[..., None], gradient
 
 
 def take_rows(variable: keras.Variable, rows):

@@ -539,6 +539,26 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
+class Conv2D(keras.layers.Conv2D):
+    """Keras' layer, which makes grey pictures faster on TensorFlow's CPUs.
+
+    Args:
+        *args, **kwargs: As for `keras.layers.Conv2D`.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        found = None
+        if (
+            self.filters == self.groups == 1
+            and self.padding == "same"
+            and self.data_format == "channels_last"
+            and {*self.strides, *self.dilation_rate} == {1}
+        ):
+            found = autodiff.convolved_to_one(inputs, kernel)
+        return super().convolution_op(inputs, kernel) if found is None else found
+
+
+@keras.saving.register_keras_serializable(package="keras_ae")
 class DepthToSpace(keras.layers.Layer):
     """Turns channels into pixels: `(h, w, 4 c)` becomes `(2 h, 2 w, c)`.
 

@@ -15,6 +15,7 @@ from keras import layers
 
 from keras_ae.layers import (
     BatchNormalization,
+    Conv2D,
     DepthToSpace,
     ResidualBlock,
     SpectralNormalization,
@@ -362,7 +363,7 @@ def _unchanged(layer):
 
 
 def _convolution(filters, kernel_size, strides, dtype, use_bias=False):
-    return layers.Conv2D(
+    return Conv2D(
         filters,
         kernel_size,
         strides,

@@ -1,4 +1,4 @@
-"""Batch normalisation in one operation is that of Keras."""
+"""Layers that a backend computes in a way of its own give what Keras' give."""
 
 import keras
 import numpy as np
@@ -61,3 +61,33 @@ def test_a_network_keeps_the_names_of_its_weights():
     again.set_weights(network.get_weights())
     x = np.random.default_rng(0).random((3, 16, 16, 1), dtype="float32")
     np.testing.assert_allclose(*(to_numpy(n(x)) for n in (network, again)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kernel_size", [3, (1, 4), (2, 5)])
+def test_one_filter_as_keras(kernel_size):
+    rng = np.random.default_rng(0)
+    x = ops.convert_to_tensor(rng.normal(size=(3, 7, 6, 5)).astype("float32"))
+    found = []
+    for Layer in (keras_ae.layers.Conv2D, keras.layers.Conv2D):
+        keras.utils.set_random_seed(0)
+        layer = Layer(1, kernel_size, padding="same", data_format="channels_last")
+        layer.build(x.shape)
+        kernel = layer.kernel.value
+
+        def total(kernel, layer=layer):
+            return ops.sin(layer.convolution_op(x, kernel))
+
+        def slope(x, layer=layer):
+            return autodiff.gradient(lambda x: ops.sin(layer(x)), x)
+
+        found.append(
+            [
+                layer(x),
+                autodiff.gradient(total, kernel),
+                slope(x),
+                autodiff.gradient(lambda x, slope=slope: ops.square(slope(x)), x),
+            ]
+        )
+    for mine, theirs in zip(*found, strict=True):
+        mine, theirs = to_numpy(mine), to_numpy(theirs)
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
