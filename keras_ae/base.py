@@ -554,11 +554,11 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
         """Trains the model; see `keras.Model.fit`, whose arguments it takes.
 
-        On JAX many steps are taken in one dispatch (see `compile`), and arrays that fit
-        on an accelerator are moved there once, as they are, and cut into batches and
-        scaled there. A tensor stays on the device that it is on; a `tf.data.Dataset`
-        and a `keras.utils.PyDataset` are streamed. `model.feeding` tells what the last
-        `fit` has chosen. Neither changes a result.
+        On JAX and TensorFlow many short steps are taken in one dispatch (see
+        `compile`). On JAX arrays that fit on an accelerator are moved there once, as
+        they are, and cut into batches and scaled there. A tensor stays on the device
+        that it is on; a `tf.data.Dataset` and a `keras.utils.PyDataset` are streamed.
+        `model.feeding` tells what the last `fit` has chosen. Neither changes a result.
 
         Args:
             x: An array or tensor `(n, *image_shape)`, a `tf.data.Dataset`, a
