@@ -266,8 +266,7 @@ def step_cost(model: keras.Model, batch: Any) -> Cost:
         batch: A batch, of which the shapes count.
     """
     if BACKEND == "tensorflow":
-        examples = ops.shape(keras.tree.flatten(batch)[0])
-        return _cost_by_weights(model, examples)
+        return _cost_by_weights(model, keras.tree.flatten(batch)[0].shape)
     model.make_train_function()
     groups = (
         model.trainable_variables,
@@ -285,12 +284,13 @@ def _has_gpu():
 
 def _cost_by_weights(model, shape):
     """Nothing is traced: a convolution counts as if it met each pixel, at most."""
-    count, *places, _ = shape
+    pixels = math.prod(shape[1:3])
     products = sum(
-        math.prod(weight.shape) * (math.prod(places) if len(weight.shape) > 2 else 1)
+        math.prod(weight.shape) * (pixels if len(weight.shape) > 2 else 1)
         for weight in model.trainable_variables
     )
-    flops = 6 * count * products
+    # Forward, and backward for inputs and weights: a product and a sum each.
+    flops = 6 * shape[0] * products
     speed = ACCELERATOR_FLOPS if _has_gpu() else CPU_FLOPS
     return Cost(SMALLEST_STEP + flops / speed, True)
 
@@ -495,27 +495,25 @@ def _fused_update(optimizer):
     if not fuses or optimizer.amsgrad:
         yield
         return
-    beta_1, beta_2 = optimizer.beta_1, optimizer.beta_2
     step = ops.cast(optimizer.iterations + 1, "float32")
-    powers = beta_1**step, beta_2**step
+    power_1, power_2 = optimizer.beta_1**step, optimizer.beta_2**step
 
     def update_step(gradient, variable, learning_rate):
-        if isinstance(gradient, tf.IndexedSlices):
+        if isinstance(gradient, tf.IndexedSlices) or variable.dtype != "float32":
             type(optimizer).update_step(optimizer, gradient, variable, learning_rate)
             return
         index = optimizer._get_variable_index(variable)
-        dtype = variable.dtype
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=optimizer._momentums[index].value.handle,
             v=optimizer._velocities[index].value.handle,
-            beta1_power=tf.cast(powers[0], dtype),
-            beta2_power=tf.cast(powers[1], dtype),
-            lr=tf.cast(learning_rate, dtype),
-            beta1=tf.cast(beta_1, dtype),
-            beta2=tf.cast(beta_2, dtype),
-            epsilon=tf.cast(optimizer.epsilon, dtype),
-            grad=tf.cast(gradient, dtype),
+            beta1_power=power_1,
+            beta2_power=power_2,
+            lr=tf.cast(learning_rate, "float32"),
+            beta1=optimizer.beta_1,
+            beta2=optimizer.beta_2,
+            epsilon=optimizer.epsilon,
+            grad=tf.cast(gradient, "float32"),
         )
 
     # Not by Keras' own `__setattr__`, which tracks what it is given.
@@ -561,20 +559,20 @@ def normalized(x, scale, shift, epsilon: float):
 
     Args:
         x: Tensor `(batch, height, width, channels)`.
-        scale, shift: Tensors `(channels,)`, in float32.
+        scale, shift: Tensors or variables `(channels,)`.
         epsilon: Added to the variance.
 
     Returns:
         The normalised tensor, mean and variance; None where the backend has no such
         operation.
     """
-    if BACKEND != "tensorflow":
+    if BACKEND != "tensorflow" or scale.dtype != "float32":
         return None
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=x, scale=scale, offset=shift, mean=[], variance=[], epsilon=epsilon
     )
     # It is corrected for the mean, which Keras' is not.
-    count = tf.cast(tf.size(x) // x.shape[-1], "float32")
+    count = tf.cast(tf.size(x, tf.int64) // x.shape[-1], "float32")
     return y, mean, variance * (count - 1) / count
 
 
