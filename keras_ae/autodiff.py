@@ -309,6 +309,13 @@ def takes_feeds() -> bool:
     return BACKEND == "jax"
 
 
+def untuned(dataset):
+    """Returns a `tf.data.Dataset` that does not tune itself."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 def room_for_data() -> int:
     """Returns how many bytes of data may lie on the accelerator; 0 without one."""
     if BACKEND != "jax" or jax.default_backend() == "cpu":

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 # The data adapters have no public name; `fit` takes one as `x`.
+from keras.src.trainers.data_adapters import get_data_adapter
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from keras_ae import autodiff
@@ -126,6 +127,42 @@ class Feed(DataAdapter):
             self.source.on_epoch_end()
 
 
+class Untuned(DataAdapter):
+    """Keras' own batches, of a pipeline that does not tune itself.
+
+    The thread that tunes it sleeps twice as long each time, and the next epoch waits
+    until it wakes up.
+
+    Args:
+        source: `Arrays` or `Batches`.
+    """
+
+    def __init__(self, source: Arrays | Batches):
+        if isinstance(source, Arrays):
+            options = {"batch_size": source.batch_size, "shuffle": source.shuffle}
+            parts = dict(zip(("x", "y", "sample_weight"), source.arrays, strict=False))
+            self.adapter = get_data_adapter(**parts, **options)
+        else:
+            self.adapter = get_data_adapter(source)
+
+    @property
+    def num_batches(self):
+        return self.adapter.num_batches
+
+    @property
+    def batch_size(self):
+        return self.adapter.batch_size
+
+    def get_tf_dataset(self):
+        return autodiff.untuned(self.adapter.get_tf_dataset())
+
+    def on_epoch_begin(self):
+        self.adapter.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self.adapter.on_epoch_end()
+
+
 def _size(batch):
     return len(batch[0]) if isinstance(batch, tuple) else len(batch)
 
@@ -159,11 +196,14 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
     sources = {"x": _training_source(arguments)}
     if model.steps_choice == "auto":
         steps = _steps(model, arguments, sources["x"])
-    if not autodiff.takes_feeds():
-        return arguments, Feeding(steps, lies)
     if model.encoder is not None:
         # Without one, an evaluation searches for codes, which takes long.
         sources["validation_data"] = _validation_source(arguments)
+    if not autodiff.takes_feeds():
+        fed = {name: Untuned(source) for name, source in sources.items() if source}
+        if "x" in fed:
+            fed |= {"y": None, "sample_weight": None, "shuffle": False}
+        return {**arguments, **fed}, Feeding(steps, lies)
     room = autodiff.room_for_data()
     for name, source in sources.items():
         if source is None:
