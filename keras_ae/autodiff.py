@@ -184,6 +184,13 @@ class Execution(NamedTuple):
 
 def fuses_steps(model: keras.Model) -> bool:
     """Whether `many_steps` can run several steps of `model` in one dispatch."""
+    if BACKEND == "tensorflow":
+        strategy = model.distribute_strategy
+        # Keras' own loop knows tf.distribute.
+        alone = strategy is tf.distribute.get_strategy() and not (
+            tf.distribute.has_strategy()
+        )
+        return alone and not model.run_eagerly
     return (
         BACKEND == "jax"
         and bool(model.jit_compile)
@@ -195,20 +202,24 @@ def fuses_steps(model: keras.Model) -> bool:
 
 
 def many_steps(model: keras.Model, step: Callable) -> Callable:
-    """Returns the function of an iterator that Keras' JAX trainer trains with.
+    """Returns the function of an iterator that Keras' trainer trains with.
 
-    Keras' own dispatches every step by itself, whatever `steps_per_execution` is. Here
-    they are taken in a loop inside one compiled function.
+    Keras' own dispatches every step by itself on JAX, whatever `steps_per_execution`
+    is, and is traced again for each number of steps on TensorFlow. Here they are taken
+    in a loop inside one compiled function, and their number is an argument.
 
     Args:
         model: The model, whose `steps_per_execution` says how many batches it takes.
         step: `model.train_step` or `model.test_step`.
 
     Returns:
-        Function of (state, iterator) that returns the logs of the last step and the new
-        state. The iterator gives batches or `Execution`s. Batches of several shapes are
-        stepped through singly.
+        On TensorFlow a function of an iterator that returns the logs of the last step.
+        On JAX one of (state, iterator) that returns them and the new state. There the
+        iterator gives batches or `Execution`s; batches of several shapes are stepped
+        through singly.
     """
+    if BACKEND == "tensorflow":
+        return _looped(model, step)
     single = jax.jit(step, donate_argnums=0)
     # By shapes: what a step costs, and whether a block is looped over.
     costs, loops = {}, {}
@@ -259,6 +270,41 @@ def many_steps(model: keras.Model, step: Callable) -> Callable:
     return run
 
 
+def _looped(model, step):
+    """`many_steps` of TensorFlow."""
+    step = tf.function(
+        step, reduce_retracing=True, jit_compile=model.jit_compile, autograph=False
+    )
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def several(iterator, steps):
+        def following(left, batch):
+            return tf.cond(left > 1, iterator.get_next_as_optional, lambda: batch)
+
+        def goes_on(left, batch, after):
+            return (left > 1) & after.has_value()
+
+        def take(left, batch, after):
+            step(batch.get_value())
+            return left - 1, after, following(left - 1, after)
+
+        # Data that have come to their end say so here.
+        batch = tf.experimental.Optional.from_value(iterator.get_next())
+        state = steps, batch, following(steps, batch)
+        _, batch, _ = tf.while_loop(goes_on, take, state)
+        return step(batch.get_value())
+
+    def run(iterator):
+        steps = model.steps_per_execution
+        if isinstance(iterator, tf.data.Iterator):
+            return several(iterator, tf.constant(steps))
+        for batch in itertools.islice(iterator, steps):
+            logs = step(batch)
+        return logs
+
+    return run
+
+
 def step_cost(model: keras.Model, batch: Any) -> Cost:
     """Returns what a step of training costs.
 
@@ -266,6 +312,8 @@ def step_cost(model: keras.Model, batch: Any) -> Cost:
         model: The model, built and compiled, that `fuses_steps`.
         batch: A batch, of which the shapes count.
     """
+    if BACKEND == "tensorflow":
+        return _cost_by_weights(model, keras.tree.flatten(batch)[0].shape)
     model.make_train_function()
     groups = (
         model.trainable_variables,
@@ -277,6 +325,23 @@ def step_cost(model: keras.Model, batch: Any) -> Cost:
     return model.train_function.cost(state, batch)
 
 
+def _has_gpu():
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+def _cost_by_weights(model, shape):
+    """Nothing is traced: a convolution counts as if it met each pixel, at most."""
+    pixels = math.prod(shape[1:3])
+    products = sum(
+        math.prod(weight.shape) * (pixels if len(weight.shape) > 2 else 1)
+        for weight in model.trainable_variables
+    )
+    # Forward, and backward for inputs and weights: a product and a sum each.
+    flops = 6 * shape[0] * products
+    speed = ACCELERATOR_FLOPS if _has_gpu() else CPU_FLOPS
+    return Cost(SMALLEST_STEP + flops / speed, True)
+
+
 def _cost(lowered):
     flops = (lowered.cost_analysis() or {}).get("flops", 0.0)
     if jax.default_backend() != "cpu":
@@ -284,6 +349,18 @@ def _cost(lowered):
     # On a CPU, XLA is twenty times slower at convolutions inside a loop than outside.
     convolves = "stablehlo.convolution" in lowered.as_text()
     return Cost(SMALLEST_STEP + flops / CPU_FLOPS, not convolves)
+
+
+def takes_feeds() -> bool:
+    """Whether Keras' trainer can be fed with `Execution`s."""
+    return BACKEND == "jax"
+
+
+def untuned(dataset):
+    """Returns a `tf.data.Dataset` that does not tune itself."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def room_for_data() -> int:
@@ -475,16 +552,59 @@ def _apply(optimizer, gradients, variables, condition):
 
 @contextlib.contextmanager
 def _fused_update(optimizer):
-    """Inside the block, Keras' Adam updates in one kernel where the backend has one.
+    """Inside the block, Keras' Adam updates in one operation where the backend has one.
 
-    Clipping, decay, averages and all else around the update remain Keras' own.
+    Clipping, decay, averages, all else around the update and the state are Keras' own.
     """
+    # What scales the loss leaves the update to another.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     # What is derived from them may update in another way.
     kinds = (keras.optimizers.Adam, keras.optimizers.AdamW)
-    is_kind = type(optimizer) in (type(kind.__new__(kind)) for kind in kinds)
-    if BACKEND != "torch" or not is_kind or optimizer.amsgrad:
+    is_adam = type(optimizer) in (type(kind.__new__(kind)) for kind in kinds)
+    if BACKEND == "jax" or not is_adam or optimizer.amsgrad:
         yield
         return
+    if BACKEND == "tensorflow":
+        name, update = "update_step", _adam_of_tensorflow(optimizer)
+    else:
+        name, update = "_parallel_update_step", _adam_of_torch(optimizer)
+    # Not by Keras' own `__setattr__`, which tracks and saves what it is given.
+    vars(optimizer)[name] = update
+    try:
+        yield
+    finally:
+        # tf.distribute comes here once a replica, after all have updated.
+        vars(optimizer).pop(name, None)
+
+
+def _adam_of_tensorflow(optimizer):
+    """Keras' `update_step` of a variable, in one operation."""
+    step = ops.cast(optimizer.iterations + 1, "float32")
+    power_1, power_2 = optimizer.beta_1**step, optimizer.beta_2**step
+
+    def update_step(gradient, variable, learning_rate):
+        if isinstance(gradient, tf.IndexedSlices) or variable.dtype != "float32":
+            type(optimizer).update_step(optimizer, gradient, variable, learning_rate)
+            return
+        index = optimizer._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=optimizer._momentums[index].value.handle,
+            v=optimizer._velocities[index].value.handle,
+            beta1_power=power_1,
+            beta2_power=power_2,
+            lr=tf.cast(learning_rate, "float32"),
+            beta1=optimizer.beta_1,
+            beta2=optimizer.beta_2,
+            epsilon=optimizer.epsilon,
+            grad=tf.cast(gradient, "float32"),
+        )
+
+    return update_step
+
+
+def _adam_of_torch(optimizer):
+    """Keras' update of all variables, in one kernel on the CPU."""
     stepwise = optimizer._parallel_update_step
 
     def update(gradients, variables, learning_rate):
@@ -504,19 +624,14 @@ def _fused_update(optimizer):
             for tensor in itertools.chain(*tensors)
         ):
             numbers = map(ops.convert_to_tensor, (learning_rate, optimizer.iterations))
-            recording.call(_adam(optimizer), *numbers, *tensors)
+            recording.call(_adam_kernel(optimizer), *numbers, *tensors)
         else:
             stepwise(gradients, variables, learning_rate)
 
-    # Keras would take it for something to save.
-    object.__setattr__(optimizer, "_parallel_update_step", update)
-    try:
-        yield
-    finally:
-        object.__delattr__(optimizer, "_parallel_update_step")
+    return update
 
 
-def _adam(optimizer):
+def _adam_kernel(optimizer):
     """PyTorch's kernel for Keras' Adam, a function of tensors."""
     beta_1, beta_2 = optimizer.beta_1, optimizer.beta_2
     epsilon = optimizer.epsilon
@@ -581,6 +696,84 @@ def gradient(function: Callable, x):
         return result
 
     return jax.grad(lambda x: function(x).sum())(x)
+
+
+def normalized(x, scale, shift, epsilon: float):
+    """Normalises each channel of a batch of pictures in one operation, or returns None.
+
+    Args:
+        x: Tensor `(batch, height, width, channels)`.
+        scale, shift: Tensors or variables `(channels,)`.
+        epsilon: Added to the variance.
+
+    Returns:
+        The normalised tensor, mean and variance; None where the backend has no such
+        operation.
+    """
+    if BACKEND != "tensorflow" or scale.dtype != "float32":
+        return None
+    y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=scale, offset=shift, mean=[], variance=[], epsilon=epsilon
+    )
+    # It is corrected for the mean, which Keras' is not.
+    count = tf.cast(tf.size(x, tf.int64) // x.shape[-1], "float32")
+    return y, mean, variance * (count - 1) / count
+
+
+def convolved_to_one(x, kernel):
+    """Convolves pictures with one filter, padded to their size, or returns None.
+
+    Args:
+        x: Tensor `(batch, height, width, channels)`.
+        kernel: Tensor `(rows, columns, channels, 1)`.
+
+    Returns:
+        Tensor `(batch, height, width, 1)`; None where the backend's own is faster.
+    """
+    if BACKEND != "tensorflow" or _has_gpu() or x.dtype != "float32":
+        return None
+    if None in x.shape[1:]:
+        return None
+    return tf.custom_gradient(_convolution_to_one)(x, tf.convert_to_tensor(kernel))
+
+
+def _convolution_to_one(x, kernel):
+    """The convolution, and the function of its gradients."""
+    # oneDNN computes filters by the dozen. Here all pixels are multiplied with all
+    # places of the kernel at once, and the products shifted and added.
+    _, height, width, channels = x.shape
+    rows, columns = kernel.shape[:2]
+    places = [(i, j) for i in range(rows) for j in range(columns)]
+    before = ((rows - 1) // 2, (columns - 1) // 2)
+    after = (rows // 2, columns // 2)
+    pixels = tf.reshape(x, (-1, channels))
+
+    def padded(maps, before, after):
+        edges = [(0, 0)] * (maps.shape.rank - 2)
+        return tf.pad(maps, [*edges, *zip(before, after, strict=True)])
+
+    def window(maps, i, j):
+        return maps[..., i : i + height, j : j + width]
+
+    products = tf.matmul(tf.reshape(kernel, (-1, channels)), pixels, transpose_b=True)
+    products = tf.reshape(products, (rows * columns, -1, height, width))
+    products = padded(products, before, after)
+    y = tf.add_n([window(products[k], *place) for k, place in enumerate(places)])
+
+    def gradient(upstream):
+        slope = tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=tf.shape(x),
+            filter=kernel,
+            out_backprop=upstream,
+            strides=[1, 1, 1, 1],
+            padding="SAME",
+        )
+        maps = padded(upstream[..., 0], after, before)
+        maps = [window(maps, rows - 1 - i, columns - 1 - j) for i, j in places]
+        of_kernel = tf.matmul(tf.reshape(tf.stack(maps), (len(places), -1)), pixels)
+        return slope, tf.reshape(of_kernel, kernel.shape)
+
+    return y[..., None], gradient
 
 
 def take_rows(variable: keras.Variable, rows):

@@ -573,14 +573,15 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
         """Trains the model; see `keras.Model.fit`, whose arguments it takes.
 
-        On JAX many steps are taken in one dispatch (see `compile`). On PyTorch a step
-        is recorded at the second batch of a shape, compared at the third, and from then
-        on its kernels run alone; what Python code decides in a step it decides once a
-        `fit`, except with `compile(run_eagerly=True)`. On both, arrays that fit on an
+        On JAX and TensorFlow many short steps are taken in one dispatch (see
+        `compile`). On PyTorch a step is recorded at the second batch of a shape,
+        compared at the third, and from then on its kernels run alone; what Python code
+        decides in a step it decides once a `fit`, except with
+        `compile(run_eagerly=True)`. On JAX and PyTorch, arrays that fit on an
         accelerator are moved there once, as they are, and cut into batches and scaled
         there. A tensor stays on the device that it is on; a `tf.data.Dataset` and a
         `keras.utils.PyDataset` are streamed. `model.feeding` tells what the last `fit`
-        has chosen. Neither changes a result.
+        has chosen. None of it changes a result.
 
         Args:
             x: An array or tensor `(n, *image_shape)`, a `tf.data.Dataset`, a

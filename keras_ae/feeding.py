@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 # The data adapters have no public name; `fit` takes one as `x`.
+from keras.src.trainers.data_adapters import get_data_adapter
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from keras_ae import autodiff
@@ -145,6 +146,42 @@ def _tensors(batch):
     return keras.tree.map_structure(ops.convert_to_tensor, batch)
 
 
+class Untuned(DataAdapter):
+    """Keras' own batches, of a pipeline that does not tune itself.
+
+    The thread that tunes it sleeps twice as long each time, and the next epoch waits
+    until it wakes up.
+
+    Args:
+        source: `Arrays` or `Batches`.
+    """
+
+    def __init__(self, source: Arrays | Batches):
+        if isinstance(source, Arrays):
+            options = {"batch_size": source.batch_size, "shuffle": source.shuffle}
+            parts = dict(zip(("x", "y", "sample_weight"), source.arrays, strict=False))
+            self.adapter = get_data_adapter(**parts, **options)
+        else:
+            self.adapter = get_data_adapter(source)
+
+    @property
+    def num_batches(self):
+        return self.adapter.num_batches
+
+    @property
+    def batch_size(self):
+        return self.adapter.batch_size
+
+    def get_tf_dataset(self):
+        return autodiff.untuned(self.adapter.get_tf_dataset())
+
+    def on_epoch_begin(self):
+        self.adapter.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self.adapter.on_epoch_end()
+
+
 def _size(batch):
     return len(batch[0]) if isinstance(batch, tuple) else len(batch)
 
@@ -177,11 +214,16 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
         return arguments, Feeding(steps, lies)
     arguments = _split(arguments)
     sources = {"x": _training_source(arguments)}
+    if fuses and model.steps_choice == "auto":
+        steps = _steps(model, arguments, sources["x"])
     if model.encoder is not None:
         # Without one, an evaluation searches for codes, which takes long.
         sources["validation_data"] = _validation_source(arguments)
-    if fuses and model.steps_choice == "auto":
-        steps = _steps(model, arguments, sources["x"])
+    if not autodiff.takes_feeds():
+        fed = {name: Untuned(source) for name, source in sources.items() if source}
+        if "x" in fed:
+            fed |= {"y": None, "sample_weight": None, "shuffle": False}
+        return {**arguments, **fed}, Feeding(steps, lies)
     room = autodiff.room_for_data()
     for name, source in sources.items():
         if source is None:
@@ -259,9 +301,15 @@ def _source(x, y, weight, batch_size, shuffle):
 
 
 def _is_array(part):
-    is_tensor = isinstance(part, np.ndarray) or ops.is_tensor(part)
-    dtype = keras.backend.standardize_dtype(part.dtype) if is_tensor else ""
-    return dtype.startswith(("bool", "int", "uint", "float", "bfloat"))
+    # Ragged and sparse tensors are no arrays.
+    is_tensor = ops.is_tensor(part) and hasattr(part, "__array__")
+    return (isinstance(part, np.ndarray) or is_tensor) and _dtype(part).kind in "biuf"
+
+
+def _dtype(array):
+    if isinstance(array, np.ndarray):
+        return array.dtype
+    return np.dtype(keras.backend.standardize_dtype(array.dtype))
 
 
 def _steps_wanted(arguments):
@@ -277,7 +325,7 @@ def _steps(model, arguments, source):
     x, wanted = arguments["x"], _steps_wanted(arguments)
     if source is not None:
         shapes = [(source.batch_size, *array.shape[1:]) for array in source.arrays]
-        batch = tuple(map(np.empty, shapes, [array.dtype for array in source.arrays]))
+        batch = tuple(map(np.empty, shapes, map(_dtype, source.arrays)))
         steps = len(source.arrays[0]) // source.batch_size
     elif isinstance(x, keras.utils.PyDataset) and (wanted or x.num_batches):
         batch = x[0]

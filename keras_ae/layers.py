@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import autodiff, inputs
 
 
 class Seeded(keras.layers.Layer):
@@ -504,6 +504,58 @@ def get_sparsity(sparsity: Any) -> Sparsity:
             f"`keras_ae.layers`. Received: sparsity={sparsity!r}"
         )
     return SPARSITIES[sparsity]()
+
+
+@keras.saving.register_keras_serializable(package="keras_ae")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras' layer, which trains faster on TensorFlow and computes the same.
+
+    Args:
+        **kwargs: As for `keras.layers.BatchNormalization`.
+    """
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self._is_plain = (
+            len(input_shape) == 4
+            and self.axis in (-1, 3)
+            and self.scale
+            and self.center
+            and not self.renorm
+            and not self.synchronized
+        )
+
+    def call(self, inputs, training=None, mask=None):
+        found = None
+        if training and self.trainable and mask is None and self._is_plain:
+            found = autodiff.normalized(inputs, self.gamma, self.beta, self.epsilon)
+        if found is None:
+            return super().call(inputs, training=training, mask=mask)
+        outputs, *moments = found
+        averages = (self.moving_mean, self.moving_variance)
+        for average, value in zip(averages, moments, strict=True):
+            average.assign(average * self.momentum + value * (1.0 - self.momentum))
+        return outputs
+
+
+@keras.saving.register_keras_serializable(package="keras_ae")
+class Conv2D(keras.layers.Conv2D):
+    """Keras' layer, which makes grey pictures faster on TensorFlow's CPUs.
+
+    Args:
+        *args, **kwargs: As for `keras.layers.Conv2D`.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        found = None
+        if (
+            self.filters == self.groups == 1
+            and self.padding == "same"
+            and self.data_format == "channels_last"
+            and {*self.strides, *self.dilation_rate} == {1}
+        ):
+            found = autodiff.convolved_to_one(inputs, kernel)
+        return super().convolution_op(inputs, kernel) if found is None else found
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")

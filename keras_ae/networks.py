@@ -13,7 +13,13 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_ae.layers import DepthToSpace, ResidualBlock, SpectralNormalization
+from keras_ae.layers import (
+    BatchNormalization,
+    Conv2D,
+    DepthToSpace,
+    ResidualBlock,
+    SpectralNormalization,
+)
 
 ARCHITECTURES = ("auto", "linear", "dense", "conv", "residual")
 
@@ -313,7 +319,7 @@ def _downsampled(x, architecture, widths, activation, dtype, spectral_norm=False
     for width in widths:
         if architecture == "conv":
             x = normalized(_convolution(width, 4, 2, dtype))(x)
-            x = layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
+            x = BatchNormalization(momentum=0.9, dtype=dtype)(x)
             x = layers.Activation(activation, dtype=dtype)(x)
         else:
             x = normalized(_convolution(width, 3, 2, dtype, use_bias=True))(x)
@@ -340,7 +346,7 @@ def _upsampled(
         x = DepthToSpace(dtype=dtype)(x)
         x = _crop(x, grid(image_shape, widths[:stage]), dtype)
         if architecture == "conv":
-            x = layers.BatchNormalization(momentum=0.9, dtype=dtype)(x)
+            x = BatchNormalization(momentum=0.9, dtype=dtype)(x)
             x = layers.Activation(activation, dtype=dtype)(x)
     if architecture == "residual":
         x = block(x.shape[-1])(x)
@@ -357,7 +363,7 @@ def _unchanged(layer):
 
 
 def _convolution(filters, kernel_size, strides, dtype, use_bias=False):
-    return layers.Conv2D(
+    return Conv2D(
         filters,
         kernel_size,
         strides,

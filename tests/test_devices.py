@@ -20,11 +20,11 @@ MIRRORED = """
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, two)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    def train(scope, make):
+    def train(scope, make, Optimizer=keras.optimizers.SGD):
         with scope:
             keras.utils.set_random_seed(0)
             model = make()
-            model.compile(keras.optimizers.SGD(1e-3))
+            model.compile(Optimizer(1e-3))
         return model.fit(x, batch_size=16, epochs=3, shuffle=False, verbose=0)
     x = np.random.default_rng(0).random((32, 6), dtype="float32")
     def gan():
@@ -41,6 +41,17 @@ MIRRORED = """
         alone = train(contextlib.nullcontext(), make).history["loss"]
         together = train(strategy.scope(), make).history["loss"]
         np.testing.assert_allclose(alone, together, rtol=1e-4)
+    class OwnAdam(keras.optimizers.Adam):
+        "The update of a subclass is left to Keras."
+    def autoencoder():
+        return keras_ae.AE(2, architecture="dense", widths=(8,))
+    np.testing.assert_allclose(
+        *(
+            train(strategy.scope(), autoencoder, Adam).history["loss"]
+            for Adam in (keras.optimizers.Adam, OwnAdam)
+        ),
+        rtol=1e-4,
+    )
 """
 
 DATA_PARALLEL = """

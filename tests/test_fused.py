@@ -10,8 +10,9 @@ from keras_ae import autodiff, feeding
 from keras_ae.datasets import Batches
 
 pytestmark = pytest.mark.skipif(
-    autodiff.BACKEND != "jax", reason="JAX's trainer alone is fed in another way"
+    autodiff.BACKEND == "torch", reason="PyTorch takes every step by itself"
 )
+FEEDS = autodiff.takes_feeds()
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +25,8 @@ def short_epochs(monkeypatch):
 def lying(request, monkeypatch):
     """Where arrays lie: a CPU has no memory of its own."""
     if request.param == "device":
+        if not FEEDS:
+            pytest.skip("Keras' own trainer holds the data")
         monkeypatch.setattr(autodiff, "room_for_data", lambda: 10**9)
     return request.param
 
@@ -87,7 +90,7 @@ def test_several_players(Model, images, lying):
 @pytest.mark.parametrize("binarize", [False, True])
 def test_batches_keep_their_order_and_what_they_draw(images, monkeypatch, binarize):
     # What is drawn is drawn in memory.
-    lies = "stream" if binarize else "device"
+    lies = "stream" if binarize or not FEEDS else "device"
     monkeypatch.setattr(autodiff, "room_for_data", lambda: 10**9)
 
     def data():
@@ -105,10 +108,11 @@ def test_batches_keep_their_order_and_what_they_draw(images, monkeypatch, binari
 def test_tensors_stay_where_they_are(images):
     tensor = keras.ops.convert_to_tensor(images)
     model, result = train(tensor, batch_size=8)
-    assert model.feeding == (4, "device")
+    assert model.feeding == (4, "device" if FEEDS else "memory")
     assert_same(result, train(images, batch_size=8)[1])
 
 
+@pytest.mark.skipif(not FEEDS, reason="JAX's compiler alone is slow at them")
 def test_convolutions_are_stepped_through_singly_on_a_cpu(images):
     cpu = "cpu" in keras.distribution.list_devices()[0]
     found = []
@@ -168,6 +172,28 @@ def test_data_sets(images):
         assert_same(result, alone(data(), **options))
         if options.get("steps_per_epoch"):
             assert_same(train(data(), steps=3, **options)[1], result)
+
+
+def test_data_whose_end_is_not_known(images):
+    def batches():
+        yield from (images[start : start + 5] for start in range(0, 32, 5))
+
+    _, expected = train(images, batch_size=5, epochs=1, shuffle=False)
+    for steps in (1, 3):
+        with pytest.warns(UserWarning, match="ran out of data"):
+            model, result = train(batches(), steps=steps, epochs=1)
+        assert_same(result, expected)
+        assert int(model.optimizer.iterations) == 7
+
+
+def test_an_evaluation_after_fit(images):
+    model, _ = train(images, batch_size=4)
+    assert model.feeding.steps_per_execution == 8
+    expected = model.evaluate(images, batch_size=32, verbose=0)
+    for batch_size in (4, 5):
+        found = model.evaluate(images, batch_size=batch_size, verbose=0)
+        # Other noise is drawn.
+        np.testing.assert_allclose(found, expected, rtol=0.1)
 
 
 def test_no_step_more_than_wanted(images):

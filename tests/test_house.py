@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "flows": {"distributions", "inputs"},
     "pixelcnn": {"autodiff", "distributions", "inputs"},
     "priors": {"distributions", "flows", "inputs"},
-    "layers": {"inputs"},
+    "layers": {"autodiff", "inputs"},
     "likelihoods": {"autodiff", "distributions"},
     "labels": {"inputs", "verbs"},
     "manifolds": {"distributions"},
