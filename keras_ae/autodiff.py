@@ -352,8 +352,8 @@ def _cost(lowered):
 
 
 def takes_feeds() -> bool:
-    """Whether Keras' trainer can be fed with `Execution`s."""
-    return BACKEND == "jax"
+    """Whether Keras' trainer takes batches as they come, not a `tf.data.Dataset`."""
+    return BACKEND != "tensorflow"
 
 
 def untuned(dataset):
