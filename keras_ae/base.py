@@ -10,7 +10,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import autodiff, feeding, inputs, likelihoods, networks, optimizers
+from keras_ae import (
+    autodiff,
+    dispatch,
+    feeding,
+    inputs,
+    likelihoods,
+    networks,
+    optimizers,
+)
 from keras_ae.datasets import Batches
 from keras_ae.figures import Figures
 from keras_ae.sampling import Samples
@@ -366,26 +374,26 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     def make_train_function(self, force=False):
         if self.train_function is not None and not force:
             return
-        if autodiff.fuses_steps(self):
-            self.train_function = autodiff.many_steps(self, self.train_step)
-        elif autodiff.records_steps(self):
-            self.train_function = autodiff.recorded(self, self.train_step)
+        if dispatch.fuses_steps(self):
+            self.train_function = dispatch.many_steps(self, self.train_step)
+        elif dispatch.records_steps(self):
+            self.train_function = dispatch.recorded(self, self.train_step)
         else:
             super().make_train_function(force)
 
     def make_test_function(self, force=False):
         if self.test_function is not None and not force:
             return
-        if autodiff.fuses_steps(self):
-            self.test_function = autodiff.many_steps(self, self.test_step)
-        elif autodiff.records_steps(self):
-            self.test_function = autodiff.recorded(self, self.test_step)
+        if dispatch.fuses_steps(self):
+            self.test_function = dispatch.many_steps(self, self.test_step)
+        elif dispatch.records_steps(self):
+            self.test_function = dispatch.recorded(self, self.test_step)
         else:
             super().make_test_function(force)
 
     def _forget_recorded_steps(self):
         """Lets whatever has been changed between calls have its effect."""
-        if autodiff.records_steps(self):
+        if dispatch.records_steps(self):
             self.train_function = self.test_function = None
 
     def train_step(self, *arguments):

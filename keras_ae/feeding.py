@@ -13,7 +13,7 @@ from keras import ops
 from keras.src.trainers.data_adapters import get_data_adapter
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
-from keras_ae import autodiff
+from keras_ae import dispatch
 from keras_ae.datasets import Batches
 
 # A dispatch can't be interrupted and shows no progress: it takes about so many seconds,
@@ -66,7 +66,7 @@ class Arrays:
     def epoch_rows(self) -> Iterator[np.ndarray]:
         """Yields the rows of each batch of an epoch."""
         count = len(self.arrays[0])
-        order = autodiff.shuffled(count) if self.shuffle else np.arange(count)
+        order = dispatch.shuffled(count) if self.shuffle else np.arange(count)
         for start in range(0, count, self.batch_size):
             yield order[start : start + self.batch_size]
 
@@ -91,7 +91,7 @@ class Feed(DataAdapter):
         self.steps = steps
         self.arrays = None
         if on_device:
-            self.arrays = tuple(map(autodiff.to_device, source.arrays))
+            self.arrays = tuple(map(dispatch.to_device, source.arrays))
 
     @property
     def num_batches(self):
@@ -107,7 +107,7 @@ class Feed(DataAdapter):
         return self._executions(self.source.epoch_rows())
 
     def get_torch_dataloader(self):
-        autodiff.start_epoch()
+        dispatch.start_epoch()
         if self.arrays is not None:
             return map(self._gathered, self.source.epoch_rows())
         batches = self.source.epoch_batches()
@@ -123,15 +123,15 @@ class Feed(DataAdapter):
             # The last batch of an epoch may be smaller, and is then on its own.
             short = [batch for batch in several if _size(batch) < self.batch_size]
             groups = ((several[: len(several) - len(short)], self.steps), (short, 1))
-            yield autodiff.Execution(
+            yield dispatch.Execution(
                 tuple(self._block(*group) for group in groups if group[0])
             )
 
     def _block(self, batches, steps):
-        stacked = autodiff.stacked(batches, steps)
+        stacked = dispatch.stacked(batches, steps)
         if self.arrays is None:
-            return autodiff.Block(len(batches), stacked)
-        return autodiff.Block(len(batches), self.arrays, stacked.astype("int32"))
+            return dispatch.Block(len(batches), stacked)
+        return dispatch.Block(len(batches), self.arrays, stacked.astype("int32"))
 
     def on_epoch_begin(self):
         if isinstance(self.source, Batches):
@@ -173,7 +173,7 @@ class Untuned(DataAdapter):
         return self.adapter.batch_size
 
     def get_tf_dataset(self):
-        return autodiff.untuned(self.adapter.get_tf_dataset())
+        return dispatch.untuned(self.adapter.get_tf_dataset())
 
     def on_epoch_begin(self):
         self.adapter.on_epoch_begin()
@@ -209,8 +209,8 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
     lies = "memory" if hasattr(arguments["x"], "shape") else "stream"
     # Keras looks at a batch of its own to build a layer that is put into a built model.
     built = all(layer.built for layer in model._flatten_layers())
-    fuses = autodiff.fuses_steps(model)
-    if not (built and (fuses or autodiff.records_steps(model))):
+    fuses = dispatch.fuses_steps(model)
+    if not (built and (fuses or dispatch.records_steps(model))):
         return arguments, Feeding(steps, lies)
     arguments = _split(arguments)
     sources = {"x": _training_source(arguments)}
@@ -219,12 +219,12 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
     if model.encoder is not None:
         # Without one, an evaluation searches for codes, which takes long.
         sources["validation_data"] = _validation_source(arguments)
-    if not autodiff.takes_feeds():
+    if not dispatch.takes_feeds():
         fed = {name: Untuned(source) for name, source in sources.items() if source}
         if "x" in fed:
             fed |= {"y": None, "sample_weight": None, "shuffle": False}
         return {**arguments, **fed}, Feeding(steps, lies)
-    room = autodiff.room_for_data()
+    room = dispatch.room_for_data()
     for name, source in sources.items():
         if source is None:
             continue
@@ -337,7 +337,7 @@ def _steps(model, arguments, source):
     size = sum(part.nbytes for part in keras.tree.flatten(batch) if part is not None)
     limit = min(steps, STEPS_A_DISPATCH, BYTES_A_DISPATCH // size)
     if limit > 1:
-        cost = autodiff.step_cost(model, batch)
+        cost = dispatch.step_cost(model, batch)
         limit = min(limit, int(SECONDS_A_DISPATCH / cost.seconds))
         limit = limit if cost.loops_well else 1
     if limit < 2:

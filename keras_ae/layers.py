@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ae import autodiff, inputs
+from keras_ae import inputs, kernels
 
 
 class Seeded(keras.layers.Layer):
@@ -528,7 +528,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         found = None
         if training and self.trainable and mask is None and self._is_plain:
-            found = autodiff.normalized(inputs, self.gamma, self.beta, self.epsilon)
+            found = kernels.normalized(inputs, self.gamma, self.beta, self.epsilon)
         if found is None:
             return super().call(inputs, training=training, mask=mask)
         outputs, *moments = found
@@ -554,7 +554,7 @@ class Conv2D(keras.layers.Conv2D):
             and self.data_format == "channels_last"
             and {*self.strides, *self.dilation_rate} == {1}
         ):
-            found = autodiff.convolved_to_one(inputs, kernel)
+            found = kernels.convolved_to_one(inputs, kernel)
         return super().convolution_op(inputs, kernel) if found is None else found
 
 

@@ -6,13 +6,13 @@ import pytest
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import autodiff, feeding
+from keras_ae import autodiff, dispatch, feeding
 from keras_ae.datasets import Batches
 
 pytestmark = pytest.mark.skipif(
     autodiff.BACKEND == "torch", reason="PyTorch takes every step by itself"
 )
-FEEDS = autodiff.takes_feeds()
+FEEDS = dispatch.takes_feeds()
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def lying(request, monkeypatch):
     if request.param == "device":
         if not FEEDS:
             pytest.skip("Keras' own trainer holds the data")
-        monkeypatch.setattr(autodiff, "room_for_data", lambda: 10**9)
+        monkeypatch.setattr(dispatch, "room_for_data", lambda: 10**9)
     return request.param
 
 
@@ -53,7 +53,7 @@ def assert_same(mine, theirs):
 def alone(x, *args, **kwargs):
     """What Keras' own loop makes of the same: every step a dispatch."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(autodiff, "fuses_steps", lambda model: False)
+        patch.setattr(dispatch, "fuses_steps", lambda model: False)
         return train(x, *args, steps=1, **kwargs)[1]
 
 
@@ -92,7 +92,7 @@ def test_several_players(Model, images, lying):
 def test_batches_keep_their_order_and_what_they_draw(images, monkeypatch, binarize):
     # What is drawn is drawn in memory.
     lies = "stream" if binarize or not FEEDS else "device"
-    monkeypatch.setattr(autodiff, "room_for_data", lambda: 10**9)
+    monkeypatch.setattr(dispatch, "room_for_data", lambda: 10**9)
 
     def data():
         return Batches(images, 5, seed=3, binarize=binarize, targets=images, epoch=4)

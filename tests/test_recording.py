@@ -7,7 +7,7 @@ from keras import ops
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import autodiff
+from keras_ae import autodiff, dispatch
 from keras_ae.datasets import Batches
 
 if autodiff.BACKEND != "torch":
@@ -40,7 +40,7 @@ def assert_same(mine, theirs):
 def as_ever(x, *args, **kwargs):
     """What comes of the same by Keras' own loop, step by step."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(autodiff, "records_steps", lambda model: False)
+        patch.setattr(dispatch, "records_steps", lambda model: False)
         return train(x, *args, **kwargs)[1]
 
 
@@ -54,7 +54,7 @@ def shapes_recorded(model):
 def lying(request, monkeypatch):
     """Where arrays lie: a CPU has no memory of its own."""
     if request.param == "device":
-        monkeypatch.setattr(autodiff, "room_for_data", lambda: 10**9)
+        monkeypatch.setattr(dispatch, "room_for_data", lambda: 10**9)
     return request.param
 
 
