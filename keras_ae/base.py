@@ -391,10 +391,11 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         else:
             super().make_test_function(force)
 
-    def _forget_recorded_steps(self):
+    def _forget_recorded(self, *functions):
         """Lets whatever has been changed between calls have its effect."""
         if dispatch.records_steps(self):
-            self.train_function = self.test_function = None
+            for function in functions:
+                setattr(self, function, None)
 
     def train_step(self, *arguments):
         return autodiff.run_step(
@@ -619,7 +620,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         arguments, self.feeding = feeding.prepare(
             self, {k: v for k, v in arguments.arguments.items() if k != "self"}
         )
-        self._forget_recorded_steps()
+        self._forget_recorded("train_function", "test_function")
         with self._executing(self.feeding.steps_per_execution):
             return keras.Model.fit(self, **arguments)
 
@@ -645,7 +646,8 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         cached = kwargs.get("_use_cached_eval_dataset")
         steps = self.steps_per_execution if cached else self._steps_told
         if not cached:
-            self._forget_recorded_steps()
+            # A callback may evaluate while the other function trains.
+            self._forget_recorded("test_function")
         self._evaluating = True
         try:
             with self._executing(steps):
@@ -661,11 +663,14 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """Takes one step on one batch; see `keras.Model.train_on_batch`."""
-        return super().train_on_batch(self._inspect(x, "x", y), y, *args, **kwargs)
+        x = self._inspect(x, "x", y)
+        self._forget_recorded("train_function")
+        return super().train_on_batch(x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         """Evaluates one batch; see `keras.Model.test_on_batch`."""
         x = self._inspect(x, "x", y)
+        self._forget_recorded("test_function")
         self._evaluating = True
         try:
             return super().test_on_batch(x, y, *args, **kwargs)

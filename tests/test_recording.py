@@ -214,6 +214,37 @@ def test_python_decides_anew_in_each_fit(images):
     assert model.evaluate(images, verbose=0, return_dict=True)["kl"] < 50.0
 
 
+def test_python_decides_anew_in_each_batch_of_ones_own_loop(images):
+    model = keras_ae.VAE(2, architecture="dense", widths=(8,), free_bits=0.0)
+    model.fit(images, batch_size=8, epochs=2, verbose=0)
+    for take in (model.train_on_batch, model.test_on_batch):
+        for free_bits, is_more in ((0.0, False), (50.0, True)):
+            model.free_bits = free_bits
+            logs = [take(images[:8], return_dict=True) for _ in range(4)]
+            assert all((log["kl"] > 50) == is_more for log in logs)
+            model.reset_metrics()
+
+
+def test_a_callback_may_evaluate_in_the_middle_of_an_epoch(images):
+    class Evaluates(keras.callbacks.Callback):
+        found = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 2:
+                self.model.test_on_batch(images)
+                self.found += 1
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.evaluate(images, verbose=0)
+
+    callback = Evaluates()
+    options = {"Model": keras_ae.AE, "batch_size": 8, "validation_data": images}
+    model, mine = train(images, callbacks=[callback], **options)
+    assert callback.found == 4
+    assert shapes_recorded(model) == 1
+    assert_same(mine[1], as_ever(images, **options)[1])
+
+
 def test_learning_rates_change_within_a_fit(images):
     rates = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
     options = {"callbacks": [rates], "batch_size": 8}
