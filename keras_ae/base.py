@@ -590,7 +590,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         accelerator are moved there once, as they are, and cut into batches and scaled
         there. A tensor stays on the device that it is on; a `tf.data.Dataset` and a
         `keras.utils.PyDataset` are streamed. `model.feeding` tells what the last `fit`
-        has chosen. None of it changes a result.
+        has chosen. None of it changes a result by more than rounding.
 
         Args:
             x: An array or tensor `(n, *image_shape)`, a `tf.data.Dataset`, a
