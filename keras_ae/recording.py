@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import keras
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -54,6 +55,20 @@ def _names(values):
     return (v for v in keras.tree.flatten(values) if isinstance(v, _Name))
 
 
+class _Reads(TorchFunctionMode):
+    """Notices that values are read without a kernel."""
+
+    READS = (torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.__array__)
+
+    def __init__(self):
+        super().__init__()
+        self.found = False
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.found = self.found or function in self.READS
+        return function(*args, **(kwargs or {}))
+
+
 class Recorder(TorchDispatchMode):
     """Notes which kernels run inside its `with` block.
 
@@ -67,11 +82,14 @@ class Recorder(TorchDispatchMode):
     ):
         super().__init__()
         self.refusal = None
+        self.sources = []
         self.calls = []
         self.constants = {}
         self._tensors = WeakTensorKeyDictionary()
         self._others = {}
         self._read = []
+        self._folded = {}
+        self._reads = _Reads()
         self._copies = {}
         self._shared = []
         self._count = 0
@@ -81,11 +99,13 @@ class Recorder(TorchDispatchMode):
 
     def __enter__(self):
         self._token = _current.set(self)
+        self._reads.__enter__()
         return super().__enter__()
 
     def __exit__(self, *error):
+        super().__exit__(*error)
+        self._reads.__exit__(*error)
         _current.reset(self._token)
-        return super().__exit__(*error)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -121,9 +141,11 @@ class Recorder(TorchDispatchMode):
         read = set(_names((names, list(named.values()))))
         frozen = self.constants.keys() - self._assignable
         if not is_needed and read and read <= frozen:
-            # It comes to the same in each run.
-            for result in keras.tree.flatten(results):
-                self._referred(result)
+            # It comes to the same in each run, until something assigns to what it read.
+            for name in read.union(map(self._referred, keras.tree.flatten(results))):
+                value = self.constants[name]
+                if isinstance(value, torch.Tensor):
+                    self._folded.setdefault(name, value._version)
             return
         if self._depends_on_values(function, args):
             self.refusal = f"{function} decides by the values of tensors"
@@ -237,7 +259,9 @@ class Recorder(TorchDispatchMode):
 
         It is None where the step can't be run again as it was; `refusal` says why.
         """
-        if not all(self._is_settled(name, place) for _, name, place in self._read):
+        if self._reads.found or not all(
+            self._is_settled(name, place) for _, name, place in self._read
+        ):
             self.refusal = "numbers are read from tensors"
         if self.refusal:
             return None
@@ -248,7 +272,25 @@ class Recorder(TorchDispatchMode):
             self._function(self.inputs, self._referred(outputs), self.calls),
             self._function([], decisive, pure),
             numbers,
+            [(self.constants[name], found) for name, found in self._folded.items()],
         )
+
+    def agrees(self, other: "Recorder") -> bool:
+        """Whether another step was the same program, with the same constants."""
+        if self.refusal or other.refusal or self.sources != other.sources:
+            return False
+        return self.constants.keys() == other.constants.keys() and all(
+            self._is_same(name, value, other.constants[name])
+            for name, value in self.constants.items()
+        )
+
+    def _is_same(self, name, value, found):
+        if found is value or not isinstance(value, torch.Tensor):
+            # Functions and generators are made anew.
+            return True
+        if name in self._assignable or value.dtype != found.dtype:
+            return False
+        return torch.equal(torch.nan_to_num(value), torch.nan_to_num(found))
 
     def _is_settled(self, name, place):
         """Whether a number depends on variables only, as they are before the step."""
@@ -264,6 +306,7 @@ class Recorder(TorchDispatchMode):
 
     def _function(self, inputs, outputs, calls):
         wanted, lines = set(outputs), []
+        self.sources.append((repr(outputs), [call.source() for call in calls]))
         for call in reversed(calls):
             results = set(_names(call.results))
             if not (call.is_needed or results & wanted):
@@ -289,14 +332,18 @@ class Program(NamedTuple):
         decide: Function of nothing that returns the tensors of which the step reads
             numbers.
         numbers: Those that it read when it was recorded, and decided by.
+        folded: Tensors that it takes for constants, and their versions.
     """
 
     run: Callable
     decide: Callable
     numbers: list[int | float | bool]
+    folded: list[tuple[torch.Tensor, int]]
 
     def holds(self) -> bool:
-        """Whether the step would decide as it did."""
+        """Whether the step would decide as it did, by what it decided by."""
+        if any(tensor._version != version for tensor, version in self.folded):
+            return False
         return not self.numbers or [v.item() for v in self.decide()] == self.numbers
 
 
@@ -320,9 +367,10 @@ class Recorded:
     """A step that runs as it was recorded, once that is known to do the same.
 
     Of batches of equal shapes the first runs as ever, the second is recorded, and the
-    third is run both ways and compared. A step that reads numbers from tensors, to
-    decide by them, runs as ever, unless the numbers depend on variables only and are
-    what they were. What Python decides is decided when it is recorded.
+    third is run both ways and recorded again: results and programs must be the same. A
+    step that reads numbers from tensors, to decide by them, runs as ever, unless the
+    numbers depend on variables only and are what they were. What Python decides is
+    decided when it is recorded.
     Logs on the CPU are numbers then.
 
     Args:
@@ -349,12 +397,17 @@ class Recorded:
         inputs = [part for part in parts if part is not None]
         if not all(type(part) is torch.Tensor for part in inputs):
             return self.step(data)
-        shapes = tuple((part.shape, part.dtype, part.device) for part in inputs)
+        shapes = tuple(
+            part
+            if part is None
+            else (part.shape, part.stride(), part.dtype, part.device)
+            for part in parts
+        )
         known = self.programs.get(shapes) or self._candidates.get(shapes)
         if known is not None and not known[1].holds():
             return self.step(data)
         if shapes in self.programs:
-            logs = self._run(known, inputs)
+            logs = self._run(*known, inputs)
             # Where nothing waits for them, Keras reads numbers faster than tensors.
             on_cpu = inputs[0].device.type == "cpu"
             return {k: float(v) for k, v in logs.items()} if on_cpu else logs
@@ -366,8 +419,7 @@ class Recorded:
             self._met.add(shapes)
         return self.step(data)
 
-    def _run(self, named_program, inputs):
-        names, program = named_program
+    def _run(self, names, program, inputs):
         with torch.no_grad():
             return dict(zip(names, program.run(*inputs), strict=True))
 
@@ -377,25 +429,32 @@ class Recorded:
     def _record(self, shapes, data, inputs):
         with Recorder(inputs, self._values()) as recorder:
             logs = self.step(data)
+        if not _are_tensors(logs):
+            recorder.refusal = "logs are no tensors"
         program = recorder.finish(list(logs.values()))
         if program is None:
             self.refusals[shapes] = recorder.refusal
         else:
-            self._candidates[shapes] = tuple(logs), program
+            self._candidates[shapes] = tuple(logs), program, recorder
         return logs
 
     def _compare(self, shapes, data, inputs):
-        program = self._candidates.pop(shapes)
+        names, program, recorder = self._candidates.pop(shapes)
         values = self._values()
         before = [value.detach().clone() for value in values]
         devices = {value.device for value in inputs if value.device.type == "cuda"}
         with torch.random.fork_rng(devices):
-            found = self._run(program, inputs)
+            found = self._run(names, program, inputs)
         after = [value.detach().clone() for value in values]
         with torch.no_grad():
             for value, old in zip(values, before, strict=True):
                 value.copy_(old)
-        logs = self.step(data)
+        with Recorder(inputs, values) as again:
+            logs = self.step(data)
+        self.refusals[shapes] = "another batch is computed in another way"
+        if tuple(logs) != names or not _are_tensors(logs):
+            return logs
+        again.finish(list(logs.values()))
         nothing = [torch.zeros_like(value) for value in logs.values()]
         same = map(
             _agree,
@@ -403,11 +462,14 @@ class Recorded:
             (*after, *found.values()),
             (*values, *logs.values()),
         )
-        if all(same):
-            self.programs[shapes] = program
-        else:
-            self.refusals[shapes] = "another batch gives other results than recorded"
+        if all(same) and recorder.agrees(again):
+            del self.refusals[shapes]
+            self.programs[shapes] = names, program
         return logs
+
+
+def _are_tensors(logs):
+    return all(isinstance(value, torch.Tensor) for value in logs.values())
 
 
 def _agree(before, found, expected):

@@ -194,13 +194,97 @@ def test_steps_that_decide_by_values_run_as_ever(images, reads, monkeypatch):
     steps = model.train_function.steps
     assert not steps.programs
     (reason,) = steps.refusals.values()
-    assert (
-        reason
-        == {
-            "item": "numbers are read from tensors",
-            "numpy": "another batch gives other results than recorded",
-        }[reads]
-    )
+    assert reason == "numbers are read from tensors"
+
+
+class Counting(keras_ae.AE):
+    """Its terms depend on something that Python changes from step to step."""
+
+    kept = "number"
+
+    def terms(self, x, outputs, training=False):
+        number, tensor = self.__dict__.get("past", (0.0, torch.zeros(())))
+        factor = 1.0 + (tensor if self.kept == "tensor" else number)
+        if training:
+            self.__dict__["past"] = number + 1e-3, tensor + 1e-3
+        terms = super().terms(x, outputs, training)
+        return {name: term * factor for name, term in terms.items()}
+
+
+@pytest.mark.parametrize("kept", ["number", "tensor"])
+def test_steps_that_are_never_the_same_run_as_ever(images, kept, monkeypatch):
+    monkeypatch.setattr(Counting, "kept", kept)
+    options = {"Model": Counting, "batch_size": 8}
+    model, mine = train(images, **options)
+    assert_same(mine, as_ever(images, **options))
+    (reason,) = model.train_function.steps.refusals.values()
+    assert reason == "another batch is computed in another way"
+
+
+class Weighing(keras_ae.AE):
+    """Its terms are weighed by a tensor that is no variable."""
+
+    def terms(self, x, outputs, training=False):
+        factor = torch.exp(self.__dict__.setdefault("weight", torch.zeros(())))
+        terms = super().terms(x, outputs, training)
+        return {name: term * factor for name, term in terms.items()}
+
+
+def test_a_tensor_may_be_changed_in_place(images):
+    def changes(epoch, logs):
+        changes.model.__dict__["weight"].add_(0.1)
+
+    def result(run):
+        callback = keras.callbacks.LambdaCallback(on_epoch_end=changes)
+        callback.set_model = lambda model: setattr(changes, "model", model)
+        return run(images, Model=Weighing, batch_size=8, callbacks=[callback])
+
+    model, mine = result(train)
+    assert_same(mine, result(as_ever))
+    assert shapes_recorded(model) == 1
+
+
+class Halving(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 1e-2 * 0.5 ** float(ops.convert_to_numpy(step))
+
+
+def test_a_schedule_may_compute_with_numpy(images):
+    def options():
+        optimizer = keras.optimizers.Adam(Halving())
+        return {"compiled": {"optimizer": optimizer}, "batch_size": 8}
+
+    assert_same(train(images, **options())[1], as_ever(images, **options()))
+
+
+def loader(batches):
+    return torch.utils.data.DataLoader(batches, batch_size=None)
+
+
+def test_weights_are_not_taken_for_labels(images):
+    x, ones = torch.as_tensor(images[:16]), torch.ones(16)
+    batches = loader([(x, ones)] * 5 + [(x, None, 0.01 * ones)] * 5)
+    options = {"Model": keras_ae.AE, "batch_size": None, "shuffle": False}
+    assert_same(train(batches, **options)[1], as_ever(batches, **options))
+
+
+def test_batches_may_lie_in_memory_in_any_order(images):
+    square = torch.as_tensor(images[:16, :10])
+    batches = loader([square, square, square, square.transpose(1, 2)] * 2)
+    options = {"batch_size": None, "shuffle": False}
+    assert_same(train(batches, **options)[1], as_ever(batches, **options))
+
+
+class Logging(keras_ae.AE):
+    def train_step(self, *arguments):
+        return {**super().train_step(*arguments), "rate": 0.5}
+
+
+def test_logs_may_be_numbers(images):
+    model, mine = train(images, Model=Logging, batch_size=8)
+    assert_same(mine, as_ever(images, Model=Logging, batch_size=8))
+    (reason,) = model.train_function.steps.refusals.values()
+    assert reason == "logs are no tensors"
 
 
 def test_python_decides_anew_in_each_fit(images):
