@@ -393,8 +393,8 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
 
     def _forget_recorded(self, *functions):
         """Lets whatever has been changed between calls have its effect."""
-        if dispatch.records_steps(self):
-            for function in functions:
+        for function in functions:
+            if hasattr(getattr(self, function), "steps"):
                 setattr(self, function, None)
 
     def train_step(self, *arguments):
@@ -549,11 +549,22 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
 
     @property
     def metrics_variables(self):
-        return self.figures.variables if self.built else []
+        if not self.built:
+            return []
+        own = [
+            variable for metric in self._own_metrics for variable in metric.variables
+        ]
+        return [*self.figures.variables, *own]
+
+    @property
+    def _own_metrics(self):
+        """Those that a subclass adds to `metrics`."""
+        return [metric for metric in self.metrics if metric not in self.figures.each]
 
     def reset_metrics(self):
         if self.built:
-            self.figures.reset_state()
+            for metric in (self.figures, *self._own_metrics):
+                metric.reset_state()
 
     @property
     def _training_figures(self):
@@ -568,6 +579,9 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             for name, value in self.figures.result().items()
             if name not in hidden
         }
+        for metric in self._own_metrics:
+            # On PyTorch a result may be the variable itself, which is reset in place.
+            results[metric.name] = keras.tree.map_structure(ops.copy, metric.result())
         terms = [results[name] for name in self.term_names]
         if "regularization" in results:
             terms.append(results["regularization"])
@@ -642,7 +656,9 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         """Returns the loss, its terms and monitors; see `keras.Model.evaluate`."""
         if "_use_cached_eval_dataset" not in kwargs:
             x = self._inspect(x, "x", y)
-        y = inputs.labels_beside_weights(x, y, kwargs.get("sample_weight"))
+        # After `batch_size` and `verbose`.
+        weight = args[2] if len(args) > 2 else kwargs.get("sample_weight")
+        y = inputs.labels_beside_weights(x, y, weight)
         cached = kwargs.get("_use_cached_eval_dataset")
         steps = self.steps_per_execution if cached else self._steps_told
         if not cached:

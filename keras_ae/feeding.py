@@ -1,6 +1,7 @@
 """How `fit` feeds a model: many steps in a dispatch, data that stay on the device."""
 
 import itertools
+import operator
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any, NamedTuple
@@ -351,13 +352,15 @@ def _steps(model, arguments, source):
 
 def _needs_each_batch(callback):
     """Whether a callback does something at each batch."""
-    frequency = getattr(callback, "save_freq", getattr(callback, "update_freq", None))
-    if frequency == "epoch" or not getattr(callback, "needs_each_batch", True):
+    if not getattr(callback, "needs_each_batch", True):
         return False
     if isinstance(callback, keras.callbacks.ProgbarLogger):
         return False
-    return any(
-        getattr(getattr(callback, name), "__func__", None)
-        is not getattr(keras.callbacks.Callback, name)
-        for name in BATCH_HOOKS
-    )
+    hooks = [getattr(getattr(callback, name), "__func__", None) for name in BATCH_HOOKS]
+    frequency = getattr(callback, "save_freq", getattr(callback, "update_freq", None))
+    if frequency == "epoch":
+        # Keras' own do nothing then; what is derived from them may.
+        modules = [getattr(hook, "__module__", "") for hook in hooks]
+        return not all(module.startswith("keras.") for module in modules)
+    nothing = [getattr(keras.callbacks.Callback, name) for name in BATCH_HOOKS]
+    return any(map(operator.is_not, hooks, nothing))

@@ -228,6 +228,23 @@ def test_callbacks_of_batches_are_called_as_keras_does(images, tmp_path):
     assert model.feeding.steps_per_execution == 8
 
 
+class Counting(keras.callbacks.ModelCheckpoint):
+    """Keras' own, with something to do at each batch."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.batches = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches.append(batch)
+
+
+def test_callbacks_derived_from_those_of_epochs_see_each_batch(images, tmp_path):
+    counting = Counting(tmp_path / "model.keras")
+    train(images, batch_size=4, epochs=1, callbacks=[counting])
+    assert counting.batches == [*range(8)]
+
+
 def test_a_callback_can_evaluate_and_predict(images):
     found = []
 

@@ -330,6 +330,17 @@ def test_learning_rates_change_within_a_fit(images):
     assert_same(train(images, **options)[1], as_ever(images, **options))
 
 
+def test_run_eagerly_may_be_set_later(images):
+    model = keras_ae.AE(2, architecture="dense", widths=(8,))
+    model.fit(images, batch_size=8, epochs=2, verbose=0)
+    model.decoder.trainable = False
+    model.run_eagerly = True
+    before = [to_numpy(v) for v in model.decoder.variables]
+    model.fit(images, batch_size=8, verbose=0)
+    after = [to_numpy(v) for v in model.decoder.variables]
+    assert_same(after, before)
+
+
 def test_run_eagerly_records_nothing(images):
     model, mine = train(images, compiled={"run_eagerly": True})
     assert not hasattr(model.train_function, "steps")

@@ -210,3 +210,40 @@ def test_bad_arguments(images, call, message):
     model = keras_ae.VAE(2, image_shape=images.shape[1:])
     with pytest.raises(ValueError, match=message):
         call(model, images)
+
+
+def test_evaluate_takes_weights_by_position(images):
+    model = keras_ae.AE(2, architecture="dense", widths=(8,))
+    weight = np.linspace(0, 1, 32)
+    expected = model.evaluate(images, sample_weight=weight, verbose=0)
+    found = model.evaluate(images, None, 32, 0, weight)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    plain = model.evaluate(images, verbose=0)
+    assert not np.allclose(plain, expected, rtol=1e-2)
+
+
+class Counted(keras_ae.AE):
+    """With a metric of its own, as Keras' users add one."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.batches = keras.metrics.Sum(name="batches")
+
+    @property
+    def metrics(self):
+        return [*super().metrics, self.batches]
+
+    def terms(self, x, outputs, training=False):
+        self.batches.update_state(1.0)
+        return super().terms(x, outputs, training)
+
+
+def test_a_model_may_have_metrics_of_its_own(images):
+    model = Counted(2, architecture="dense", widths=(8,))
+    options = {"batch_size": 8, "epochs": 3, "verbose": 0}
+    history = model.fit(images, validation_data=images[:16], **options).history
+    assert history["batches"] == [4.0] * 3
+    assert history["val_batches"] == [2.0] * 3
+    assert model.evaluate(images, batch_size=8, verbose=0, return_dict=True)[
+        "batches"
+    ] == pytest.approx(4.0)
