@@ -288,9 +288,13 @@ class Recorder(TorchDispatchMode):
         if found is value or not isinstance(value, torch.Tensor):
             # Functions and generators are made anew.
             return True
-        if name in self._assignable or value.dtype != found.dtype:
+        kinds = {(v.shape, v.dtype, v.device, v.layout) for v in (value, found)}
+        if name in self._assignable or len(kinds) > 1 or value.is_sparse:
             return False
-        return torch.equal(torch.nan_to_num(value), torch.nan_to_num(found))
+        # By those without values Keras finds out shapes.
+        return value.is_meta or torch.equal(
+            torch.nan_to_num(value), torch.nan_to_num(found)
+        )
 
     def _is_settled(self, name, place):
         """Whether a number depends on variables only, as they are before the step."""
