@@ -1,57 +1,45 @@
-"""Runs the tests once per backend: `python -m tests [pytest arguments]`."""
+"""Runs the tests: `python -m tests [--quick | --all] [pytest arguments]`.
 
+--quick   on the default backend only, before a commit
+(nothing) on all three backends; what does not depend on the backend on the first
+--all     the slow ones too: long numerical experiments, and every combination
+"""
+
+import hashlib
 import os
+import platform
 import re
 import subprocess
 import sys
-import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
 BACKENDS = ("tensorflow", "jax", "torch")
-
-# Small models spend most of their time in JAX's compiler: it need not try hard, nor do
-# anything twice.
-XLA = {
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
+# How long they take, in units of `keras-ae recipe moon-vae` on the same machine.
+UNITS = {"--quick": 3, "": 12, "--all": 18}
 
 
 def main(arguments: list[str]) -> int:
-    with tempfile.TemporaryDirectory() as cache:
-        return run({**XLA, "JAX_COMPILATION_CACHE_DIR": cache}, arguments)
-
-
-def run(options: dict[str, str], arguments: list[str]) -> int:
+    speed = next((name for name in ("--quick", "--all") if name in arguments), "")
+    arguments = [argument for argument in arguments if argument != speed]
+    backends = BACKENDS[:1] if speed == "--quick" else BACKENDS
+    print(
+        f"Tests on {', '.join(backends)}, {'all' if speed == '--all' else 'not slow'}: "
+        f"about {UNITS[speed]} times as long as `keras-ae recipe moon-vae`.",
+        flush=True,
+    )
     totals: Counter[str] = Counter()
     status = 0
-    for backend in BACKENDS:
-        print(f"== {backend}", flush=True)
-        environment = {
-            **os.environ,
-            "KERAS_BACKEND": backend,
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            # Two workers share two cores: PyTorch's threads would wait for one another,
-            # which makes small models ten times slower.
-            "OMP_NUM_THREADS": "1",
-            **options,
-        }
-        # From another folder, so that what was installed is what is tested.
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pytest", "-n", "2", *arguments],
-            cwd=Path(__file__).parent,
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        line = ""
-        for line in process.stdout:
-            print(line, end="", flush=True)
-        status = process.wait() or status
-        for count, outcome in re.findall(r"(\d+) (passed|failed|error|skipped)", line):
-            totals["failed" if outcome == "error" else outcome] += int(count)
+    for index, backend in enumerate(backends):
+        left_out = [] if speed == "--all" else ["not slow"]
+        left_out += ["not once"] if index else []
+        print(f"== {backend} ({index + 1} of {len(backends)})", flush=True)
+        start = time.monotonic()
+        code, outcomes = run(backend, ["-m", " and ".join(left_out), *arguments])
+        status = code or status
+        totals += outcomes
+        print(f"== {backend}: {time.monotonic() - start:.0f} s", flush=True)
     if not totals["passed"]:
         status = status or 1
     print(
@@ -59,6 +47,58 @@ def run(options: dict[str, str], arguments: list[str]) -> int:
         f"{totals['skipped']} skipped"
     )
     return status
+
+
+def run(backend: str, arguments: list[str]) -> tuple[int, Counter[str]]:
+    """Runs pytest on a backend, a process a core; returns its status and outcomes."""
+    workers = os.cpu_count() or 1
+    # From another folder, so that what was installed is what is tested.
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "pytest", "-n", str(workers), *arguments],
+        cwd=Path(__file__).parent,
+        env={**os.environ, **environment(backend)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    line = ""
+    for line in process.stdout:
+        print(line, end="", flush=True)
+    outcomes: Counter[str] = Counter()
+    for count, outcome in re.findall(r"(\d+) (passed|failed|error|skipped)", line):
+        outcomes["failed" if outcome == "error" else outcome] += int(count)
+    return process.wait(), outcomes
+
+
+def environment(backend: str) -> dict[str, str]:
+    """Variables of a worker: one thread each, and compilers that do not try hard."""
+    variables = {
+        "KERAS_BACKEND": backend,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(2**30),
+    }
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        variables["JAX_COMPILATION_CACHE_DIR"] = str(compiled())
+    threads = (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "TF_NUM_INTEROP_THREADS",
+        "TF_NUM_INTRAOP_THREADS",
+    )
+    return {**variables, **dict.fromkeys(threads, "1")}
+
+
+def compiled() -> Path:
+    """Folder for what JAX has compiled, which runs on processors of one kind only."""
+    processor = Path("/proc/cpuinfo")
+    lines = processor.read_text().splitlines() if processor.exists() else []
+    kind = {line for line in lines if line.startswith(("model name", "flags"))}
+    kind = "\n".join([platform.machine(), platform.processor(), *sorted(kind)])
+    digest = hashlib.sha256(kind.encode()).hexdigest()[:12]
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return cache / "keras-ae" / "tests" / digest
 
 
 if __name__ == "__main__":

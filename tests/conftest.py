@@ -1,5 +1,7 @@
 """Shared by all tests: seeds, and real data where it lies beside the checkout."""
 
+import gc
+import re
 from pathlib import Path
 
 import keras
@@ -7,6 +9,31 @@ import numpy as np
 import pytest
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    # Rewriting the graphs of small models takes longer than running them.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+# What is alive now stays so: collecting garbage need not look at it, nor look often.
+gc.freeze()
+gc.set_threshold(50_000, 20, 20)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """What is tested of one story is so in one process, which trains its model once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Stories(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            story = re.search(r"test_contract\.py::.*(\[\w+\])$", nodeid)
+            return story[1] if story else nodeid
+
+    return Stories(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +56,7 @@ def real_data():
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def images():
     """A small batch of grey pictures, (32, 12, 10, 1) uint8: bright discs."""
     rng = np.random.default_rng(0)

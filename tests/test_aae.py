@@ -300,6 +300,7 @@ def test_classes_are_ignored_without_num_classes(images):
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [None, 4])
 def test_saving_goes_on_where_it_stopped(images, num_classes, tmp_path):
     keras.utils.set_random_seed(0)

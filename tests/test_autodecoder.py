@@ -577,6 +577,7 @@ def test_the_optimal_scale_is_that_of_observed_values(x, observed):
     np.testing.assert_allclose(history["mse"], [error], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_gap_in_the_data_is_filled_in(x):
     """Examples on a plane, half of whose values are known: the others follow."""
     rng = np.random.default_rng(0)

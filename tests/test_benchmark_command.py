@@ -12,6 +12,9 @@ from PIL import Image
 import keras_ae
 from keras_ae import benchmark, cli, machine, plots
 
+pytestmark = pytest.mark.once
+
+
 BACKEND = keras.config.backend()
 
 

@@ -122,6 +122,7 @@ def test_the_encoder_learns_to_invert_the_generator():
     assert np.mean((model.encode(model.decode(z)) - z) ** 2) < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ADVERSARIAL_LOSSES)
 def test_every_loss_trains_on_pictures(images, name):
     model = keras_ae.BiGAN(

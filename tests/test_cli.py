@@ -17,6 +17,8 @@ from PIL import Image
 import keras_ae
 from keras_ae import cli, scripts
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def invoke(tmp_path, monkeypatch):

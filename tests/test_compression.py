@@ -13,6 +13,9 @@ from PIL import Image
 import keras_ae
 from keras_ae import cli, compression
 
+pytestmark = pytest.mark.once
+
+
 SHAPE = (12, 10, 1)
 
 

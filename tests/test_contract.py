@@ -1,299 +1,54 @@
 """The contract that every registered model passes, on every backend."""
 
+import functools
 import json
 import math
 import os
 import subprocess
 import sys
 import textwrap
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import pytest
+from contract import (
+    BACKEND,
+    NON_DEFAULT,
+    SHAPES,
+    TRAINED,
+    WITH_NETWORKS,
+    decoder_name,
+    evaluate,
+    fit,
+    is_stacked,
+    learn,
+    make,
+    make_networks,
+    non_default,
+    optimizers,
+    owns_codes,
+    rates,
+    remove_noise,
+    settings,
+    weights,
+)
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import models, networks, projection
+from keras_ae import autodiff, models, networks, projection
 
-SETTINGS = {"latent_dim": 3, "widths": (24,), "architecture": "dense"}
-# The discrepancy of a small batch is mostly noise.
-WAE_SETTINGS = {**SETTINGS, "penalty_weight": 1.0}
-LADDER_SETTINGS = {**SETTINGS, "upper_dims": (3,)}
-FLOW_SETTINGS = {**SETTINGS, "steps": 2}
-LABELLED_SETTINGS = {**SETTINGS, "num_classes": 4}
-# The codebook starts from a batch, of which the smallest here has five examples.
-VQ_SETTINGS = {**SETTINGS, "num_codes": 4}
-FSQ_SETTINGS = {"levels": (5, 4, 3), "widths": (24,), "architecture": "dense"}
-STACKED_SETTINGS = {"layer_dims": (24, 3), "pretraining_epochs": 1}
-# PCA has nothing to train by gradient descent; tests/test_pca.py is its contract.
-TRAINED = [name for name in models.__all__ if name != "PCA"]
-# They differ from `VAE`, `IWAE` or `IAFVAE` in what they minimise or in how they draw
-# codes: their networks are those', and are tested there.
-OBJECTIVES = {
-    "BetaTCVAE",
-    "BetaVAE",
-    "CIWAE",
-    "DIPVAE",
-    "HamiltonianVAE",
-    "InfoVAE",
-    "MIWAE",
-    "PIWAE",
-    "PlanarFlowVAE",
-    "PoincareVAE",
-    "SigmaVAE",
-    "SphericalVAE",
-    "SylvesterFlowVAE",
-}
-WITH_NETWORKS = [name for name in TRAINED if name not in OBJECTIVES]
+# One of each kind of player and optimizer: for what does not depend on the objective.
+REPRESENTATIVE = ("AE", "AutoDecoder", "GAN", "StackedSAE", "VQVAE")
+few_by_default = pytest.mark.parametrize(
+    "Model",
+    [
+        pytest.param(name, marks=[] if name in REPRESENTATIVE else pytest.mark.slow)
+        for name in TRAINED
+    ],
+    indirect=True,
+)
 of_networks = pytest.mark.parametrize("Model", WITH_NETWORKS, indirect=True)
-
-# Arguments other than the defaults, that `get_config` must return.
-NON_DEFAULT = {
-    "AAE": {
-        "adversarial_loss": "wasserstein",
-        "gradient_penalty": 3.0,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "AE": {"activation": "tanh", "likelihood": "laplace"},
-    "AutoDecoder": {
-        "code_weight": 0.3,
-        "search_steps": 7,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "BetaTCVAE": {
-        "alpha": 0.5,
-        "gamma": 2.0,
-        "beta": 0.3,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "BetaVAE": {
-        "capacity": 3.0,
-        "free_bits": 0.1,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "beta": 0.3,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "CIWAE": {
-        "samples": 2,
-        "elbo_weight": 0.2,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "DIPVAE": {
-        "covariance": "means",
-        "off_diagonal_weight": 3.0,
-        "diagonal_weight": 4.0,
-        "beta": 0.3,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "HamiltonianVAE": {
-        "leapfrog_steps": 2,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "beta": 0.3,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "PoincareVAE": {
-        "curvature": 0.7,
-        "beta": 0.3,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "SphericalVAE": {"beta": 0.3, "activation": "tanh", "likelihood": "laplace"},
-    "HierarchicalVAE": {
-        "upper_dims": (3, 2),
-        "upper_widths": (5,),
-        "free_bits": 0.1,
-        "beta": 0.3,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "InfoVAE": {
-        "mmd_weight": 3.0,
-        "kernel": "rbf",
-        "beta": 0.3,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "IWAE": {
-        "samples": 2,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "MIWAE": {
-        "samples": 2,
-        "bounds": 3,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "MSSSIMVAE": {
-        "weight": 3.0,
-        "pixel_weight": 0.5,
-        "beta": 0.3,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "PIWAE": {
-        "samples": 2,
-        "bounds": 3,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "SigmaVAE": {
-        "scale": "learned",
-        "beta": 0.3,
-        "activation": "tanh",
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-    },
-    "ConditionalVAE": {
-        "num_classes": 3,
-        "activation": "tanh",
-        "likelihood": "laplace",
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "beta": 0.3,
-        "free_bits": 0.05,
-    },
-    "ContractiveAE": {"code_activation": "tanh", "weight": 0.02, "activation": "tanh"},
-    "GAN": {
-        "adversarial_loss": "wasserstein",
-        "critic_steps": 2,
-        "gradient_penalty": 3.0,
-        "spectral_norm": True,
-        "ema_momentum": 0.9,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "activation": "tanh",
-        "likelihood": keras_ae.likelihoods.Laplace(0.2),
-    },
-    "GLO": {
-        "pixel_weight": 0.3,
-        "search_steps": 7,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "BiGAN": {
-        "adversarial_loss": "wasserstein",
-        "critic_steps": 2,
-        "gradient_penalty": 3.0,
-        "spectral_norm": True,
-        "ema_momentum": 0.9,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "activation": "tanh",
-        "likelihood": keras_ae.likelihoods.Laplace(0.2),
-    },
-    "FactorVAE": {
-        "gamma": 3.0,
-        "discriminator_widths": (16, 8),
-        "beta": 0.3,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "FullCovarianceVAE": {
-        "free_bits": 0.05,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "beta": 0.3,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "IAFVAE": {
-        "steps": 1,
-        "context_dim": 5,
-        "flow_widths": (6, 7),
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "beta": 0.3,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "PlanarFlowVAE": {
-        "steps": 1,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "beta": 0.3,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "SylvesterFlowVAE": {
-        "steps": 1,
-        "reflections": 3,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "beta": 0.3,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "DenoisingAE": {"corruption": keras_ae.layers.MaskingCorruption((0.1, 0.4), 5)},
-    "RAE": {"regularizer": "spectral_norm", "code_weight": 0.02},
-    "SparseAE": {"sparsity": keras_ae.layers.KLSparsity(0.5, 0.2, momentum=0.8)},
-    "StackedSAE": {
-        "pretraining": "denoising",
-        "pretraining_epochs": (1, 2),
-        "pretraining_patience": 3,
-        "corruption": keras_ae.layers.GaussianCorruption(0.2, 5),
-        "sparsity": keras_ae.layers.KSparse(2),
-        "gibbs_steps": 2,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "FSQVAE": {"positions": 2, "activation": "tanh", "likelihood": "laplace"},
-    "ResidualVQVAE": {"num_quantizers": 2, "positions": 2, "decay": 0.9},
-    "VQVAE": {
-        "positions": 2,
-        "codebook": "gradient",
-        "commitment_weight": 0.5,
-        "decay": 0.9,
-        "reset_threshold": 0.1,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "VAE": {
-        "activation": "tanh",
-        "likelihood": "laplace",
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "beta": 0.3,
-        "free_bits": 0.05,
-    },
-    "VAEGAN": {
-        "gamma": 0.5,
-        "pixel_weight": 0.1,
-        "adversarial_loss": "hinge",
-        "feature_layer": "features",
-        "discriminator_start": 1,
-        "equilibrium": (0.9, 0.6),
-        "spectral_norm": True,
-        "beta": 0.3,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "VariationalAutoDecoder": {
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "beta": 0.3,
-        "search_steps": 7,
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-    "WAE": {
-        "penalty": "gan",
-        "penalty_weight": 3.0,
-        "kernel": "rbf",
-        "adversarial_loss": "hinge",
-        "gradient_penalty": 2.0,
-        "prior": keras_ae.distributions.Normal(0.5, 0.1),
-        "activation": "tanh",
-        "likelihood": "laplace",
-    },
-}
-
-BACKEND = keras.backend.backend()
 
 
 @pytest.fixture(params=TRAINED)
@@ -312,158 +67,146 @@ def _short_searches(monkeypatch):
     monkeypatch.setattr(projection, "descend", shortened)
 
 
-def owns_codes(Model):
-    return issubclass(Model, keras_ae.AutoDecoder)
+class Fit(NamedTuple):
+    """A model that has been trained, and what was logged."""
+
+    model: keras.Model
+    history: dict[str, list[float]]
 
 
-def decoder_name(Model):
-    """What the argument for a decoder of one's own is called."""
-    return "generator" if "decoder" in Model.settled_arguments else "decoder"
+class Story:
+    """One model of arguments other than the defaults, compiled once, and its life.
+
+    Each chapter is written when a test first reads it, after those that come before it:
+    the model is the same in all of them but `stepwise` and `again`.
+    """
+
+    def __init__(self, Model, images, folder):
+        self.Model, self.images, self.folder = Model, images, folder
+
+    def make(self, **kwargs):
+        return make(self.Model, **{**non_default(self.Model), **kwargs})
+
+    def fit(self, model, **kwargs):
+        keras.utils.set_random_seed(2)
+        return fit(model, self.images, **{"batch_size": 8, "shuffle": True, **kwargs})
+
+    @functools.cached_property
+    def begun(self):
+        """Built by its first batch, and two epochs trained."""
+        model = self.make()
+        assert not model.built
+        model.compile(keras.optimizers.Adam(1e-2, clipnorm=5.0))
+        return Fit(model, self.fit(model, validation_data=self.images[:8]))
+
+    @functools.cached_property
+    def stepwise(self):
+        """Its first epoch, by another model of which nothing is compiled."""
+        model = self.make()
+        model.compile(keras.optimizers.Adam(1e-2, clipnorm=5.0), run_eagerly=True)
+        return Fit(model, self.fit(model, epochs=1, validation_data=self.images[:8]))
+
+    @functools.cached_property
+    def saved(self):
+        """What the model does and holds when it is saved."""
+        model, _ = self.begun
+        if "normal" in self.Model.SAMPLERS:
+            model.fit_sampler("normal", self.images)
+        model.save(self.folder / "model.keras")
+        return self.record(model)
+
+    @functools.cached_property
+    def loaded(self):
+        """What was saved, as it is in the file."""
+        assert self.saved
+        model = keras.saving.load_model(self.folder / "model.keras")
+        return model, self.record(model)
+
+    @functools.cached_property
+    def again(self):
+        """What was loaded, trained for two epochs, several steps in a dispatch."""
+        model, _ = self.loaded
+        steps = 1 if BACKEND == "torch" else 3
+        model.compile(model.optimizer, steps_per_execution=steps)
+        return Fit(model, self.fit(model))
+
+    @functools.cached_property
+    def gone_on(self):
+        """What was not only saved, trained for two epochs as before."""
+        assert self.saved
+        model, _ = self.begun
+        return Fit(model, self.fit(model))
+
+    @functools.cached_property
+    def learned(self):
+        """What falls: at first, and after some epochs."""
+        model, history = self.gone_on
+        name = "reconstruction" if self.contest else "loss"
+        resting = {}
+        if hasattr(model, "project"):
+            # The sum of two opponents' losses need not fall; that of one alone does.
+            name, resting = "discriminator_loss", {"generator": 0.0}
+        elif not is_stacked(self.Model):
+            history = self.begun.history
+        with rates(model, resting):
+            losses = self.fit(model, epochs=12)[name]
+        return history[name][0], losses[-1]
+
+    @property
+    def contest(self):
+        return self.Model.player_names and "reconstruction" in self.Model.term_names
+
+    def record(self, model):
+        return {
+            "samplers": model.fitted_samplers,
+            "samples": [
+                model.sample(3, seed=0, sampler=name) for name in model.fitted_samplers
+            ],
+            "codes": model.encode(self.images),
+            "reconstructions": model.reconstruct(self.images),
+            "optimizer": [*map(to_numpy, model.optimizer.variables)],
+        }
 
 
-def is_stacked(Model):
-    return issubclass(Model, keras_ae.StackedSAE)
+@pytest.fixture(scope="module", params=TRAINED)
+def story(request, images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    return Story(getattr(models, request.param), images, folder)
 
 
-def settings(Model):
-    if issubclass(Model, keras_ae.WAE):
-        return WAE_SETTINGS
-    if issubclass(Model, keras_ae.HierarchicalVAE):
-        return LADDER_SETTINGS
-    if issubclass(Model, keras_ae.models.flows.FlowVAE):
-        return FLOW_SETTINGS
-    if Model.needs_labels:
-        return LABELLED_SETTINGS
-    if issubclass(Model, keras_ae.VQVAE):
-        return VQ_SETTINGS
-    if issubclass(Model, keras_ae.FSQVAE):
-        return FSQ_SETTINGS
-    return STACKED_SETTINGS if is_stacked(Model) else SETTINGS
-
-
-def make(Model, **kwargs):
-    keras.utils.set_random_seed(1)
-    return Model(**{**settings(Model), **kwargs})
-
-
-def make_networks(Model, architecture, widths=None, **kwargs):
-    """A model of an architecture, for those that have a choice of it."""
-    if is_stacked(Model):
-        return make(Model, **kwargs)
-    return make(Model, architecture=architecture, widths=widths, **kwargs)
-
-
-def labels(model, images):
-    """Labels for a model that needs them."""
-    return np.arange(len(images)) % model.num_classes if model.needs_labels else None
-
-
-def fit(model, images, epochs=2, validation_data=None, **kwargs):
-    kwargs = {"batch_size": 16, "shuffle": False, "verbose": 0, **kwargs}
-    if validation_data is not None and model.needs_labels:
-        validation_data = (validation_data, labels(model, validation_data))
-    return model.fit(
-        images,
-        labels(model, images),
-        epochs=epochs,
-        validation_data=validation_data,
-        **kwargs,
-    ).history
-
-
-def evaluate(model, images, **kwargs):
-    y = labels(model, images)
-    return model.evaluate(images, y, verbose=0, return_dict=True, **kwargs)
-
-
-def learn(model, images, epochs):
-    """Trains, and returns by epoch what has to fall."""
-    model.compile(keras.optimizers.Adam(1e-2))
-    contest = model.player_names and "reconstruction" in model.term_names
-    name = "reconstruction" if contest else "loss"
-    if hasattr(model, "project"):
-        # The sum of two opponents' losses need not fall; that of one alone does.
-        model.compile({"generator": keras.optimizers.SGD(0.0), "discriminator": "adam"})
-        name = "discriminator_loss"
-    return fit(model, images, epochs=epochs)[name]
-
-
-class FixedNoise(keras.layers.Layer):
-    """Stands in for the sampling layer where backends draw different numbers."""
-
-    def call(self, mean, log_var):
-        signs = 1 - 2 * (np.arange(mean.shape[-1]) % 2)  # 1, -1, 1 ...
-        noise = keras.ops.convert_to_tensor(signs, "float32")
-        return mean + keras.ops.exp(0.5 * log_var) * noise
-
-
-class FixedCodes(keras.layers.Layer):
-    """Stands in for codes drawn from a prior."""
-
-    def call(self, x):
-        steps = keras.ops.arange(keras.ops.shape(x)[0], dtype="float32")[:, None]
-        return keras.ops.sin(steps * keras.ops.convert_to_tensor([1.0, 2.0, 3.0]))
-
-
-def without_noise(model):
-    for name in ("sampling", "upper_sampling"):
-        if hasattr(model, name):
-            setattr(model, name, FixedNoise())
-    if hasattr(model, "prior_sampling"):
-        model.prior_sampling = FixedCodes()
-    if hasattr(model, "permutation"):
-        model.permutation = keras.layers.Identity()
-    if hasattr(model, "corruption"):
-        model.corruption = keras.layers.Identity()
-    if hasattr(model, "quantizer"):
-        # What starts a codebook and replaces its dead codes.
-        for layer in getattr(model.quantizer, "quantizers", [model.quantizer]):
-            layer.draw = lambda x: x[:4]
-    return model
-
-
-def optimizers(model):
-    """Its optimizer, or those of all its players; not that of codes."""
-    if owns_codes(type(model)):
-        return [model.optimizer["decoder"]]
-    if model.player_names:
-        return [model.optimizer[name] for name in model.player_names]
-    return [model.optimizer]
-
-
-def weights(model):
-    return [np.array(keras.ops.convert_to_numpy(w)) for w in model.weights]
-
-
-def test_builds_from_data_and_from_image_shape(Model, images):
-    from_shape = make(Model, image_shape=images.shape[1:])
+def test_builds_from_data_and_from_image_shape(story, images):
+    from_shape = story.make(image_shape=images.shape[1:])
     assert from_shape.built
-    from_data = make(Model)
-    assert not from_data.built
-    fit(from_data, images, epochs=1)
-    shapes = [[w.shape for w in m.trainable_weights] for m in (from_shape, from_data)]
+    shapes = [
+        [w.shape for w in model.trainable_weights]
+        for model in (from_shape, story.begun.model)
+    ]
     assert shapes[0] == shapes[1]
 
 
-@of_networks
 @pytest.mark.parametrize(
-    ("image_shape", "architecture"),
+    ("Model", "image_shape", "architecture"),
     [
-        ((7,), "auto"),
-        ((7,), "linear"),
-        ((9, 5), "dense"),
-        ((16, 17), "auto"),
-        ((17, 23, 3), "conv"),
-        ((11, 6, 1), "residual"),
-        ((13, 9, 4), "linear"),
+        pytest.param(
+            name,
+            *shape,
+            # Each shape is met by a third of the models, and by all with `--all`.
+            marks=[] if name in ("AE", "VAE") or (i + j) % 3 == 0 else pytest.mark.slow,
+        )
+        for i, name in enumerate(WITH_NETWORKS)
+        for j, shape in enumerate(SHAPES)
     ],
+    indirect=["Model"],
 )
-def test_any_shape_and_architecture(Model, image_shape, architecture):
+def test_any_shape_and_architecture(Model, image_shape, architecture, monkeypatch):
+    # Shapes do not depend on it, and each of these functions is called once.
+    monkeypatch.setattr(autodiff, "compiled", lambda function, variables: function)
     if Model is keras_ae.MSSSIMVAE and len(image_shape) == 1:
         with pytest.raises(ValueError, match="needs pictures"):
             make_networks(Model, architecture, image_shape=image_shape)
         return
     model = make_networks(Model, architecture, image_shape=image_shape)
+    model.compile(run_eagerly=True)
     x = np.random.default_rng(0).random((3, *image_shape), dtype="float32")
     z = model.encode(x)
     assert z.shape == (3, model.code_dim)
@@ -472,16 +215,16 @@ def test_any_shape_and_architecture(Model, image_shape, architecture):
     assert math.isfinite(evaluate(model, x)["loss"])
 
 
-def test_predict_reconstructs(Model, images):
-    model = make(Model, image_shape=images.shape[1:])
+def test_predict_reconstructs(story, images):
+    model, _ = story.begun
     np.testing.assert_allclose(
         model.predict(images, verbose=0), model.reconstruct(images), atol=1e-5
     )
 
 
-def test_terms_are_per_example_and_finite(Model, images):
-    model = make(Model, image_shape=images.shape[1:])
-    x = model.to_floats(keras.ops.convert_to_tensor(images[:5]))
+def test_terms_are_per_example_and_finite(story, images):
+    model, _ = story.stepwise
+    x = model.to_floats(keras.ops.convert_to_tensor(images[:8]))
     for training in (True, False):
         names, figures = [], {}
         for player in {p.name: p for p in model.players()}.values():
@@ -494,24 +237,24 @@ def test_terms_are_per_example_and_finite(Model, images):
         assert sorted(names) == sorted(model.term_names)
         assert set(figures) == {*model.term_names, *model.monitor_names}
         for value in figures.values():
-            assert tuple(value.shape) == (5,)
+            assert tuple(value.shape) == (8,)
             assert np.isfinite(keras.ops.convert_to_numpy(value)).all()
 
 
-def test_logged_loss_is_the_sum_of_logged_terms(Model, images):
-    model = make(Model)
-    history = fit(model, images, validation_data=images[:8])
+def test_logged_loss_is_the_sum_of_logged_terms(story):
+    model, history = story.begun
     for prefix in ("", "val_"):
         total = sum(np.array(history[prefix + name]) for name in model.term_names)
         np.testing.assert_allclose(history[prefix + "loss"], total, rtol=1e-5)
 
 
-def test_validation_has_the_objective_of_training(Model, images):
-    if owns_codes(Model):
+def test_validation_has_the_objective_of_training(story, images, monkeypatch):
+    if owns_codes(story.Model):
         pytest.skip("it searches for the codes of validation data")
-    model = without_noise(make(Model))
-    model.compile(keras.optimizers.SGD(0.0))
-    history = fit(model, images, epochs=3, validation_data=images)
+    model, _ = story.stepwise
+    remove_noise(model, monkeypatch)
+    with rates(model, 0.0):
+        history = fit(model, images, epochs=1, validation_data=images)
     for name in ("loss", *model.term_names):
         np.testing.assert_allclose(
             history[name][-1], history[f"val_{name}"][-1], rtol=0.1, atol=0.1
@@ -527,11 +270,9 @@ def test_regularizers_are_a_logged_term(Model, images):
             keras.layers.Reshape(images.shape[1:]),
         ]
     )
-    model = make(
-        Model,
-        **{decoder_name(Model): regularized},
-    )
-    history = fit(model, images, validation_data=images)
+    model = make(Model, **{decoder_name(Model): regularized})
+    model.compile(run_eagerly=True)
+    history = fit(model, images[:16], epochs=1, validation_data=images[:16])
     for prefix in ("", "val_"):
         assert min(history[prefix + "regularization"]) > 0
         names = (*model.term_names, "regularization")
@@ -539,9 +280,9 @@ def test_regularizers_are_a_logged_term(Model, images):
         np.testing.assert_allclose(history[prefix + "loss"], total, rtol=1e-5)
 
 
-def test_loss_falls(Model, images):
-    losses = learn(make(Model), images, epochs=25)
-    assert losses[-1] < losses[0] - (5 if losses[0] > 50 else 0.5)
+def test_loss_falls(story):
+    first, last = story.learned
+    assert last < first - (5 if first > 50 else 0.5)
 
 
 def test_config_returns_what_was_passed(Model):
@@ -563,66 +304,50 @@ def test_config_returns_what_was_passed(Model):
                 assert received == value
 
 
-def test_saving_keeps_outputs_and_optimizer_and_goes_on(Model, images, tmp_path):
-    model = make(Model, **NON_DEFAULT[Model.__name__])
-    model.compile(keras.optimizers.Adam(3e-3, clipnorm=5.0))
-    fit(model, images)
-    if "normal" in Model.SAMPLERS:
-        model.fit_sampler("normal", images)
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    assert type(again) is Model
-    assert again.fitted_samplers == model.fitted_samplers
-    for name in model.fitted_samplers:
-        drawn = [m.sample(3, seed=0, sampler=name) for m in (model, again)]
-        assert drawn[0].shape == (3, *images.shape[1:])
-        np.testing.assert_array_equal(*drawn)
-    np.testing.assert_array_equal(again.encode(images), model.encode(images))
-    np.testing.assert_array_equal(again.reconstruct(images), model.reconstruct(images))
-    for optimizer in optimizers(again):
-        assert optimizer.clipnorm == 5.0
-    for mine, theirs in zip(
-        model.optimizer.variables, again.optimizer.variables, strict=True
-    ):
-        np.testing.assert_array_equal(
-            keras.ops.convert_to_numpy(mine), keras.ops.convert_to_numpy(theirs)
-        )
+def test_saving_keeps_outputs_and_optimizer(story):
+    model, again = story.loaded
+    assert type(model) is story.Model
+    assert [optimizer.clipnorm for optimizer in optimizers(model)]
+    assert all(optimizer.clipnorm == 5.0 for optimizer in optimizers(model))
+    assert all(len(sample) == 3 for sample in again["samples"])
+    keras.tree.map_structure(np.testing.assert_array_equal, again, story.saved)
+
+
+def test_a_loaded_model_goes_on_whatever_the_steps_of_a_dispatch(story):
     np.testing.assert_allclose(
-        fit(model, images)["loss"], fit(again, images)["loss"], rtol=1e-5
+        story.again.history["loss"], story.gone_on.history["loss"], rtol=1e-5
     )
 
 
-def test_seeded_runs_repeat(Model, images):
-    losses = [fit(make(Model), images, shuffle=True)["loss"] for _ in range(2)]
-    assert losses[0] == losses[1]
+@pytest.mark.skipif(BACKEND != "torch", reason="other backends take several steps")
+def test_pytorch_takes_a_step_at_a_time(Model, images):
+    model = make(Model)
+    model.compile(steps_per_execution=2)
+    with pytest.raises(ValueError, match="steps_per_execution"):
+        fit(model, images)
 
 
-def test_jit_and_eager_agree(Model, images):
+def test_seeded_runs_repeat_compiled_or_not(story):
+    mine, theirs = story.begun.history, story.stepwise.history
+    assert mine.keys() == theirs.keys()
+    for name, values in theirs.items():
+        np.testing.assert_allclose(
+            mine[name][: len(values)], values, rtol=1e-3, atol=1e-4, err_msg=name
+        )
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="JAX compiles all it runs by XLA")
+@few_by_default
+def test_xla_agrees_with_tensorflow(Model, images):
     histories = []
-    for options in ({"jit_compile": True}, {"run_eagerly": True}):
-        if BACKEND == "torch" and options.get("jit_compile"):
-            options = {"jit_compile": "auto"}
-        model = without_noise(make(Model))
-        model.compile(keras.optimizers.Adam(1e-3), **options)
+    for jit_compile in (True, False):
+        model = make(Model)
+        model.compile(keras.optimizers.Adam(1e-3), jit_compile=jit_compile)
         histories.append(fit(model, images)["loss"])
     np.testing.assert_allclose(*histories, rtol=1e-4)
 
 
-def test_many_steps_an_execution(Model, images):
-    if BACKEND == "torch":
-        model = make(Model)
-        model.compile(steps_per_execution=2)
-        with pytest.raises(ValueError, match="steps_per_execution"):
-            fit(model, images)
-        return
-    losses = []
-    for steps in (1, 3):
-        model = make(Model)
-        model.compile(keras.optimizers.Adam(1e-3), steps_per_execution=steps)
-        losses.append(fit(model, images, batch_size=5)["loss"])
-    np.testing.assert_allclose(*losses, rtol=1e-5)
-
-
+@few_by_default
 @pytest.mark.parametrize(
     "options",
     [
@@ -639,24 +364,40 @@ def test_optimizer_options(Model, images, options):
     assert any((a != b).any() for a, b in zip(before, weights(model), strict=True))
 
 
-def test_each_player_moves_only_its_own_weights(Model, images):
-    names = Model.player_names
+def test_each_player_moves_only_its_own_weights(story, images):
+    names = story.Model.player_names
     if not names:
         pytest.skip("it has one player")
+    assert story.learned
+    model, _ = story.begun
     for name in names:
-        model = make(Model, image_shape=images.shape[1:])
-        model.compile(
-            {n: keras.optimizers.SGD(0.1 if n == name else 0.0) for n in names}
-        )
         own = {id(v) for p in model.players() if p.name == name for v in p.variables}
         before = [(v, to_numpy(v)) for v in model.trainable_variables]
-        model.train_on_batch(images)
+        with rates(model, {other: 0.0 for other in names if other != name}):
+            model.train_on_batch(images[:8])
         moved = {id(v) for v, value in before if (to_numpy(v) != value).any()}
         assert moved and moved <= own
 
 
+def test_early_stopping_restores_the_best_weights(story, images):
+    assert story.learned
+    model, _ = story.begun
+    stopping = keras.callbacks.EarlyStopping(
+        "val_loss", patience=1, restore_best_weights=True, start_from_epoch=1
+    )
+    # Steps as large as these do not improve anything for long.
+    with rates(model, 1.0):
+        history = story.fit(
+            model, epochs=20, validation_data=images[:8], callbacks=[stopping]
+        )
+    assert len(history["loss"]) < 20
+    assert stopping.best == min(history["val_loss"][1:])
+
+
 @of_networks
-@pytest.mark.parametrize("architecture", ["conv", "residual"])
+@pytest.mark.parametrize(
+    "architecture", ["conv", pytest.param("residual", marks=pytest.mark.slow)]
+)
 def test_mixed_bfloat16_trains(Model, images, architecture):
     model = make_networks(Model, architecture, (8,), dtype="mixed_bfloat16")
     losses = learn(model, images, epochs=20)
@@ -666,27 +407,15 @@ def test_mixed_bfloat16_trains(Model, images, architecture):
 
 def test_mixed_float16_scales_the_loss(Model, images):
     model = make(Model, dtype="mixed_float16")
-    losses = fit(model, images, epochs=3)["loss"]
+    losses = fit(model, images, epochs=1)["loss"]
     assert np.isfinite(losses).all()
     for optimizer in optimizers(model):
         assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 
 
-def test_early_stopping_restores_the_best_weights(Model, images):
-    model = make(Model, **({"pretraining_epochs": 0} if is_stacked(Model) else {}))
-    stopping = keras.callbacks.EarlyStopping(
-        "val_loss", patience=1, restore_best_weights=True, start_from_epoch=1
-    )
-    history = fit(
-        model, images, epochs=60, validation_data=images[:8], callbacks=[stopping]
-    )
-    assert len(history["loss"]) <= 60
-    assert stopping.best == min(history["val_loss"][1:])
-
-
-def test_sample_weight_weighs_examples(Model, images):
-    model = without_noise(make(Model))
-    model.compile(keras.optimizers.SGD(0.0))
+def test_sample_weight_weighs_examples(story, images, monkeypatch):
+    model, _ = story.stepwise
+    remove_noise(model, monkeypatch)
     doubled = evaluate(model, images, sample_weight=np.full(32, 2.0))
     plain = evaluate(model, images)
     np.testing.assert_allclose(doubled["loss"], 2 * plain["loss"], rtol=0.05)
@@ -712,8 +441,7 @@ def test_own_networks_are_saved(Model, images, tmp_path):
         own["discriminator"] = keras.Sequential(
             [keras.layers.Flatten(), keras.layers.Dense(1)]
         )
-    model = make(Model, **own)
-    fit(model, images)
+    model = make(Model, **own, image_shape=image_shape)
     for name, network in own.items():
         assert getattr(model, name) is network
     model.save(tmp_path / "model.keras")
@@ -731,11 +459,11 @@ def test_encoder_and_decoder_are_models_of_their_own(Model, images, tmp_path):
         network.save(tmp_path / "network.keras")
         again = keras.saving.load_model(tmp_path / "network.keras")
         for mine, theirs in zip(
-            keras.tree.flatten(network.predict(x, verbose=0)),
-            keras.tree.flatten(again.predict(x, verbose=0)),
+            keras.tree.flatten(network(x)),
+            keras.tree.flatten(again(x)),
             strict=True,
         ):
-            np.testing.assert_array_equal(mine, theirs)
+            np.testing.assert_array_equal(to_numpy(mine), to_numpy(theirs))
 
 
 def test_subclasses_keep_their_arguments(Model, images, tmp_path):
@@ -748,20 +476,27 @@ def test_subclasses_keep_their_arguments(Model, images, tmp_path):
             terms = super().terms(x, outputs, training)
             return {name: self.factor * value for name, value in terms.items()}
 
-    model = make(Scaled, factor=2.0)
-    fit(model, images)
+    model = make(Scaled, factor=2.0, image_shape=images.shape[1:])
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert type(again) is Scaled
     assert again.factor == 2.0 and again.latent_dim == 3
 
 
-def test_weights_of_one_backend_load_in_another(images, tmp_path):
+@pytest.mark.parametrize("part", range(2))
+def test_weights_of_one_backend_load_in_another(images, tmp_path, part, monkeypatch):
     other = {"tensorflow": "jax", "jax": "torch", "torch": "tensorflow"}[BACKEND]
     pytest.importorskip(other)
-    for name in TRAINED:
-        model = make_networks(getattr(models, name), "conv", (4, 8))
-        fit(model, images, epochs=1)
+    monkeypatch.setattr(autodiff, "compiled", lambda function, variables: function)
+    for name in TRAINED[part::2]:
+        if name in WITH_NETWORKS:
+            model = make_networks(
+                getattr(models, name), "conv", (4, 8), image_shape=images.shape[1:]
+            )
+        else:
+            model = make(getattr(models, name), image_shape=images.shape[1:])
+        if name in REPRESENTATIVE:
+            fit(model, images, epochs=1)
         model.save(tmp_path / f"{name}.keras")
         restored = [] if model.encoder is None else model.reconstruct(images)
         z = np.random.default_rng(0).normal(size=(4, model.code_dim))
@@ -771,6 +506,8 @@ def test_weights_of_one_backend_load_in_another(images, tmp_path):
     script = f"""
         import pathlib, keras, numpy as np
         import keras_ae.models
+        from keras_ae import autodiff
+        autodiff.compiled = lambda function, variables: function
         folder = pathlib.Path(r"{tmp_path}")
         images = np.load(folder / "images.npy")
         for path in folder.glob("*.keras"):
@@ -781,8 +518,8 @@ def test_weights_of_one_backend_load_in_another(images, tmp_path):
             if len(expected["restored"]):
                 restored = model.reconstruct(images)
                 np.testing.assert_allclose(restored, expected["restored"], atol=1e-5)
-            labels = np.arange(32) % model.num_classes if model.needs_labels else None
-            model.fit(images, labels, verbose=0)
+            if path.stem in {REPRESENTATIVE}:
+                model.fit(images, verbose=0)
             print("same", path.stem, keras.backend.backend(), model.jit_compile)
     """
     run = subprocess.run(
@@ -792,7 +529,7 @@ def test_weights_of_one_backend_load_in_another(images, tmp_path):
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    for name in TRAINED:
+    for name in TRAINED[part::2]:
         assert f"same {name} {other} {other == 'jax'}" in run.stdout
 
 

@@ -1,10 +1,13 @@
 """What `fit` takes, and what it refuses on the first batch."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 
 import keras_ae
+from keras_ae import datasets
 
 
 def make(**kwargs):
@@ -261,3 +264,39 @@ def test_spherical_interpolation_keeps_the_norm():
     path = _slerp(a, b, t)
     np.testing.assert_allclose(np.linalg.norm(path, axis=-1), 3.0, rtol=1e-6)
     np.testing.assert_allclose(path[0, 2], [3 / np.sqrt(2)] * 2, rtol=1e-6)
+
+
+def test_fit_counts_epochs_and_can_be_resumed():
+    class Recorder(datasets.Batches):
+        def __getitem__(self, index):
+            served.append((self.epoch, index))
+            return super().__getitem__(index)
+
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, x):
+            return self.dense(x)
+
+        def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+            return keras.ops.mean(y_pred**2)
+
+    images = np.random.default_rng(0).random((12, 2), "float32")
+    served = []
+    model = Model()
+    model.compile("sgd", "mse")
+    batches = Recorder(images, 4, epoch=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(
+            batches,
+            validation_data=datasets.Batches(images, 4, shuffle=False),
+            epochs=3,
+            shuffle=False,
+            verbose=0,
+        )
+    for epoch in (5, 6, 7):
+        assert {index for e, index in served if e == epoch} == {0, 1, 2}
+    assert batches.epoch == 8 and all(epoch <= 8 for epoch, _ in served)

@@ -4,7 +4,6 @@ import io
 import os
 import subprocess
 import sys
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -15,6 +14,9 @@ from PIL import Image
 
 from keras_ae import datasets
 from keras_ae.datasets import cache, celeba, folders, moon, pictures, splits
+
+pytestmark = pytest.mark.once
+
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -874,42 +876,6 @@ def test_binarized_batches_have_the_grey_values_as_mean(dtype):
     batches.epoch += 1
     assert (epoch_of(batches) != drawn).any()
     assert (batches[0] != batches[1]).any()
-
-
-def test_fit_counts_epochs_and_can_be_resumed():
-    class Recorder(datasets.Batches):
-        def __getitem__(self, index):
-            served.append((self.epoch, index))
-            return super().__getitem__(index)
-
-    class Model(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.dense = keras.layers.Dense(1)
-
-        def call(self, x):
-            return self.dense(x)
-
-        def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
-            return keras.ops.mean(y_pred**2)
-
-    images = np.random.default_rng(0).random((12, 2), "float32")
-    served = []
-    model = Model()
-    model.compile("sgd", "mse")
-    batches = Recorder(images, 4, epoch=5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.fit(
-            batches,
-            validation_data=datasets.Batches(images, 4, shuffle=False),
-            epochs=3,
-            shuffle=False,
-            verbose=0,
-        )
-    for epoch in (5, 6, 7):
-        assert {index for e, index in served if e == epoch} == {0, 1, 2}
-    assert batches.epoch == 8 and all(epoch <= 8 for epoch, _ in served)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,9 @@ import keras_ae
 from keras_ae import evaluation, metrics, scores
 from keras_ae.scores import Evaluation, Score
 
+pytestmark = pytest.mark.once
+
+
 SHAPE = (12, 10, 1)
 
 

@@ -9,6 +9,9 @@ import pytest
 
 from keras_ae import datasets, features, metrics
 
+pytestmark = pytest.mark.once
+
+
 RNG = np.random.default_rng(0)
 
 

@@ -278,6 +278,7 @@ def test_log_likelihood_converges_to_the_exact_one(name):
     np.testing.assert_allclose(model.encode(x), z, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["VAE", *MODELS])
 def test_who_reaches_the_evidence_where_codes_are_correlated(name):
     model, exact, precision = linear_gaussian(name)

@@ -406,6 +406,7 @@ def test_hamiltonian_gradients_are_those_of_its_loss(x):
         assert found == pytest.approx(slope[where], rel=0.02, abs=2e-3), variable.path
 
 
+@pytest.mark.slow
 def test_forces_do_not_depend_on_the_other_examples(x):
     def codes(x):
         keras.utils.set_random_seed(0)

@@ -9,6 +9,9 @@ import pytest
 
 import keras_ae
 
+pytestmark = pytest.mark.once
+
+
 PACKAGE = Path(keras_ae.__file__).parent
 
 # What each room may import of ours. A room imports nothing of ours by default.

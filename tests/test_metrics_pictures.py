@@ -6,6 +6,9 @@ import pytest
 
 from keras_ae import divergences, metrics
 
+pytestmark = pytest.mark.once
+
+
 RNG = np.random.default_rng(0)
 
 

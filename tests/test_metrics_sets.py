@@ -5,6 +5,9 @@ import pytest
 
 from keras_ae import metrics
 
+pytestmark = pytest.mark.once
+
+
 RNG = np.random.default_rng(0)
 
 

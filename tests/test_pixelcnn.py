@@ -242,6 +242,7 @@ def test_saved_and_loaded(name, tmp_path):
     np.testing.assert_array_equal(to_numpy(fresh(tokens)), to_numpy(prior(tokens)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [None, "mixed_bfloat16"])
 def test_under_a_bfloat16_policy(dtype):
     policy = keras.config.dtype_policy()

@@ -9,6 +9,9 @@ from PIL import Image
 
 from keras_ae import plots
 
+pytestmark = pytest.mark.once
+
+
 RNG = np.random.default_rng(0)
 
 

@@ -6,8 +6,13 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pytest
+
 import keras_ae
 from keras_ae import scripts
+
+pytestmark = pytest.mark.once
+
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -10,6 +10,8 @@ from PIL import Image
 
 from keras_ae import cli
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
@@ -66,6 +68,7 @@ def pictures(folder):
 COMMON = "reconstructions samples interpolation traversal latent_map loss"
 
 
+@pytest.mark.slow
 def test_mnist_glo(scores, tmp_path):
     # The features have 64 dimensions, which a Fréchet distance needs more samples than.
     small = ("latent_dim=2", "searched=8", "samples=80")
@@ -77,11 +80,13 @@ def test_mnist_glo(scores, tmp_path):
     assert pictures(tmp_path) == {*COMMON.split(), "samples_mixture"}
 
 
+@pytest.mark.slow
 def test_celeba_glo(scores, tmp_path):
     assert scores("celeba-glo", "latent_dim=2", "searched=8")["mse"] > 0
     assert pictures(tmp_path) == {*COMMON.split(), "samples_mixture"}
 
 
+@pytest.mark.slow
 def test_fashion_vad(scores, tmp_path):
     found = scores("fashion-vad", "latent_dim=2", "widths=8", "missing_ratio=0.3")
     assert found["missing_mse"] > 0 and found["missing_ratio"] == 0.3
@@ -89,6 +94,7 @@ def test_fashion_vad(scores, tmp_path):
     assert pictures(tmp_path) == {*COMMON.split(), "missing"}
 
 
+@pytest.mark.slow
 def test_mnist_missing(scores, tmp_path):
     small = ("latent_dim=2", "widths=8", "seeds=2", "train_digits=24", "test_digits=12")
     found = scores("mnist-missing", "ratios=0.2", *small)
@@ -143,6 +149,7 @@ def test_mnist_iwae(scores, tmp_path):
     assert pictures(tmp_path) == {*COMMON.split()}
 
 
+@pytest.mark.slow
 def test_mnist_vqvae(scores, tmp_path):
     small = ("latent_dim=2", "num_codes=8", "widths=4,8", "prior_epochs=1")
     found = scores("mnist-vqvae", *small, "samples=12")
@@ -160,6 +167,7 @@ def test_mnist_vqvae(scores, tmp_path):
     assert result.exit_code == 0 and sampled.exists(), result.output
 
 
+@pytest.mark.slow
 def test_celeba_vqvae(scores, tmp_path):
     small = ("latent_dim=2", "num_codes=8", "widths=4,8", "prior_epochs=1")
     found = scores("celeba-vqvae", *small)
@@ -168,6 +176,7 @@ def test_celeba_vqvae(scores, tmp_path):
     assert pictures(tmp_path) == {*COMMON.split(), "codebook_usage"}
 
 
+@pytest.mark.slow
 def test_mnist_vampprior(scores, tmp_path):
     small = ("latent_dim=2", "widths=8", "components=5", "importance_samples=20")
     found = scores("mnist-vampprior", *small, "test_digits=30")
@@ -178,6 +187,7 @@ def test_mnist_vampprior(scores, tmp_path):
     assert pictures(tmp_path) == {*COMMON.split(), "pseudo_digits"}
 
 
+@pytest.mark.slow
 def test_fashion_vae(scores, tmp_path):
     small = ("latent_dim=2", "widths=8", "importance_samples=20")
     found = scores("fashion-vae", *small)
@@ -186,6 +196,7 @@ def test_fashion_vae(scores, tmp_path):
     assert pictures(tmp_path) == set(COMMON.split())
 
 
+@pytest.mark.slow
 def test_mnist_samplers(scores, tmp_path):
     # The features have 64 dimensions, which a Fréchet distance needs more samples than.
     small = ("latent_dim=2", "widths=8", "sampler_epochs=1", "samples=80")

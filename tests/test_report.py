@@ -18,6 +18,9 @@ from PIL import Image
 import keras_ae
 from keras_ae import cli, report, runs
 
+pytestmark = pytest.mark.once
+
+
 NAME = """<b>"moons" & 'co' | *two*</b>"""
 CAPTION = 'Half <i>& half</i>, "so to speak"'
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -246,6 +246,7 @@ def test_early_stopping_remembers_the_epochs_before(invoke, tmp_path):
     assert len(rows(tmp_path / "still" / "history.csv")) > trained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stop", "patience"), [(2, 9), (3, 9), (6, 9), (4, 0)])
 def test_a_stacked_run_goes_on_in_its_phase(invoke, tmp_path, stop, patience):
     vae = 'keras_ae.VAE(latent_dim, architecture="dense", widths=(16,))'

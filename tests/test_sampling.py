@@ -35,6 +35,7 @@ def mean_log_prob(distribution, codes):
     return to_numpy(distribution.log_prob(codes.astype("float32"))).mean()
 
 
+@pytest.mark.slow
 def test_a_flow_learns_what_a_normal_can_not(vae):
     codes, best = banana(3000)
     test, _ = banana(2000, seed=1)
@@ -93,6 +94,7 @@ def test_a_density_that_learns_longer_is_likelier(vae):
     assert scores[1] > scores[0] + 0.01
 
 
+@pytest.mark.slow
 def test_fits_repeat_and_leave_other_draws_alone(vae):
     random.seed(5)
     expected = random.random()

@@ -269,6 +269,7 @@ def test_a_phase_can_be_ended(images):
     assert fit(model, images).history["phase"] == [2, 2, 3]
 
 
+@pytest.mark.slow
 def test_boltzmann_machines_stop_by_their_error(images):
     """Contrastive divergence rises while the machine gets better."""
     model = make(pretraining="rbm", pretraining_epochs=(30, 0), pretraining_patience=2)

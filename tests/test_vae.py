@@ -67,6 +67,7 @@ def test_log_likelihood_does_not_depend_on_the_chunks():
     np.testing.assert_array_equal(*again)
 
 
+@pytest.mark.slow
 def test_linear_ae_finds_the_subspace_of_pca():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 8)) * [3, 2, 1, 0.3, 0.3, 0.2, 0.2, 0.1]

@@ -112,6 +112,7 @@ def test_a_batch_of_one_has_no_penalty(images):
     assert alone["mmd"] == 0 and np.isfinite(alone["loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", ["mmd", "gan"])
 def test_saving_goes_on_where_it_stopped(images, penalty, tmp_path):
     keras.utils.set_random_seed(0)
