@@ -80,7 +80,7 @@ def environment(backend: str) -> dict[str, str]:
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
     if backend == "jax":
-        # TensorFlow brings an XLA of its own, which stops at flags that it does not know.
+        # TensorFlow has an XLA of its own, which stops at flags that it does not know.
         variables["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         variables["JAX_COMPILATION_CACHE_DIR"] = str(compiled())

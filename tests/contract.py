@@ -414,7 +414,7 @@ NOISE = {
 
 
 def remove_noise(model, monkeypatch):
-    """Nothing is drawn any more, in steps that are not compiled."""
+    """Nothing is drawn any more, in steps that are not compiled yet."""
     for name, function in NOISE.items():
         if getattr(model, name, None) is not None:
             monkeypatch.setattr(getattr(model, name), "call", function)

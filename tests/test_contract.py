@@ -299,6 +299,7 @@ def test_loss_falls(story):
     assert last < first - (5 if first > 50 else 0.5)
 
 
+@pytest.mark.once
 def test_config_returns_what_was_passed(Model):
     passed = {
         **settings(Model),
@@ -555,6 +556,7 @@ def test_weights_of_one_backend_load_in_another(images, tmp_path, part, monkeypa
         assert f"same {name} {other} {other == 'jax'}" in run.stdout
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
