@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 # Parts of the models, so that the cores share them.
-PARTS = 4
+PARTS = 2
 
 SCRIPT = """
     import sys
