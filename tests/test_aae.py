@@ -171,6 +171,7 @@ def curved(count):
     return np.float32(np.tanh(u @ rng.normal(size=(2, 10))))
 
 
+@pytest.mark.slow
 def test_codes_come_to_follow_the_prior():
     prior = NormalMixture([[-2.0, 0.0], [2.0, 0.0]], 0.3)
     model = keras_ae.AAE(2, prior=prior, widths=(64, 64))
@@ -204,6 +205,7 @@ def discs(count, seed=0):
     return x + 0.4 * rng.random((count, 1, 1), dtype="float32"), labels
 
 
+@pytest.mark.slow
 def test_few_labels_teach_the_classes():
     x, labels = discs(128)
     known = np.where(np.arange(128) < 16, labels, -1)

@@ -658,6 +658,7 @@ def test_extending_with_a_mask_and_in_data_of_other_kinds(
         np.testing.assert_allclose(other, codes[0], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_replay_keeps_what_was_learnt(tmp_path):
     rng = np.random.default_rng(0)
     old, new = (
@@ -807,6 +808,7 @@ def test_a_model_that_was_not_fitted_can_be_saved(x, tmp_path):
 # Sampling
 
 
+@pytest.mark.slow
 def test_samples_are_drawn_like_the_codes(x):
     model, kernel, bias = linear()
     model.compile({"decoder": keras.optimizers.SGD(0.0)})

@@ -90,6 +90,7 @@ def test_cost_counts_by_hand():
     assert workloads.cost(mlp)["operations"] == expected
 
 
+@pytest.mark.slow
 def test_what_is_written(monkeypatch, tmp_path, capsys):
     speed = importlib.import_module("speed")
     rng = np.random.default_rng(0)

@@ -102,6 +102,7 @@ def test_encode_uses_the_encoder(x):
     assert model.project(x[:2], steps=2).shape == (2, 3)
 
 
+@pytest.mark.slow
 def test_the_encoder_learns_to_invert_the_generator():
     random = np.random.default_rng(0)
     x = random.normal(size=(4096, 2)) @ [[1.0, 0.5], [0.0, 0.7]]

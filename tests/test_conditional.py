@@ -189,6 +189,7 @@ def halves():
     return model
 
 
+@pytest.mark.slow
 def test_the_class_that_is_asked_for_is_drawn(halves):
     x, labels = discs(256)
     for label in (0, 1):

@@ -196,6 +196,7 @@ def test_mmd_equals_the_double_loop(kernel, scale):
     assert rescaled == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["inverse_multiquadratic", "rbf"])
 def test_mmd_is_unbiased(kernel):
     rng = np.random.default_rng(0)

@@ -187,6 +187,7 @@ def gaussian_codes(correlation):
     return model, random.multivariate_normal([0, 0], covariance, 8192).astype("float32")
 
 
+@pytest.mark.slow
 def test_finds_the_total_correlation_of_gaussians():
     model, x = gaussian_codes(0.8)
     model.compile(

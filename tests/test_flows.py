@@ -254,6 +254,7 @@ def linear_gaussian(name, **kwargs):
     return model, stats.multivariate_normal(np.zeros(4), covariance), precision
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_log_likelihood_converges_to_the_exact_one(name):
     model, exact, precision = linear_gaussian(name)

@@ -155,6 +155,7 @@ def test_gradient_norms_are_of_the_players_gradients(images):
     )
 
 
+@pytest.mark.slow
 def test_finds_all_modes_of_eight_gaussians():
     rng = np.random.default_rng(0)
     angles = np.arange(8) * np.pi / 4
