@@ -20,7 +20,7 @@ from keras_ae import (
     optimizers,
 )
 from keras_ae.datasets import Batches
-from keras_ae.figures import Figures
+from keras_ae.figures import Figure, Figures
 from keras_ae.sampling import Samples
 from keras_ae.verbs import Verbs
 
@@ -76,9 +76,9 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
 
     Args:
         latent_dim: Numbers in a code.
-        image_shape: Shape of one example: `(features,)`, `(height, width)` or
-            `(height, width, channels)`. Defaults to the shape of the first batch that
-            `fit` meets.
+        image_shape: Shape of one example: `(features,)`, `(height, width)`,
+            `(height, width, channels)` or, for dense networks and your own, any other.
+            Defaults to the shape of the first batch that `fit` meets.
         architecture: The networks: `"linear"`, `"dense"`, `"conv"`, `"residual"`, or
             `"auto"` (convolutions for pictures of at least 16 by 16 pixels).
         widths: Units of each dense layer, or filters of each stage of stride 2, of the
@@ -103,11 +103,14 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     encoder_heads: tuple[str, ...] = ("z",)
     # Whether every example that `fit` and `evaluate` are given must have a label.
     needs_labels: bool = False
+    # Whether `sample_weight` may weigh each value of x: its loss is the likelihood's.
+    takes_value_weights: bool = True
     # Arguments of this constructor that a subclass settles itself and does not take.
     settled_arguments: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        cls.__signature__ = _signature(cls)
         keras.saving.register_keras_serializable(package="keras_ae")(cls)
 
     def __init__(
@@ -157,6 +160,9 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
                 f"{self.image_shape} (`image_shape`). Received examples of shape "
                 f"{image_shape}; resize them or make another model."
             )
+        if self.image_shape is None and not any(self._given.values()):
+            # What is said explicitly is not questioned.
+            networks.check_channels_last(image_shape, self.architecture)
         self.built_image_shape = image_shape
         self.build_networks(image_shape)
         of_activity = [
@@ -179,6 +185,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             *self._training_figures,
         )
         self.figures = Figures(names, self.partly_known)
+        self._loss_figure = Figure("loss", lambda: self.get_metrics_result()["loss"])
         self.built = True
         self._build_optimizer()
 
@@ -495,13 +502,14 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
 
     def _objective(self, player, x, others, weight, training):
         """Returns a player's losses `(batch,)` and every figure to log, by name."""
+        of_values, weight = self._weights(weight)
         outputs = self(x, training=training, **others)
         # Of this call, not of those that terms may make.
         penalties = self.losses
-        terms = player.terms(x, outputs, training=training)
+        with self.likelihood.weighing(of_values):
+            terms = player.terms(x, outputs, training=training)
         figures = {} if player.monitors is None else player.monitors(x, outputs, terms)
         if weight is not None:
-            weight = ops.cast(weight, "float32")
             terms = {name: value * weight for name, value in terms.items()}
         losses = sum(terms.values())  # (batch,)
         figures = {**terms, **figures}
@@ -513,6 +521,55 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             losses = losses + penalty
             figures["regularization"] = ops.broadcast_to(penalty, ops.shape(losses))
         return losses, figures
+
+    def _weights(self, weight):
+        """Splits `sample_weight` into weights of values and weights of examples.
+
+        Returns:
+            Tensors `(batch, *image_shape)` and `(batch,)`, one of them None at least.
+        """
+        if weight is None:
+            return None, None
+        of_values = self._weighs_values(weight.shape)
+        weight = ops.cast(weight, "float32")
+        return (weight, None) if of_values else (None, ops.reshape(weight, (-1,)))
+
+    def _weighs_values(self, shape):
+        """Whether a `sample_weight` of this shape has one weight a value of x."""
+        shape = tuple(shape)[1:]
+        if shape in ((), (1,)):
+            return False
+        if shape == self.built_image_shape and self.takes_value_weights:
+            return True
+        a_value = f", or (n, {str(self.built_image_shape)[1:]}, one a value of `x`"
+        raise ValueError(
+            "`sample_weight` must have the shape (n,), one weight an example"
+            f"{a_value if self.takes_value_weights else ''}. "
+            f"Received: weights of shape (n, {str(shape)[1:]}"
+        )
+
+    def _check_weight(self, weight):
+        """Refuses weights in an array that can't weigh anything."""
+        if not hasattr(weight, "shape") or not len(weight.shape):
+            weight = np.asarray(weight)
+        self._weighs_values(weight.shape)
+        low = float(ops.convert_to_numpy(weight).min(initial=0))
+        high = float(ops.convert_to_numpy(weight).max(initial=0))
+        if not (low >= 0 and np.isfinite(high)):
+            raise ValueError(
+                "`sample_weight` must be finite and >= 0. Received: weights from "
+                f"{low:g} to {high:g}"
+            )
+
+    def _beside_weights(self, x, y, weight):
+        """Checks weights, and returns labels to ignore where there are none.
+
+        Keras drops weights without labels.
+        """
+        if weight is None:
+            return y
+        self._check_weight(weight)
+        return np.zeros(x.shape[0], "float32") if y is None else y
 
     def _regularization(self, name=None):
         """Sum of the weights' regularisers: of one of several players, or of all.
@@ -545,7 +602,20 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
 
     @property
     def metrics(self):
-        return self.figures.each if self.built else []
+        return [self._loss_figure, *self.figures.each] if self.built else []
+
+    @property
+    def metrics_names(self):
+        """Names of what `evaluate` returns as a list."""
+        return [
+            metric.name
+            for metric in self.metrics
+            if metric.name not in self._training_figures
+        ]
+
+    def _flatten_metrics_in_order(self, logs):
+        """What Keras' methods return instead of a dict, in that order."""
+        return [logs[name] for name in self.metrics_names]
 
     @property
     def metrics_variables(self):
@@ -559,7 +629,8 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     @property
     def _own_metrics(self):
         """Those that a subclass adds to `metrics`."""
-        return [metric for metric in self.metrics if metric not in self.figures.each]
+        ours = (self._loss_figure, *self.figures.each)
+        return [metric for metric in self.metrics if metric not in ours]
 
     def reset_metrics(self):
         if self.built:
@@ -607,10 +678,11 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         has chosen. None of it changes a result by more than rounding.
 
         Args:
-            x: An array or tensor `(n, *image_shape)`, a `tf.data.Dataset`, a
-                `keras.utils.PyDataset`, a PyTorch `DataLoader`, a grain loader, or a
-                generator of batches. Integers are read as 0-255.
-            y: Ignored, as are labels in data sets: autoencoders reconstruct `x`.
+            x: An array or tensor `(n, *image_shape)`, a frame of pandas or polars, a
+                `tf.data.Dataset`, a `keras.utils.PyDataset`, a PyTorch `DataLoader`, a
+                grain loader, or a generator of batches. 8-bit pictures are read as
+                0-255; everything else must be floats.
+            y: Labels, which are ignored, or `x` again: that is what is restored.
             validation_data: Data as `x`, or a tuple `(x, y)`.
             *args, **kwargs: As in `keras.Model.fit`.
 
@@ -621,8 +693,9 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             ValueError: If the first batch is not what the model can describe.
         """
         self.forget_samplers()
+        y = inputs.from_frame(y)
         x = self._inspect(x, "x", y)
-        y = inputs.labels_beside_weights(x, y, kwargs.get("sample_weight"))
+        y = self._beside_weights(x, y, kwargs.get("sample_weight"))
         validation_data = self._inspect_validation(validation_data)
         if isinstance(x, np.memmap) and y is None and not args:
             x, kwargs = streamed(x, kwargs)
@@ -645,8 +718,9 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         if not isinstance(data, tuple | list):
             return self._inspect(data, "validation_data")
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        y = inputs.from_frame(y)
         x = self._inspect(x, "validation_data", y)
-        return x, inputs.labels_beside_weights(x, y, weight), weight
+        return x, self._beside_weights(x, y, weight), weight
 
     def epochs_left(self, epochs: int, done: int) -> int:
         """Returns how many epochs a `fit` of `epochs` would train after `done`."""
@@ -654,11 +728,12 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Returns the loss, its terms and monitors; see `keras.Model.evaluate`."""
+        y = inputs.from_frame(y)
         if "_use_cached_eval_dataset" not in kwargs:
             x = self._inspect(x, "x", y)
         # After `batch_size` and `verbose`.
         weight = args[2] if len(args) > 2 else kwargs.get("sample_weight")
-        y = inputs.labels_beside_weights(x, y, weight)
+        y = self._beside_weights(x, y, weight)
         cached = kwargs.get("_use_cached_eval_dataset")
         steps = self.steps_per_execution if cached else self._steps_told
         if not cached:
@@ -706,6 +781,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             y: What the user passed beside it.
             restored: Whether the data are what is to be restored, not only encoded.
         """
+        data = inputs.from_frame(data)
         if isinstance(data, list | tuple):
             raise ValueError(
                 f"`{name}` must be one array (examples, ...) or a data set of batches. "
@@ -731,8 +807,14 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
                 f"`{name}` must hold examples of shape {self.built_image_shape}. "
                 f"Received examples of shape {tuple(batch.shape[1:])}"
             )
-        self._check_values(batch, y if target is None else target, restored)
+        y = y if target is None else target
+        if restored:
+            self._check_target(batch, y)
+        self._check_values(batch, y, restored)
         return data
+
+    def _check_target(self, x, y):
+        inputs.check_target(type(self).__name__, x, y)
 
     def _check_values(self, x, y, restored):
         inputs.check_values(x, self.likelihood)
@@ -773,20 +855,34 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         )
 
 
+def _signature(cls) -> inspect.Signature:
+    """What a class takes, with what it passes on in `**kwargs`, as `help` shows it."""
+    parameters, rest = {}, []
+    for parent in cls.__mro__:
+        if "__init__" not in vars(parent) or not issubclass(parent, Autoencoder):
+            continue
+        rest = []
+        for parameter in [*inspect.signature(parent.__init__).parameters.values()][1:]:
+            if parameter.kind is parameter.VAR_KEYWORD:
+                rest = [parameter]
+            elif parameter.name not in (*parameters, *cls.settled_arguments):
+                if parameters and parent.__init__ is not cls.__init__:
+                    parameter = parameter.replace(kind=parameter.KEYWORD_ONLY)
+                parameters[parameter.name] = parameter
+        if not rest:
+            break
+    return inspect.Signature([*parameters.values(), *rest])
+
+
 def _image_shape(shape: Sequence[int]) -> tuple[int, ...]:
     shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
-    if not 1 <= len(shape) <= 3 or any(
+    if not shape or any(
         not isinstance(size, int | np.integer) or size < 1 for size in shape
     ):
         raise ValueError(
-            "`image_shape` must be (features,), (height, width) or (height, width, "
-            f"channels), all known and positive. Received: image_shape={shape}"
-        )
-    if len(shape) == 3 and shape[0] in (1, 3) and shape[2] > 4 and shape[1] > 4:
-        raise ValueError(
-            "Pictures must be (height, width, channels), channels last. Received: "
-            f"image_shape={shape}, which looks like channels first; move the axis, "
-            "with `numpy.moveaxis(x, 1, -1)` for a batch."
+            "`image_shape` must be (features,), (height, width), (height, width, "
+            "channels) or the shape of any other array, all sizes known and positive. "
+            f"Received: image_shape={shape}"
         )
     return tuple(int(size) for size in shape)
 

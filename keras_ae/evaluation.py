@@ -431,7 +431,7 @@ def _log_vars(model, images, means):
     mean = keras.ops.convert_to_numpy(posterior.mean)
     if not np.allclose(mean, means[:1], rtol=1e-3, atol=1e-3):
         return None
-    return model._apply(
+    return model._in_batches(
         "log_var", lambda x: model.posterior(x).log_var, images, batch_size=256
     )
 

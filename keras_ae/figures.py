@@ -1,6 +1,6 @@
 """Running means of all that a model logs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -27,7 +27,9 @@ class Figures(keras.metrics.Metric):
         self.total = self.add_variable(shape, "zeros", name="total")
         self.count = self.add_variable(shape, "zeros", name="count")
         # Keras asks for metrics by name.
-        self.each = [Figure(name, self) for name in self.names]
+        self.each = [
+            Figure(name, lambda name=name: self.result()[name]) for name in self.names
+        ]
 
     def update_state(self, figures: dict[str, Any]) -> None:
         """Adds values.
@@ -72,14 +74,19 @@ class Figures(keras.metrics.Metric):
 
 
 class Figure(keras.metrics.Metric):
-    """One of `Figures`, which keeps its state, as Keras' callbacks look for it."""
+    """What Keras' callbacks look for by name, of which something else keeps the state.
 
-    def __init__(self, name: str, figures: Figures):
+    Args:
+        name: How it is logged.
+        current: Function of nothing that returns its value.
+    """
+
+    def __init__(self, name: str, current: Callable[[], Any]):
         super().__init__(name=name)
-        self._result = lambda: figures.result()[name]
+        self._current = current
 
     def reset_state(self):
         pass
 
     def result(self):
-        return self._result()
+        return self._current()

@@ -10,13 +10,41 @@ import numpy as np
 from keras import ops
 
 
+def from_frame(data):
+    """Returns a frame or series of pandas or polars as an array; else what it is given.
+
+    Raises:
+        ValueError: If a column is not numeric.
+    """
+    if not hasattr(data, "to_numpy"):
+        return data
+    if not hasattr(data, "columns"):
+        return data.to_numpy()
+    columns = [column for _, column in data.items()] if hasattr(data, "items") else None
+    columns = data.get_columns() if columns is None else columns
+    arrays = [np.asarray(column) for column in columns]
+    others = [
+        f"{name!r} ({array.dtype})"
+        for name, array in zip(data.columns, arrays, strict=True)
+        if array.dtype.kind not in "biuf"
+    ]
+    if others or not arrays:
+        raise ValueError(
+            "A frame must have numeric columns. Received: "
+            f"{', '.join(others[:5]) or 'no column'}; leave others out, or turn them "
+            "into numbers."
+        )
+    return np.stack(arrays, axis=1)
+
+
 def check_values(batch, likelihood=None) -> None:
-    """Raises `ValueError` for values that are not 0-255 or not the likelihood's.
+    """Raises `ValueError` for values that are not pixels or not the likelihood's.
 
     Without a likelihood, floats need only be finite.
     """
     # Floats in memory are all looked at: one NaN anywhere spoils a training.
     dtype = keras.backend.standardize_dtype(batch.dtype)
+    shape = tuple(batch.shape)
     if isinstance(batch, np.memmap) or dtype in ("bool", "uint8"):
         batch = batch[:1024]
     values = ops.convert_to_numpy(batch)
@@ -31,13 +59,41 @@ def check_values(batch, likelihood=None) -> None:
         likelihood.check_range(float(low), float(high))
     elif "int" not in dtype:
         raise ValueError(
-            f"Examples must be integers 0-255 or floats. Received: dtype={dtype}"
+            f"Examples must be 8-bit pictures or floats. Received: dtype={dtype}"
         )
-    elif low < 0 or high > 255 or (high == 1 and len(values) > 1):
+    elif dtype != "uint8" or len(shape) not in (3, 4):
+        raise ValueError(
+            "Of integers only 8-bit pictures, uint8 (batch, height, width) or (batch, "
+            "height, width, channels), are read as 0-255. Received: "
+            f"{dtype} of shape {shape}, from {low} to {high}. Pass floats: pixels "
+            "divided by the largest that there may be, a table standardised with "
+            "`(x - x.mean(axis=0)) / x.std(axis=0)`."
+        )
+    elif high == 1 and len(values) > 1:
         # Many pictures none of which is brighter than 1 are binary, not black.
         raise ValueError(
-            "Integers are read as 0-255 and divided by 255. Received integers from "
-            f"{low} to {high}; scale them yourself and pass floats."
+            "Pictures of integers are read as 0-255 and divided by 255. Received "
+            f"integers from {low} to {high}; pass floats."
+        )
+
+
+def check_target(name: str, x, y) -> None:
+    """Raises `ValueError` for a `y` of the shape of `x` that is something else.
+
+    Args:
+        name: Of the model's class.
+        x: Examples.
+        y: What was passed beside them.
+    """
+    if y is None or y is x or tuple(getattr(y, "shape", ())) != tuple(x.shape):
+        return
+    x, y = (ops.convert_to_numpy(to_floats(part[:256])) for part in (x, y))
+    # What is missing is not compared.
+    if not np.allclose(np.where(np.isnan(x), y, x), y, atol=1e-6, equal_nan=True):
+        raise ValueError(
+            f"{name} restores `x` itself, so a `y` of its shape must be `x` again. "
+            "Received: other values, which would be ignored; to restore clean examples "
+            "from others use `DenoisingAE`, whose `fit(noisy, clean)` takes pairs."
         )
 
 
@@ -131,13 +187,6 @@ def check_tokens(tokens, token_shape: tuple[int, ...], num_codes: int) -> None:
         raise ValueError(
             f"`tokens` must be integers from 0 to {num_codes - 1}. Received: {received}"
         )
-
-
-def labels_beside_weights(x, y, weight):
-    """Returns labels to ignore where there are none: Keras drops weights without."""
-    if y is None and weight is not None:
-        return np.zeros(x.shape[0], "float32")
-    return y
 
 
 def first_batch(data):

@@ -9,6 +9,7 @@ nats, summed over pixels and channels. `seed` is an integer or a
 outside compiled functions only.
 """
 
+import contextlib
 import math
 import numbers
 from typing import Any
@@ -40,8 +41,30 @@ class Likelihood(keras.layers.Layer):
 
     def __init__(self, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
+        self._weight = None
         # Nothing is left to build once the constructor has made the variables.
         self.built = True
+
+    @contextlib.contextmanager
+    def weighing(self, weight):
+        """Weighs the log-probability of each value, as long as the block lasts.
+
+        Args:
+            weight: None, or weights of the shape of x. Where x is repeated, as often
+                along its first axis, they are too.
+        """
+        self._weight = None if weight is None else _flat(float32(weight))
+        try:
+            yield
+        finally:
+            self._weight = None
+
+    def _weighed(self, values):
+        """Returns values `(n, values)`, weighed; `(n, values)`."""
+        if self._weight is None:
+            return values
+        repeated = ops.reshape(values, (-1, *ops.shape(self._weight)))
+        return ops.reshape(repeated * self._weight, ops.shape(values))
 
     def log_prob(self, x, parameters, training: bool = False, observed=None):
         """Returns log p(x | z) in nats, summed over pixels and channels: `(batch,)`.
@@ -66,7 +89,7 @@ class Likelihood(keras.layers.Layer):
         log_prob = self.elementwise_log_prob(x, parameters, training, observed)
         if observed is not None:
             log_prob = ops.where(observed, log_prob, 0.0)
-        return ops.sum(log_prob, axis=1)
+        return ops.sum(self._weighed(log_prob), axis=1)
 
     def mean_squared_error(self, x, parameters, observed=None):
         """Returns that of the mean, over each example's (observed) values: `(batch,)`.
@@ -279,12 +302,16 @@ class LocationScale(Likelihood):
         so none needs to pass through it.
         """
         deviations = self.deviations(ops.stop_gradient(residual))
-        if observed is None:
+        if observed is None and self._weight is None:
             moment = ops.mean(deviations)
         else:
-            count = ops.sum(ops.cast(observed, "float32"))
-            total = ops.sum(ops.where(observed, deviations, 0.0))
-            moment = total / ops.maximum(count, 1.0)
+            counts = ops.ones_like(deviations)
+            if observed is not None:
+                counts = ops.cast(observed, "float32")
+                deviations = ops.where(observed, deviations, 0.0)
+            counts = self._weighed(counts)
+            total = ops.sum(counts * deviations)
+            moment = ops.divide_no_nan(total, ops.sum(counts))
         # The average of the weights removes the bias towards the start at zero.
         for average, value in (
             (self.running_moment, moment),

@@ -45,14 +45,14 @@ def resolve(
 
     Raises:
         ValueError: For an unknown architecture, widths that are not positive, or
-            convolutions on vectors.
+            convolutions on what is no picture.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(
             f"`architecture` must be one of {', '.join(map(repr, ARCHITECTURES))}. "
             f"Received: architecture={architecture!r}"
         )
-    is_picture = len(image_shape) > 1
+    is_picture = len(image_shape) in (2, 3)
     if architecture == "auto":
         big = is_picture and min(image_shape[:2]) >= 16
         architecture = "conv" if big else "dense"
@@ -85,6 +85,27 @@ def resolve(
             f"Received: widths={widths!r}"
         )
     return architecture, tuple(widths)
+
+
+def check_channels_last(image_shape: Sequence[int], architecture: str = "auto") -> None:
+    """Raises `ValueError` for examples that look like pictures with channels first.
+
+    Dense networks would not mind.
+
+    Args:
+        image_shape: Shape of one example.
+        architecture: As for `resolve`.
+    """
+    if len(image_shape) != 3 or architecture in ("dense", "linear"):
+        return
+    channels, height, width = image_shape
+    if channels in (1, 3) and min(height, width) > 4:
+        raise ValueError(
+            "Pictures must be (height, width, channels), channels last. Received "
+            f"examples of shape {tuple(image_shape)}, which looks like channels first; "
+            "move the axis, with `numpy.moveaxis(x, 1, -1)` for a batch, or say "
+            f"`image_shape={tuple(image_shape)}` if that is what they are."
+        )
 
 
 def encoder(

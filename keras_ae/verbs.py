@@ -31,7 +31,7 @@ class Verbs:
             Array `(n, code_dim)`.
         """
         x = self._inspect(x, "x", restored=False)
-        return self._apply("encode", self._encode, x, batch_size)
+        return self._in_batches("encode", self._encode, x, batch_size)
 
     def decode(self, z, batch_size: int = 256) -> np.ndarray:
         """Returns the likelihood's mean for codes `z`.
@@ -49,7 +49,7 @@ class Verbs:
             raise ValueError(
                 f"`z` must have the shape (n, {self.code_dim}). Received: {z.shape}"
             )
-        return self._apply("decode", self._decode, z, batch_size)
+        return self._in_batches("decode", self._decode, z, batch_size)
 
     def reconstruct(self, x, batch_size: int = 256) -> np.ndarray:
         """Returns the decoded codes of `x`.
@@ -62,7 +62,7 @@ class Verbs:
             Array `(n, *image_shape)`, pictures in [0, 1].
         """
         x = self._inspect(x, "x", restored=False)
-        return self._apply("reconstruct", self._reconstruct, x, batch_size)
+        return self._in_batches("reconstruct", self._reconstruct, x, batch_size)
 
     def interpolate(
         self, a, b, steps: int = 9, spherical: bool = False, batch_size: int = 256
@@ -245,7 +245,7 @@ class Verbs:
     def _reconstruct(self, x):
         return self._decode(self._encode(x))
 
-    def _apply(self, name, function, data, batch_size, labelled=False):
+    def _in_batches(self, name, function, data, batch_size, labelled=False):
         """Applies a compiled function to all of `data`, in batches.
 
         It is a function of one tensor, or of as many as `inputs.batches` gives.

@@ -1,6 +1,7 @@
 """The house keeps its order: one direction of imports, one file for the backend."""
 
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ PACKAGE = Path(keras_ae.__file__).parent
 
 # What each room may import of ours. A room imports nothing of ours by default.
 MAY_IMPORT = {
+    "__main__": {"cli"},
     "autodiff": {"recording"},
     "dispatch": {"autodiff", "recording"},
     "kernels": {"autodiff"},
@@ -217,6 +219,26 @@ def test_other_backends_need_no_tensorflow(backend):
     )
     assert "keras" in loaded
     assert not {"tensorflow", "tensorflow_probability"} & loaded
+
+
+def test_signatures_tell_every_argument():
+    for name in keras_ae.models.__all__:
+        Model = getattr(keras_ae, name)
+        parameters = inspect.signature(Model).parameters
+        needed = {"num_classes": 2} if Model.needs_labels else {}
+        config = {*Model(**needed).get_config()} - {"name", "trainable", "dtype"}
+        assert config == parameters.keys() - {"kwargs"}
+    assert [*inspect.signature(keras_ae.VAE).parameters][:2] == [
+        "latent_dim",
+        "likelihood",
+    ]
+
+
+def test_python_runs_the_package_as_the_command():
+    run = subprocess.run(
+        [sys.executable, "-m", "keras_ae", "--help"], capture_output=True, text=True
+    )
+    assert run.returncode == 0 and "Usage: keras-ae" in run.stdout
 
 
 def test_public_names_are_there():

@@ -301,7 +301,7 @@ class AutoDecoder(Autoencoder):
         """
         _refuse_distribution(self)
         x = with_missing(x, mask)
-        data = self._inspect(x, "x")
+        data = self._inspect(x, "x", inputs.from_frame(y))
         if not hasattr(data, "shape") and not isinstance(data, Batches):
             (batch, _), _ = inputs.first_batch(data)
             batch_size = batch_size or batch.shape[0]
@@ -636,7 +636,7 @@ class AutoDecoder(Autoencoder):
             "learning_rate": learning_rate,
         }
         function = functools.partial(self._search_and_measure, **settings)
-        return self._apply(f"infer {settings}", function, x, batch_size)
+        return self._in_batches(f"infer {settings}", function, x, batch_size)
 
     def _search_and_measure(self, x, **settings):
         x, observed = observed_values(self.to_floats(x))

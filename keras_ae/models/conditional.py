@@ -163,7 +163,7 @@ class ConditionalVAE(TakesLabels, VAE):
             Array `(n, num_classes)`, in [0, 1]; rows sum to 1.
         """
         x = self._inspect(x, "x", restored=False)
-        return self._apply("classify", self._class_probabilities, x, batch_size)
+        return self._in_batches("classify", self._class_probabilities, x, batch_size)
 
     def encode(self, x, batch_size: int = 256, labels: Any = None) -> np.ndarray:
         """Returns the codes [z, y] of `x`, with the posterior's mean as z.
@@ -181,7 +181,7 @@ class ConditionalVAE(TakesLabels, VAE):
             ValueError: If labels are out of range or not one an example.
         """
         x, labelled = self._beside(x, labels)
-        return self._apply("encode", self._encode, x, batch_size, labelled)
+        return self._in_batches("encode", self._encode, x, batch_size, labelled)
 
     def reconstruct(self, x, batch_size: int = 256, labels: Any = None) -> np.ndarray:
         """Returns the decoded codes of `x`; encoder and decoder are told one class.
@@ -201,7 +201,9 @@ class ConditionalVAE(TakesLabels, VAE):
             ValueError: If labels are out of range or not one an example.
         """
         x, labelled = self._beside(x, labels)
-        return self._apply("reconstruct", self._reconstruct, x, batch_size, labelled)
+        return self._in_batches(
+            "reconstruct", self._reconstruct, x, batch_size, labelled
+        )
 
     def log_likelihood(
         self,

@@ -107,7 +107,7 @@ class DenoisingAE(AE):
         if seed is not None:
             for index, state in enumerate(states):
                 state.assign(np.array([seed % 2**31, index]))
-        noisy = self._apply("corrupt", self._corrupted, x, batch_size)
+        noisy = self._in_batches("corrupt", self._corrupted, x, batch_size)
         if seed is not None:
             for state, value in zip(states, before, strict=True):
                 state.assign(value)
@@ -122,6 +122,9 @@ class DenoisingAE(AE):
         if not _is_pair(x, y):
             return super()._unpack(data)
         return self._examples(y), {"noisy": self._examples(x)}, weight
+
+    def _check_target(self, x, y):
+        """It may well be another: `x` restored."""
 
     def _check_values(self, x, y, restored):
         if y is not None and len(y.shape) > 2 and not _is_pair(x, y):

@@ -90,6 +90,7 @@ class GAN(Autoencoder):
         Wasserstein GANs, 2017 (https://arxiv.org/abs/1704.00028).
     """
 
+    takes_value_weights = False
     term_names = ("discriminator_real", "discriminator_fake", "adversarial")
     monitor_names = ("real_score", "fake_score", "discriminator_accuracy", "diversity")
     player_names = ("generator", "discriminator")
@@ -285,7 +286,7 @@ class GAN(Autoencoder):
             "seed": inputs.check_count("seed", seed, minimum=0),
         }
         search = functools.partial(self._search, **settings)
-        return self._apply(f"project {settings}", search, x, batch_size)
+        return self._in_batches(f"project {settings}", search, x, batch_size)
 
     def encode(self, x, batch_size: int = 64) -> np.ndarray:
         """Returns the codes of `x` that `project` finds with its defaults."""

@@ -55,6 +55,7 @@ class GLO(AutoDecoder):
         (https://arxiv.org/abs/1707.05776).
     """
 
+    takes_value_weights = False
     term_names = ("laplacian", "reconstruction")
     settled_arguments = ("encoder", "code_weight")
 

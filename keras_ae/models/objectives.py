@@ -368,6 +368,7 @@ class MSSSIMVAE(VAE):
         2017 (https://arxiv.org/abs/1511.06409).
     """
 
+    takes_value_weights = False
     term_names = ("structure", "pixels", "kl")
 
     def __init__(

@@ -266,9 +266,9 @@ class PCA(Autoencoder):
         self._require_fitted("predict")
         return super().predict(x, *args, **kwargs)
 
-    def _apply(self, name, *args, **kwargs):
+    def _in_batches(self, name, *args, **kwargs):
         self._require_fitted(name)
-        return super()._apply(name, *args, **kwargs)
+        return super()._in_batches(name, *args, **kwargs)
 
     def _require_built(self, verb):
         self._require_fitted(verb)

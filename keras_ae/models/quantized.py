@@ -142,7 +142,7 @@ class QuantizedAE(AE):
             several quantizers a last axis `num_quantizers` is added.
         """
         x = self._inspect(x, "x", restored=False)
-        return self._apply("tokens", self._tokens, x, batch_size)
+        return self._in_batches("tokens", self._tokens, x, batch_size)
 
     def decode_tokens(self, tokens, batch_size: int = 256) -> np.ndarray:
         """Returns the likelihood's mean for `tokens`.
@@ -163,7 +163,9 @@ class QuantizedAE(AE):
         tokens = np.asarray(tokens)
         inputs.check_tokens(tokens, self.token_shape, self.quantizer.num_codes)
         tokens = tokens.astype("int32")
-        return self._apply("decode_tokens", self._decode_tokens, tokens, batch_size)
+        return self._in_batches(
+            "decode_tokens", self._decode_tokens, tokens, batch_size
+        )
 
     @property
     def _drawn_shape(self):

@@ -87,6 +87,7 @@ class StackedSAE(Autoencoder):
         Autoencoders, 2010 (https://jmlr.org/papers/v11/vincent10a.html).
     """
 
+    takes_value_weights = False
     monitor_names = ("phase", "mean_activation", "dead_units", "mse")
     settled_arguments = ("latent_dim", "architecture", "widths", "encoder", "decoder")
 
@@ -365,7 +366,9 @@ class StackedSAE(Autoencoder):
 
     def _compile_with(self, text):
         try:
-            optimizer = keras.saving.deserialize_keras_object(json.loads(text))
+            # It has variables from the start.
+            with autodiff.build_scope(self):
+                optimizer = keras.saving.deserialize_keras_object(json.loads(text))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 "Each phase starts with a new optimizer of the same settings. An "
@@ -516,7 +519,7 @@ class StackedSAE(Autoencoder):
     def _train(self, x, y, phases, epochs, epoch, validation_data, options):
         self.forget_samplers()
         x = self._inspect(x, "x", y)
-        y = inputs.labels_beside_weights(x, y, options.get("sample_weight"))
+        y = self._beside_weights(x, y, options.get("sample_weight"))
         validation_data = self._inspect_validation(validation_data)
         if isinstance(x, np.memmap) and y is None:
             x, options = streamed(x, options)
@@ -606,13 +609,13 @@ class StackedSAE(Autoencoder):
 
         name = f"features_{layer}"
         if hasattr(data, "shape"):
-            return self._apply(name, function, data, 1024)
+            return self._in_batches(name, function, data, 1024)
         if isinstance(data, Batches) and not data.binarize:
-            features = self._apply(name, function, data.images, 1024)
+            features = self._in_batches(name, function, data.images, 1024)
             options = {"shuffle": data.shuffle, "seed": data.seed}
             return Batches(features, data.batch_size, **options)
         (batch, _), _ = inputs.first_batch(data)
-        features = self._apply(name, function, data, 1024)
+        features = self._in_batches(name, function, data, 1024)
         return Batches(features, batch.shape[0], seed=int(np.random.randint(2**31)))
 
     def _own_callbacks(self, layer, held_back, options):

@@ -99,6 +99,7 @@ class VAEGAN(VAE):
         (https://arxiv.org/abs/2012.09841).
     """
 
+    takes_value_weights = False
     term_names = (
         "reconstruction",
         "kl",

@@ -183,7 +183,7 @@ class VariationalAutoDecoder(AutoDecoder):
         x = self._inspect(with_missing(x, mask), "x")
         settings = {"steps": steps, "step_size": step_size, "seed": seed}
         function = functools.partial(self._langevin, **settings)
-        return self._apply(f"langevin {settings}", function, x, batch_size)
+        return self._in_batches(f"langevin {settings}", function, x, batch_size)
 
     def _langevin(self, x, steps, step_size, seed):
         x, observed = observed_values(self.to_floats(x))
