@@ -231,6 +231,7 @@ class MaskedNetwork(keras.layers.Layer):
     def call(self, z, context=None):
         x = z
         for layer, mask in enumerate(self._masks):
+            mask = ops.convert_to_tensor(mask, self.compute_dtype)
             x = ops.matmul(x, self.kernels[layer] * mask) + self.biases[layer]
             if layer == 0 and context is not None:
                 x = x + ops.matmul(context, self.context_kernel)

@@ -123,9 +123,10 @@ class Corruption(Seeded):
             level = keras.random.uniform(
                 shape, low, high, dtype="float32", seed=self.seed_generator
             )
-        return self.corrupt(x, level)
+        return ops.cast(self.corrupt(ops.cast(x, "float32"), level), x.dtype)
 
     def corrupt(self, x, level):
+        """Returns x spoilt, both in float32."""
         raise NotImplementedError
 
     def uniform(self, x):
@@ -456,6 +457,7 @@ class ContrastiveDivergence(Seeded):
         self.steps = inputs.check_count("steps", steps)
 
     def call(self, v, up=None, down=None):
+        v = ops.cast(v, "float32")
         kernel, hidden_bias, visible_bias = (
             ops.convert_to_tensor(variable)
             for variable in (up.kernel, up.bias, down.bias)

@@ -153,6 +153,7 @@ class VectorQuantizer(Seeded):
         )
 
     def call(self, x, training=False):
+        dtype, x = x.dtype, ops.cast(x, "float32")
         codebook, outputs = ops.convert_to_tensor(self.codebook), {"vectors": x}
         if training:
             vectors = self._rows(x)
@@ -166,7 +167,7 @@ class VectorQuantizer(Seeded):
             outputs |= {"codebook": codebook, "drawn": drawn}
         tokens = nearest(ops.stop_gradient(x), ops.stop_gradient(codebook))
         codes = ops.take(codebook, tokens, axis=0)
-        quantized = straight_through(x, codes)
+        quantized = ops.cast(straight_through(x, codes), dtype)
         return {**outputs, "quantized": quantized, "tokens": tokens, "codes": codes}
 
     def lookup(self, tokens):
@@ -308,6 +309,7 @@ class ResidualQuantizer(keras.layers.Layer):
         self.built = True
 
     def call(self, x, training=False):
+        dtype, x = x.dtype, ops.cast(x, "float32")
         residual, steps = x, []
         for quantizer in self.quantizers:
             steps.append(quantizer(residual, training=training))
@@ -316,8 +318,9 @@ class ResidualQuantizer(keras.layers.Layer):
             ops.stack([step[name] for step in steps], axis=-2)
             for name in ("codes", "vectors")
         )
+        quantized = straight_through(x, ops.sum(codes, axis=-2))
         return {
-            "quantized": straight_through(x, ops.sum(codes, axis=-2)),
+            "quantized": ops.cast(quantized, dtype),
             "tokens": ops.stack([step["tokens"] for step in steps], axis=-1),
             "vectors": vectors,
             "codes": codes,
@@ -392,6 +395,7 @@ class ScalarQuantizer(keras.layers.Layer):
         self.built = True
 
     def call(self, x, training=False):
+        dtype, x = x.dtype, ops.cast(x, "float32")
         levels = ops.convert_to_tensor(self.levels, "float32")
         # As in the paper's code: an even number of roundings has no middle one.
         scale = (levels - 1) * (1 - 1e-3) / 2
@@ -403,7 +407,7 @@ class ScalarQuantizer(keras.layers.Layer):
         values = ops.convert_to_tensor(self._values, "int32")
         tokens = ops.sum(digits * values, axis=-1)
         quantized = straight_through(bounded, rounded) / half
-        return {"quantized": quantized, "tokens": tokens}
+        return {"quantized": ops.cast(quantized, dtype), "tokens": tokens}
 
     def lookup(self, tokens):
         """Returns the codes of tokens `(...)`, `(..., len(levels))`."""
