@@ -694,12 +694,21 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         """
         self.forget_samplers()
         y = inputs.from_frame(y)
-        x = self._inspect(x, "x", y)
+        x = self._inspect(x, "x", y, learns=True)
         y = self._beside_weights(x, y, kwargs.get("sample_weight"))
         validation_data = self._inspect_validation(validation_data)
         if isinstance(x, np.memmap) and y is None and not args:
             x, kwargs = streamed(x, kwargs)
-        return self._feed(x, y, *args, validation_data=validation_data, **kwargs)
+        history = self._feed(x, y, *args, validation_data=validation_data, **kwargs)
+        self._end_fit(x, args[2] if len(args) > 2 else kwargs.get("verbose", "auto"))
+        return history
+
+    def _end_fit(self, x, verbose):
+        """Keeps data to look for their codes, and tells whoever looks on where."""
+        self.remember(x)
+        choice = self.choose_sampler() if verbose not in (0, "0") else None
+        if choice is not None:
+            print(choice)
 
     def _feed(self, *args, **kwargs):
         """Runs Keras' `fit`, fed as fast as the backend can."""
@@ -754,7 +763,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """Takes one step on one batch; see `keras.Model.train_on_batch`."""
-        x = self._inspect(x, "x", y)
+        x = self._inspect(x, "x", y, learns=not self.built)
         self._forget_recorded("train_function")
         return super().train_on_batch(x, y, *args, **kwargs)
 
@@ -772,7 +781,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         """Reconstructs one batch; see `keras.Model.predict_on_batch`."""
         return super().predict_on_batch(self._inspect(x, "x", restored=False))
 
-    def _inspect(self, data, name, y=None, restored=True):
+    def _inspect(self, data, name, y=None, restored=True, learns=False):
         """Builds from the first batch, or refuses it; returns the data, unconsumed.
 
         Args:
@@ -780,6 +789,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             name: How errors call it.
             y: What the user passed beside it.
             restored: Whether the data are what is to be restored, not only encoded.
+            learns: Whether the model will be trained on them.
         """
         data = inputs.from_frame(data)
         if isinstance(data, list | tuple):
@@ -810,14 +820,18 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         y = y if target is None else target
         if restored:
             self._check_target(batch, y)
-        self._check_values(batch, y, restored)
+        limits = self._check_values(batch, y, restored)
+        if learns:
+            # Resizing and conversion leave rounding errors at the ends of the range.
+            self.in_unit_range = limits[0] >= -1e-4 and limits[1] <= 1 + 1e-4
         return data
 
     def _check_target(self, x, y):
         inputs.check_target(type(self).__name__, x, y)
 
     def _check_values(self, x, y, restored):
-        inputs.check_values(x, self.likelihood)
+        """Refuses a first batch; returns the range of what is to be restored."""
+        return inputs.check_values(x, self.likelihood)
 
     # Saving
 

@@ -37,10 +37,15 @@ def from_frame(data):
     return np.stack(arrays, axis=1)
 
 
-def check_values(batch, likelihood=None) -> None:
+def check_values(batch, likelihood=None) -> tuple[float, float]:
     """Raises `ValueError` for values that are not pixels or not the likelihood's.
 
-    Without a likelihood, floats need only be finite.
+    Args:
+        batch: Examples.
+        likelihood: Likelihood of them. Without one, floats need only be finite.
+
+    Returns:
+        The smallest and the largest value as the model is given them.
     """
     # Floats in memory are all looked at: one NaN anywhere spoils a training.
     dtype = keras.backend.standardize_dtype(batch.dtype)
@@ -75,6 +80,9 @@ def check_values(batch, likelihood=None) -> None:
             "Pictures of integers are read as 0-255 and divided by 255. Received "
             f"integers from {low} to {high}; pass floats."
         )
+    else:
+        return 0.0, 1.0
+    return float(low), float(high)
 
 
 def check_target(name: str, x, y) -> None:
@@ -218,6 +226,17 @@ def first_batch(data):
             ) from None
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     return (x, y), data
+
+
+def first_examples(data, count: int) -> np.ndarray:
+    """Returns the first examples of a data set of batches, at most `count` of them."""
+    found, size = [], 0
+    for batch in batches(data, count):
+        found.append(batch)
+        size += len(batch)
+        if size >= count:
+            break
+    return np.concatenate(found)[:count]
 
 
 def check_readable_again(reader: str, data) -> None:

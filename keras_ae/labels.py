@@ -97,13 +97,14 @@ class TakesLabels:
         return x, others, weight
 
     def _check_values(self, x, y, restored):
-        super()._check_values(x, y, restored)
+        limits = super()._check_values(x, y, restored)
         if self.num_classes is None:
-            return
+            return limits
         if y is not None:
             self._check_labels(y, x.shape[0], self._lowest_label)
         elif restored and self.needs_labels:
             raise self._without_labels()
+        return limits
 
     def _check_labels(self, y, count, lowest=0):
         """Returns labels as an integer array `(count,)`, or refuses them."""

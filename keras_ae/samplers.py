@@ -35,9 +35,8 @@ from keras_ae.priors import AutoregressiveFlow, VampPrior
 # Share of the codes' mean variance that is added to each variance, so that a component
 # of few codes, or a latent dimension that nothing uses, keeps a density.
 _FLOOR = 1e-6
-# EM ends in one of several optima: of so many starts the best after so many steps is
-# taken to the end.
-_STARTS = 5
+# EM ends in one of several optima: of some starts the best after so many steps is taken
+# to the end.
 _FIRST_STEPS = 10
 # The starts run on a random part of so many codes; few steps are left for all of them.
 _PART = 20_000
@@ -348,11 +347,12 @@ def fit_mixture(
     seed: int = 0,
     tolerance: float = 1e-3,
     max_steps: int = 100,
+    starts: int = 5,
 ) -> GaussianMixture:
     """Fits a mixture of normal distributions with full covariances to codes.
 
     The maximum-likelihood fit: for one component the mean and covariance of the codes,
-    for several the EM algorithm, from the best of five starts by k-means++ and a few
+    for several the EM algorithm, from the best of some starts by k-means++ and a few
     steps of k-means and of EM. More than 20,000 codes begin with a random part of them.
     A millionth of the codes' mean variance is added to every variance.
 
@@ -366,6 +366,7 @@ def fit_mixture(
         tolerance: EM ends when a step raises the mean log-likelihood of a code by less,
             in nats, >= 0.
         max_steps: Largest number of EM steps after the start, >= 1.
+        starts: Number of starts, >= 1.
 
     Returns:
         The fitted mixture.
@@ -391,6 +392,7 @@ def fit_mixture(
     components = check_count("components", components)
     rng = np.random.default_rng(check_count("seed", seed, minimum=0))
     max_steps = check_count("max_steps", max_steps)
+    starts = check_count("starts", starts)
     check_weight("tolerance", tolerance)
     if components > len(codes):
         raise ValueError(
@@ -421,10 +423,10 @@ def fit_mixture(
             mixture = _maximize(data, responsibilities, floor)
         return log_likelihood, mixture
 
-    starts = [
-        _maximize(part, _cluster(part, components, rng), floor) for _ in range(_STARTS)
+    begun = [
+        _maximize(part, _cluster(part, components, rng), floor) for _ in range(starts)
     ]
-    ends = [climb(part, start, _FIRST_STEPS) for start in starts]
+    ends = [climb(part, start, _FIRST_STEPS) for start in begun]
     _, mixture = max(ends, key=lambda end: end[0])
     for data in [codes] if part is codes else [part, codes]:
         _, mixture = climb(data, mixture, max_steps)

@@ -1,6 +1,7 @@
 """The verb `sample`: codes drawn from a prior, or from what is fitted to codes."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -11,13 +12,62 @@ from keras_ae.verbs import seed_generator
 
 # Of the arrays of fitted samplers in a saved model.
 _PREFIX = "sampler:"
+# What a model keeps of its training data, to look where its codes are: so many
+# examples and bytes at most.
+EXAMPLES = 5_000
+_BYTES = 2**26
+# Codes follow the prior where no density is likelier than it by more than so many nats.
+_CLOSE = 0.5
+
+
+class Choice(NamedTuple):
+    """What `sample` draws codes from, and why.
+
+    Attributes:
+        sampler: `"prior"`, or a name of `fitted_samplers`.
+        nats: How much likelier held-back codes are under the best density that was
+            fitted to others than under the prior, a lower bound on KL(q(z) || p(z));
+            None where the model has no prior, or its codes were not compared with it.
+    """
+
+    sampler: str
+    nats: float | None
+
+    def __str__(self):
+        if self.nats is None:
+            return (
+                f"Samples are drawn from {_IN_WORDS.get(self.sampler, self.sampler)}."
+            )
+        if self.sampler == "prior":
+            return "Samples are drawn from the prior, which the codes follow."
+        return (
+            f"Samples are drawn from {_IN_WORDS[self.sampler]}: these are about "
+            f"{self.nats:.0f} nats from the prior, which `sampler='prior'` draws from."
+        )
+
+
+_IN_WORDS = {
+    "prior": "the prior",
+    "gaussian": "a normal distribution fitted to the codes",
+    "mixture": "a mixture of normal distributions fitted to the codes",
+    "pixelcnn": "an autoregressive model of the tokens",
+}
 
 
 class _Fitted:
-    """Distributions by name, out of sight of Keras, which would train them."""
+    """Distributions by name, out of sight of Keras, which would train them.
+
+    Attributes:
+        by_name: The distributions.
+        choice: None, or the `Choice` of what `sample` draws from by default.
+        data: None, or data that the model was trained on, to look for its codes.
+    """
 
     def __init__(self):
-        self.by_name = {}
+        self.forget()
+
+    def forget(self):
+        self.by_name, self.choice, self.data = {}, None, None
 
 
 class Samples:
@@ -27,6 +77,11 @@ class Samples:
     """
 
     SAMPLERS = ("normal", "gaussian", "mixture", "maf", "two_stage")
+    # Whether codes are drawn from the prior by default, wherever those of data are: the
+    # decoder has learned from the prior's, or a manifold has no normal distributions.
+    keeps_to_prior: bool = False
+    # Whether a sampler must be trained, which takes too long to do when saving.
+    learns_choice: bool = False
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -45,7 +100,8 @@ class Samples:
     @property
     def can_sample(self) -> bool:
         """Whether `sample` knows where codes lie."""
-        return self.draws_by_itself or bool(self.fitted_samplers)
+        known = self.SAMPLERS and self._fitted.data is not None
+        return bool(self.draws_by_itself or self.fitted_samplers or known)
 
     def fit_sampler(
         self, sampler: Any = "mixture", x=None, seed: int = 0, **options
@@ -100,7 +156,87 @@ class Samples:
 
     def forget_samplers(self) -> None:
         """Drops what was fitted to codes that are no longer the model's."""
-        self._fitted.by_name.clear()
+        self._fitted.forget()
+
+    def load_weights(self, *args, **kwargs):
+        """Loads weights; see `keras.Model.load_weights`."""
+        super().load_weights(*args, **kwargs)
+        # Where the codes are now is seen when somebody asks.
+        self._fitted.choice = None
+
+    def remember(self, data: Any) -> None:
+        """Keeps a part of the data that the model is trained on, for `choose_sampler`.
+
+        `fit` calls it.
+
+        Args:
+            data: Data as for `fit`. Of arrays random examples are copied; other data
+                sets are read when a sampler is to be chosen.
+        """
+        if not self.SAMPLERS or self.keeps_to_prior or isinstance(data, Iterator):
+            return
+        data = getattr(data, "images", data)
+        if hasattr(data, "shape"):
+            size = max(1, int(np.prod(data.shape[1:]))) * _itemsize(data)
+            count = min(data.shape[0], EXAMPLES, max(100, _BYTES // size))
+            rows = np.arange(count)
+            if count < data.shape[0]:
+                rng = np.random.default_rng(0)
+                rows = np.sort(rng.choice(data.shape[0], count, replace=False))
+            # Also of a memory map, or of a tensor on another device.
+            data = np.array(ops.convert_to_numpy(data[rows]))
+        self._fitted.data = data
+
+    def choose_sampler(self) -> Choice | None:
+        """Looks where the codes of the training data are: where `sample` should draw.
+
+        A normal distribution and a mixture are fitted to codes, in a VAE to draws from
+        their posteriors. Unless they make held-back codes likelier than the prior does,
+        by more than half a nat, the prior is taken. The model keeps the choice, and
+        is saved with it; `fit` drops it.
+
+        Returns:
+            The `Choice`, which says why when it is printed. None for a model that has
+            no codes to look at: it was not trained by `fit`, or is a GAN.
+        """
+        looks = self.SAMPLERS and self.built and not self.keeps_to_prior
+        if looks and self._fitted.choice is None:
+            codes = self._known_codes()
+            if codes is not None:
+                self._fitted.choice = self._choose(codes)
+        return self._fitted.choice
+
+    def _known_codes(self):
+        """Codes of training data, `(n, ...)`, or None."""
+        data = self._fitted.data
+        if data is None:
+            return None
+        if not hasattr(data, "shape"):
+            data = inputs.first_examples(data, EXAMPLES)
+        return self._codes_to_fit(data, seed=0)
+
+    def _choose(self, codes):
+        order = np.random.default_rng(0).permutation(len(codes))
+        held_back, codes = np.split(codes[order], [max(1, len(codes) // 10)])
+        scores = {}
+        for name, components in (("gaussian", 1), ("mixture", 10)):
+            if len(codes) < 2 * components:
+                continue
+            try:
+                fitted = samplers.fit_mixture(codes, components, max_steps=30, starts=1)
+            except ValueError:
+                # All codes are equal: only the prior says where others might be.
+                continue
+            scores[name] = _mean_log_prob(fitted, held_back), fitted
+        prior = _mean_log_prob(self.prior, held_back) if self.has_prior else None
+        if not scores:
+            return Choice("prior", None) if self.has_prior else None
+        name, (best, fitted) = max(scores.items(), key=lambda item: item[1][0])
+        nats = None if prior is None else best - prior
+        if nats is not None and nats < _CLOSE:
+            return Choice("prior", nats)
+        self._fitted.by_name.setdefault(name, fitted)
+        return Choice(name, nats)
 
     def sampler(self, name: str):
         """Returns a fitted sampler: a distribution with `sample` and `log_prob`.
@@ -129,8 +265,9 @@ class Samples:
             n: Pictures to draw, >= 1.
             seed: Integer; the same seed gives the same codes.
             batch_size: Codes decoded at a time.
-            sampler: `"prior"`, or the name of what `fit_sampler` has fitted. Defaults
-                to the prior, for a model without one to the sampler fitted last.
+            sampler: `"prior"`, or the name of what `fit_sampler` has fitted. By
+                default what `choose_sampler` chooses: the prior where the codes of the
+                training data follow it, else a density that is fitted to them.
 
         Returns:
             Array `(n, *image_shape)`, pictures in [0, 1].
@@ -145,7 +282,7 @@ class Samples:
         """Codes of the shape of those that samplers are fitted to, `(n, ...)`."""
         self._require_built("sample")
         n = inputs.check_count("n", n)
-        if sampler is None:
+        if sampler in (None, "auto"):
             sampler = self._default_sampler()
         if sampler == "prior" and not self.has_prior:
             raise ValueError(
@@ -157,6 +294,9 @@ class Samples:
         return ops.convert_to_numpy(codes)
 
     def _default_sampler(self):
+        choice = self.choose_sampler()
+        if choice is not None:
+            return choice.sampler
         if self.has_prior:
             return "prior"
         if not self.fitted_samplers:
@@ -185,21 +325,26 @@ class Samples:
 
     def get_build_config(self):
         config = super().get_build_config()
+        if not self.learns_choice:
+            self.choose_sampler()
         fitted = {
             name: keras.saving.serialize_keras_object(distribution)
             for name, distribution in self._fitted.by_name.items()
         }
-        return {**config, "samplers": fitted} if fitted else config
+        choice = self._fitted.choice
+        config |= {"samplers": fitted} if fitted else {}
+        return config | ({"choice": list(choice)} if choice else {})
 
     def build_from_config(self, config):
         config = dict(config)
-        fitted = config.pop("samplers", {})
+        fitted, choice = config.pop("samplers", {}), config.pop("choice", None)
         super().build_from_config(config)
         for name, serialized in fitted.items():
             distribution = keras.saving.deserialize_keras_object(serialized)
             if isinstance(distribution, distributions.LearnedPrior):
                 distribution.connect(self)
             self._fitted.by_name[name] = distribution
+        self._fitted.choice = choice and Choice(*choice)
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
@@ -222,3 +367,14 @@ class Samples:
             if isinstance(distribution, distributions.LearnedPrior)
             for index, variable in enumerate(distribution.variables)
         }
+
+
+def _itemsize(data):
+    # NumPy has no bfloat16.
+    name = keras.backend.standardize_dtype(data.dtype).replace("bfloat", "float")
+    return np.dtype(name).itemsize
+
+
+def _mean_log_prob(distribution, codes):
+    codes = ops.convert_to_tensor(codes, "float32")
+    return float(ops.convert_to_numpy(ops.mean(distribution.log_prob(codes))))

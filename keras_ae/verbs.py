@@ -15,6 +15,35 @@ class Verbs:
     A model implements `_encode`, `_decode` and `_reconstruct`, functions of a batch.
     """
 
+    # Whether means are kept in [0, 1] where all of the training data were.
+    keeps_range: bool = True
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._in_unit_range = False
+
+    @property
+    def in_unit_range(self) -> bool:
+        """Whether the data that the model was trained on lie in [0, 1]."""
+        return self._in_unit_range
+
+    @in_unit_range.setter
+    def in_unit_range(self, value: bool) -> None:
+        if value != self._in_unit_range:
+            self._in_unit_range = bool(value)
+            # They would go on as they were compiled.
+            self._compiled_functions.clear()
+            self.predict_function = None
+
+    def get_build_config(self):
+        config = super().get_build_config()
+        return {**config, "in_unit_range": True} if self.in_unit_range else config
+
+    def build_from_config(self, config):
+        config = dict(config)
+        self.in_unit_range = config.pop("in_unit_range", False)
+        super().build_from_config(config)
+
     @property
     def code_dim(self) -> int:
         """Numbers that the decoder takes: `latent_dim`, and what a model adds to it."""
@@ -240,7 +269,17 @@ class Verbs:
         return self.encoder(self.to_floats(x), training=False)
 
     def _decode(self, z):
-        return self.likelihood.mean(self.decoder(z, training=False))
+        return self._mean(self.decoder(z, training=False))
+
+    def _mean(self, parameters):
+        """The likelihood's mean, in [0, 1] where the data were.
+
+        The likelihood itself may well be one of all numbers: a Gaussian of a bounded
+        mean learns black and white more slowly.
+        """
+        mean = self.likelihood.mean(parameters)
+        bounded = self.in_unit_range and self.keeps_range
+        return ops.clip(mean, 0.0, 1.0) if bounded else mean
 
     def _reconstruct(self, x):
         return self._decode(self._encode(x))

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import autodiff, inputs, networks, projection
+from keras_ae import autodiff, inputs, networks, projection, sampling
 from keras_ae.base import Autoencoder, streamed
 from keras_ae.codes import CodeTable, check_optimizer
 from keras_ae.datasets import Batches
@@ -395,7 +395,7 @@ class AutoDecoder(Autoencoder):
                         f"{np.argmin(some)}; leave them out."
                     )
                 x = values[observed]
-        super()._check_values(x, y, restored)
+        return super()._check_values(x, y, restored)
 
     # Samples
 
@@ -584,8 +584,20 @@ class AutoDecoder(Autoencoder):
     def draws_by_itself(self):
         return True
 
-    def _default_sampler(self):
-        return "prior" if self.has_prior else "gaussian"
+    def remember(self, data):
+        """Nothing: the codes of all samples are at hand."""
+
+    def _known_codes(self):
+        if not self.table.count:
+            return None
+        rows = self.table.sample_ids
+        rng = np.random.default_rng(0)
+        some = rng.choice(rows, min(len(rows), sampling.EXAMPLES), replace=False)
+        return self._drawn_codes(some, rng)
+
+    def _drawn_codes(self, sample_ids, rng):
+        """Codes of some samples as the decoder is given them, `(n, latent_dim)`."""
+        return self.codes(sample_ids)
 
     def sampler(self, name: str):
         """Returns a sampler, fitted now to the codes of all samples if it was not yet.

@@ -65,6 +65,7 @@ class BiGAN(GAN):
     term_names = (*GAN.term_names, "encoder_adversarial")
     settled_arguments = ("decoder",)
     SAMPLERS = Autoencoder.SAMPLERS
+    keeps_to_prior = True
 
     def __init__(
         self,

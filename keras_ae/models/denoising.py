@@ -132,11 +132,10 @@ class DenoisingAE(AE):
                 "Noisy and clean examples must have the same shape. Received: noisy of "
                 f"{tuple(x.shape[1:])}, clean of {tuple(y.shape[1:])}"
             )
-        if _is_pair(x, y):
-            inputs.check_values(x)
-            inputs.check_values(y, self.likelihood)
-        else:
-            inputs.check_values(x, self.likelihood if restored else None)
+        if not _is_pair(x, y):
+            return inputs.check_values(x, self.likelihood if restored else None)
+        inputs.check_values(x)
+        return inputs.check_values(y, self.likelihood)
 
 
 def _is_pair(x, y):

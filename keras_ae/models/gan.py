@@ -316,4 +316,4 @@ class GAN(Autoencoder):
         return generator(z, training=False)
 
     def _decode(self, z):
-        return self.likelihood.mean(self._generate(z))
+        return self._mean(self._generate(z))

@@ -48,6 +48,7 @@ class SphericalVAE(DrawnVAE):
     """
 
     settled_arguments = ("prior", "free_bits")
+    keeps_to_prior = True
 
     def __init__(self, latent_dim: int = 10, **kwargs):
         self.refuse_settled(kwargs, "the prior is uniform on the sphere")

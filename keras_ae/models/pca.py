@@ -62,6 +62,8 @@ class PCA(Autoencoder):
         Finding Structure with Randomness, 2011 (https://doi.org/10.1137/090771806).
     """
 
+    # A projection, as other software has it.
+    keeps_range = False
     settled_arguments = (
         "architecture",
         "widths",

@@ -56,6 +56,7 @@ class PoincareVAE(DrawnVAE):
     """
 
     settled_arguments = ("prior", "free_bits")
+    keeps_to_prior = True
 
     def __init__(self, latent_dim: int = 10, *, curvature: float = 1.0, **kwargs):
         self.refuse_settled(kwargs, "the prior is a wrapped normal distribution")

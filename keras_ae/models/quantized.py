@@ -16,6 +16,7 @@ from keras_ae.quantizers import (
     VectorQuantizer,
     code_usage,
 )
+from keras_ae.sampling import Choice
 
 SPATIAL_WIDTHS = (64, 128)
 
@@ -33,6 +34,7 @@ class QuantizedAE(AE):
 
     monitor_names = (*AE.monitor_names, "perplexity", "usage")
     SAMPLERS = ("pixelcnn",)
+    learns_choice = True
 
     def __init__(self, latent_dim: int, *, positions: int | None = None, **kwargs):
         super().__init__(latent_dim, **kwargs)
@@ -185,6 +187,12 @@ class QuantizedAE(AE):
                 sampler = PixelCNN(self.quantizer.num_codes)
             sampler.connect(self)
             return samplers.fit_density(sampler, codes, seed, **options)
+
+    def _choose(self, codes):
+        # A few passes over a few thousand: seconds, where an hour would draw better.
+        pixelcnn = self._fit_sampler("pixelcnn", codes, 0, epochs=5)
+        self._fitted.by_name["pixelcnn"] = pixelcnn
+        return Choice("pixelcnn", None)
 
     def _decode_drawn(self, codes, batch_size):
         return self.decode_tokens(codes, batch_size)

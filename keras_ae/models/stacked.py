@@ -518,7 +518,7 @@ class StackedSAE(Autoencoder):
 
     def _train(self, x, y, phases, epochs, epoch, validation_data, options):
         self.forget_samplers()
-        x = self._inspect(x, "x", y)
+        x = self._inspect(x, "x", y, learns=True)
         y = self._beside_weights(x, y, options.get("sample_weight"))
         validation_data = self._inspect_validation(validation_data)
         if isinstance(x, np.memmap) and y is None:
@@ -580,6 +580,7 @@ class StackedSAE(Autoencoder):
             self.training_layer = None
             self.train_function = self.test_function = None
         self.history = whole
+        self._end_fit(x, options.get("verbose", "auto"))
         return whole
 
     def _phases(self, x, validation_data, phases):

@@ -122,6 +122,11 @@ class VariationalAutoDecoder(AutoDecoder):
         elbo = -terms["reconstruction"] - self._kl(outputs)
         return {"elbo": elbo, **super().monitors(x, outputs, terms)}
 
+    def _drawn_codes(self, sample_ids, rng):
+        posteriors = self.posteriors(sample_ids)
+        mean, stddev = map(ops.convert_to_numpy, (posteriors.mean, posteriors.stddev))
+        return mean + stddev * rng.normal(size=mean.shape)
+
     def _kl(self, outputs):
         posterior = distributions.Normal.from_log_var(
             outputs["mean"], outputs["log_var"]
