@@ -706,7 +706,9 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     def _end_fit(self, x, verbose):
         """Keeps data to look for their codes, and tells whoever looks on where."""
         self.remember(x)
-        choice = self.choose_sampler() if verbose not in (0, "0") else None
+        if verbose in (0, "0") or self._chooses_later:
+            return
+        choice = self.choose_sampler()
         if choice is not None:
             print(choice)
 

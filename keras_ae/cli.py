@@ -42,6 +42,25 @@ _PACKAGES = {
 }
 
 
+class _Size(click.ParamType):
+    """One number, or HEIGHTxWIDTH."""
+
+    name = "size"
+
+    def get_metavar(self, *args, **kwargs):
+        return "SIZE"
+
+    def convert(self, value, param, context):
+        sides = str(value).lower().split("x")
+        if len(sides) > 2 or not all(s.isdecimal() and int(s) > 0 for s in sides):
+            self.fail(
+                f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH.",
+                param,
+                context,
+            )
+        return int(sides[0]) if len(sides) == 1 else [int(side) for side in sides]
+
+
 class _Commands(click.Group):
     """Turns what goes wrong into one sentence and an exit status."""
 
@@ -216,8 +235,10 @@ def _options(*names):
         ),
         "image-size": click.option(
             "--image-size",
-            type=click.IntRange(1),
-            help="Height and width of the pictures.",
+            type=_Size(),
+            help="Height and width of the pictures, one number or HEIGHTxWIDTH "
+            "(default: the recipe's; of your own pictures that of most of them, larger "
+            "ones so that the shorter side is 64).",
         ),
         "seed": click.option(
             "--seed",
@@ -562,7 +583,7 @@ def decompress(model, file, output, backend):
     metavar="NAME",
     help="How codes are drawn: prior, or a sampler that was fitted to codes: normal, "
     "gaussian, mixture, maf, two_stage, vampprior, for tokens pixelcnn (default: prior "
-    "where there is one).",
+    "where the codes of the training data follow it, else a density fitted to them).",
 )
 @click.option(
     "--data",

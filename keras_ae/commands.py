@@ -15,7 +15,7 @@ import shlex
 import sys
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -87,6 +87,33 @@ def recipe(
         run.finish()
 
 
+class Plan(NamedTuple):
+    """What a training is given where nobody says otherwise."""
+
+    latent_dim: int
+    batch_size: int
+    epochs: int
+    patience: int
+
+
+# Numbers in a code where pictures are few.
+FEW_DIMS = 16
+
+
+def training_plan(pictures: int) -> Plan:
+    """Returns what suits a number of pictures.
+
+    Steps are about as many whatever it is, so that few pictures are seen more often;
+    batches are small enough for tens of steps an epoch.
+    """
+    batch_size = 2 ** round(math.log2(max(pictures, 1) / 40))
+    batch_size = min(max(batch_size, 16), 128)
+    epochs = round(25_000 * batch_size / pictures)
+    epochs = min(max(epochs, 20), 400)
+    few = FEW_DIMS if pictures < 1000 else 2 * FEW_DIMS
+    return Plan(few, batch_size, epochs, max(5, epochs // 10))
+
+
 def train(
     model_name: str,
     data: str,
@@ -121,10 +148,12 @@ def train(
             "Train it from Python, with `fit(x, labels)`, or by a recipe."
         )
     # The players of an adversarial model have rates of their own.
+    chosen = [*chosen]
     rate = None if constructor.player_names else 1e-3
     defaults = {"learning_rate": rate, **arguments(constructor)}
     if constructor.score_name is not None:
-        defaults["patience"] = 20
+        # By the number of pictures.
+        defaults["patience"] = None
     settings = scripts.choose(defaults, chosen)
     if latent_dim is not None:
         settings["latent_dim"] = latent_dim
@@ -145,7 +174,7 @@ def train(
         defaults=defaults,
         description=f"{scripts.models()[model_name]} Trained on {data}.",
     )
-    patience = settings.pop("patience", 0)
+    patience = settings.pop("patience", None)
     learning_rate = settings.pop("learning_rate")
     # What the constructor chooses by itself; 0 is a value like any other.
     given = {
@@ -166,13 +195,26 @@ def train(
     build()
     with _tells_how_to_go_on(run):
         pictures, validation, test = run.load(data)
+        plan = training_plan(len(pictures))
+        # Where it has a default of its own, that has a reason.
+        asked = latent_dim or any(text.startswith("latent_dim=") for text in chosen)
+        if not asked and given.get("latent_dim") == 2 * FEW_DIMS:
+            given["latent_dim"] = plan.latent_dim
         model = run.model(build)
+        patience = plan.patience if patience is None else patience
+        print(
+            f"For {len(pictures):,} pictures: codes of {model.latent_dim}, batches of "
+            f"{run.batch_size or plan.batch_size}, at most {run.epochs or plan.epochs} "
+            f"epochs, the end after {patience} without a better one. Other numbers: "
+            "--latent-dim, --batch-size, --epochs, --set patience=N.",
+            flush=True,
+        )
         run.fit(
             model,
             pictures,
             validation,
-            epochs=200,
-            batch_size=64,
+            epochs=plan.epochs,
+            batch_size=plan.batch_size,
             patience=patience,
         )
         run.evaluate(model, test)
@@ -600,6 +642,8 @@ def sample(
             "a sampler to the codes of the pictures that it was trained on, with "
             "`--data` and the name of the data set or their folder."
         )
+    if sampler is None and (choice := model.choose_sampler()) is not None:
+        print(choice, flush=True)
     pictures = model.sample(number, seed=seed, sampler=sampler)
     save_image(plots.sheet(as_pictures(model, pictures)), output)
 

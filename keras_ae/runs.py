@@ -65,7 +65,8 @@ class Run:
         epochs: Number of epochs, instead of the recipe's.
         batch_size: Pictures per step, instead of the recipe's.
         limit: At most this many pictures of each split.
-        image_size: Height and width of the pictures, instead of the recipe's.
+        image_size: Height and width of the pictures, one number or two, instead of
+            the recipe's.
         data_dir: Folder of data sets; by default `KERAS_AE_DATA`.
         track: Where curves and pictures go as training goes on, of `trackers.NAMES`:
             `"tensorboard"`, `"mlflow"`, `"wandb"`.
@@ -97,7 +98,7 @@ class Run:
         epochs: int | None = None,
         batch_size: int | None = None,
         limit: int | None = None,
-        image_size: int | None = None,
+        image_size: int | Sequence[int] | None = None,
         data_dir: str | None = None,
         track: Sequence[str] | None = None,
         resume: bool = False,
@@ -155,14 +156,15 @@ class Run:
     def load(
         self,
         data: str,
-        image_size: int | None = None,
+        image_size: int | Sequence[int] | None = None,
         splits: Sequence[str] = ("train", "validation", "test"),
     ) -> tuple[np.ndarray, ...]:
         """Loads the splits of a data set, or of a folder of pictures.
 
         Args:
             data: Name of a data set, or path of a folder or zip of pictures.
-            image_size: Height and width; `--image-size` takes its place.
+            image_size: Height and width, one number or two; `--image-size` takes its
+                place.
             splits: Names of the splits to load.
 
         Returns:
@@ -326,7 +328,7 @@ class Run:
         if left and not stopped:
             print(f"Training {self.name}, epochs: at most {done + left}.", flush=True)
             interrupt = callbacks.Interrupt()
-            with interrupt.listening():
+            with interrupt.listening(), model.choosing_later():
                 model.fit(
                     datasets.Batches(
                         train,
@@ -392,11 +394,24 @@ class Run:
                 f"Training diverged: `{watched}` was never finite. Lower the learning "
                 "rate, or look for pictures that are not what the likelihood describes."
             )
+        self._choose_sampler(model, train)
         self.picture(
             "loss",
             plots.loss_curves(_columns(self.history, model)),
             "Loss and its terms by epoch: training dashed, validation solid.",
         )
+
+    def _choose_sampler(self, model, pictures):
+        """Looks where the codes of the best model are, and saves that with it."""
+        model.remember(pictures)
+        choice = model.choose_sampler()
+        if choice is not None:
+            print(choice, flush=True)
+            self._save_best(model)
+
+    def _save_best(self, model):
+        with callbacks.replacing(self.best_path) as temporary:
+            callbacks.save(model, temporary, self.history)
 
     def _begin(self):
         """Makes the directory, now that data and model are known to be good."""
@@ -499,8 +514,7 @@ class Run:
         """
         print(f"Fitting {sampler} to the codes of {len(pictures):,} pictures.")
         model.fit_sampler(sampler, pictures, seed=self.seed, **options)
-        with callbacks.replacing(self.best_path) as temporary:
-            callbacks.save(model, temporary, self.history)
+        self._save_best(model)
 
     def scores(self, **values: float) -> None:
         """Records scores, by name, in `scores.json`."""
@@ -555,13 +569,7 @@ class Run:
                 "model makes of them.",
             )
         if model.can_sample:
-            self.picture(
-                "samples",
-                plots.sheet(model.sample(64, seed=self.seed)),
-                "Samples: codes drawn "
-                + ("from the prior" if model.has_prior else "like the data's")
-                + ", decoded.",
-            )
+            self.picture("samples", *_samples(model, self.seed))
         half = max(1, min(6, len(chosen) // 2))
         steps = model.interpolate(chosen[:half], chosen[-half:], steps=9)
         self.picture(
@@ -668,6 +676,23 @@ def held_back(
         return datasets.Batches(pictures, batch_size, shuffle=False, targets=labels)
     noisy = spoilt(model, pictures, seed)
     return datasets.Batches(noisy, batch_size, shuffle=False, targets=pictures)
+
+
+def _samples(model, seed):
+    """A sheet of samples, beside it the prior's where those are others; a caption."""
+    sheet = plots.sheet(model.sample(64, seed=seed))
+    choice = model.choose_sampler()
+    if choice is None:
+        where = "from the prior" if model.has_prior else "like the data's"
+        return sheet, f"Samples: codes drawn {where}, decoded."
+    if not model.has_prior or choice.sampler == "prior":
+        return sheet, str(choice)
+    beside = plots.sheet(model.sample(64, seed=seed, sampler="prior"))
+    gap = sheet.width // 16
+    both = Image.new(sheet.mode, (2 * sheet.width + gap, sheet.height), "white")
+    both.paste(sheet, (0, 0))
+    both.paste(beside, (sheet.width + gap, 0))
+    return both, f"{choice} Left: these samples. Right: those from the prior."
 
 
 def load_model(path: str | os.PathLike) -> keras.Model:

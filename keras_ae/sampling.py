@@ -1,5 +1,6 @@
 """The verb `sample`: codes drawn from a prior, or from what is fitted to codes."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -86,6 +87,7 @@ class Samples:
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._fitted = _Fitted()
+        self._chooses_later = False
 
     @property
     def has_prior(self) -> bool:
@@ -186,6 +188,18 @@ class Samples:
             # Also of a memory map, or of a tensor on another device.
             data = np.array(ops.convert_to_numpy(data[rows]))
         self._fitted.data = data
+
+    @contextlib.contextmanager
+    def choosing_later(self) -> Iterator[None]:
+        """`fit` does not choose a sampler as long as the block lasts.
+
+        For who loads the best weights after it.
+        """
+        self._chooses_later = True
+        try:
+            yield
+        finally:
+            self._chooses_later = False
 
     def choose_sampler(self) -> Choice | None:
         """Looks where the codes of the training data are: where `sample` should draw.

@@ -100,8 +100,9 @@ def load(
             Your own pictures are split by sub-folders `train`, `validation` and `test`
             where there are such, else 80/10/10 at random.
         image_size: Integer, or a pair (height, width). Defaults to 32 for moon
-            phases, 28 for MNIST and Fashion-MNIST and 64 for CelebA and your own
-            pictures.
+            phases, 28 for MNIST and Fashion-MNIST and 64 for CelebA. Your own pictures
+            keep the shape that most of them have, and their size, or that with a
+            shorter side of 64 where they are larger.
         limit: Number of images to take from the beginning of the split. Only these
             are decoded.
         data_dir: Folder of downloaded data sets. Defaults to the environment variable

@@ -1,5 +1,7 @@
 """A folder or zip of pictures: which there are, their splits and their labels."""
 
+import contextlib
+import math
 import os
 import posixpath
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_ae.datasets import cache, splits
-from keras_ae.datasets.pictures import decode, name_broken, reason
+from keras_ae.datasets.pictures import decode, name_broken, reason, upright_size
 
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
@@ -27,6 +29,9 @@ SPLIT_FOLDERS = {
     "test": 2,
     "testing": 2,
 }
+
+# Of the shorter sides of pictures, where nobody asks for another size.
+LARGEST_SIDE = 64
 
 _said = set()
 
@@ -144,10 +149,33 @@ def load(location, split, image_size, limit, seed):
             f"{location} has no pictures in split {split!r}: there are only "
             f"{len(pictures)} in all. Add pictures or load another split."
         )
-    size = splits.height_and_width(64 if image_size is None else image_size)
+    size = _natural_size(pictures) if image_size is None else image_size
+    size = splits.height_and_width(size)
     images, kept = cache.load(pictures, chosen, size, limit=limit)
     paths = np.array([pictures.names[i] for i in kept])
     return images, {"path": paths, "folder": labels[kept]}
+
+
+def _natural_size(pictures):
+    """Returns the (height, width) that most pictures have, made smaller if need be.
+
+    The shape is that of most of them; the shorter side has the median length, at most
+    `LARGEST_SIDE`.
+    """
+    sizes = []
+    for index in np.linspace(0, len(pictures) - 1, min(len(pictures), 300)):
+        with contextlib.suppress(Exception):  # reported when it is decoded
+            sizes.append(upright_size(pictures.read(int(index))))
+    if not sizes:
+        return LARGEST_SIDE, LARGEST_SIDE
+    heights, widths = np.array(sizes, float).T
+    # Shapes that differ by less than a tenth are the same.
+    kinds = np.round(np.log(heights / widths) / math.log(1.1)).astype(int)
+    values, counts = np.unique(kinds, return_counts=True)
+    most = kinds == values[counts.argmax()]
+    height, width = np.median(heights[most]), np.median(widths[most])
+    scale = min(1.0, LARGEST_SIDE / min(height, width))
+    return tuple(max(1, round(side * scale)) for side in (height, width))
 
 
 def _splits_and_labels(pictures, seed):

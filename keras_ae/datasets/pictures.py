@@ -4,7 +4,7 @@ import contextlib
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 
 def decode(data, size, channels=None, crop=None):
@@ -50,6 +50,14 @@ def decode(data, size, channels=None, crop=None):
     if channels is None and (pixels == pixels[:, :, :1]).all():
         return pixels[:, :, :1]
     return pixels
+
+
+def upright_size(data) -> tuple[int, int]:
+    """Returns (height, width) of a picture file's bytes, turned upright (EXIF)."""
+    with Image.open(io.BytesIO(data)) as picture:
+        width, height = picture.size
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return (width, height) if turned else (height, width)
 
 
 def _in_8_bits(picture):
