@@ -410,8 +410,10 @@ class Run:
             self._save_best(model)
 
     def _save_best(self, model):
+        """Writes the best model anew, with the history that it had."""
+        rows = callbacks.read_note(self.best_path) if self.best_path.exists() else []
         with callbacks.replacing(self.best_path) as temporary:
-            callbacks.save(model, temporary, self.history)
+            callbacks.save(model, temporary, rows or self.history)
 
     def _begin(self):
         """Makes the directory, now that data and model are known to be good."""
