@@ -1,0 +1,157 @@
+"""What `sample` draws from when nobody says so, and the range of what it returns."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ae
+from keras_ae.sampling import Choice
+
+X = np.random.default_rng(0).random((200, 6), dtype="float32")
+
+
+class Rows(keras.utils.PyDataset):
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return (X[20 * index : 20 * index + 20],)
+
+
+def make(name="VAE", x=X, **kwargs):
+    keras.utils.set_random_seed(0)
+    options = {"latent_dim": 2, "architecture": "dense", "widths": (8,), **kwargs}
+    if name == "FSQVAE":
+        options["levels"] = (3, 3)
+        del options["latent_dim"]
+    model = getattr(keras_ae, name)(**options)
+    model.fit(x, verbose=0)
+    return model
+
+
+def codes(mean, scale, count=5000):
+    return mean + scale * np.random.default_rng(1).normal(size=(count, 2))
+
+
+@pytest.mark.parametrize(
+    ("mean", "scale", "sampler"),
+    [
+        (0.0, 1.0, "prior"),
+        (3.0, 1.0, "gaussian"),
+        (0.0, 0.1, "gaussian"),
+        (np.where(np.arange(5000) % 2, 4.0, -4.0)[:, None], 0.5, "mixture"),
+    ],
+)
+def test_the_prior_is_taken_where_codes_follow_it(monkeypatch, mean, scale, sampler):
+    model = make()
+    z = codes(mean, scale)
+    monkeypatch.setattr(model, "_known_codes", lambda: z)
+    choice = model.choose_sampler()
+    assert choice.sampler == sampler
+    # KL(N(m, s²) || N(0, 1)); of two of them far apart, with log 2 of their choice.
+    kl = 2 * (0.5 * (scale**2 + np.mean(np.square(mean)) - 1) - np.log(scale))
+    kl -= np.log(2) if sampler == "mixture" else 0
+    np.testing.assert_allclose(choice.nats, kl, atol=0.15, rtol=0.03)
+    drawn = model._drawn(4000, keras.random.SeedGenerator(0))
+    np.testing.assert_allclose(drawn.std(axis=0), z.std(axis=0), rtol=0.1)
+    expected = model.sample(5, seed=0, sampler=sampler)
+    for asked in (None, "auto"):
+        np.testing.assert_array_equal(model.sample(5, seed=0, sampler=asked), expected)
+
+
+@pytest.mark.parametrize("name", ["AE", "VAE", "VariationalAutoDecoder", "FSQVAE"])
+def test_it_is_saved_and_dropped_by_training(name, tmp_path):
+    model = make(name)
+    assert model.can_sample
+    expected = model.sample(5, seed=0)
+    choice = model.choose_sampler()
+    assert choice.sampler in (*model.fitted_samplers, "prior")
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.choose_sampler() == choice
+    np.testing.assert_allclose(again.sample(5, seed=0), expected, atol=1e-5)
+    model.fit(X, verbose=0)
+    assert model.fitted_samplers == ()
+
+
+def test_what_is_saved_untouched_knows_where_its_codes_are(tmp_path):
+    model = make("AE")
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.sample(3, seed=0).shape == (3, 6)
+
+
+def test_other_weights_have_other_codes(tmp_path):
+    model = make("AE")
+    model.save_weights(tmp_path / "a.weights.h5")
+    first = model.sample(5, seed=0)
+    model.decoder.set_weights([np.zeros_like(w) for w in model.decoder.get_weights()])
+    model.encoder.set_weights([0.5 * w for w in model.encoder.get_weights()])
+    model.load_weights(tmp_path / "a.weights.h5")
+    np.testing.assert_allclose(model.sample(5, seed=0), first, atol=1e-5)
+
+
+def test_data_sets_are_read_when_somebody_asks():
+    model = make("AE", x=Rows())
+    assert model.sample(3, seed=0).shape == (3, 6)
+    stream = make("AE", x=(X[i : i + 20] for i in range(0, 200, 20)))
+    assert not stream.can_sample
+    with pytest.raises(ValueError, match="fit_sampler"):
+        stream.sample(3)
+
+
+def test_one_line_says_it(capsys):
+    model = keras_ae.AE(2, architecture="dense", widths=(8,))
+    model.fit(X, verbose=2)
+    assert "Samples are drawn from" in capsys.readouterr().out
+    model.fit(X, verbose=0)
+    assert not capsys.readouterr().out
+    with model.choosing_later():
+        model.fit(X, verbose=2)
+    assert "Samples" not in capsys.readouterr().out
+    assert "about 12 nats from the prior" in str(Choice("mixture", 12.3))
+    assert "which the codes follow" in str(Choice("prior", 0.1))
+
+
+def test_equal_codes_leave_the_prior(monkeypatch):
+    model = make()
+    monkeypatch.setattr(model, "_known_codes", lambda: np.ones((100, 2)))
+    assert model.choose_sampler() == Choice("prior", None)
+
+
+@pytest.mark.parametrize("name", ["GAN", "BiGAN", "SphericalVAE", "PoincareVAE"])
+def test_some_keep_to_their_prior(name):
+    model = make(name)
+    assert model.choose_sampler() is None
+    same = [model.sample(3, seed=0, sampler=sampler) for sampler in (None, "prior")]
+    np.testing.assert_array_equal(*same)
+
+
+@pytest.mark.parametrize("name", ["VAE", "GAN", "StackedSAE"])
+def test_pictures_stay_in_the_range_of_the_data(name, tmp_path):
+    likelihood = keras_ae.likelihoods.Gaussian(0.1)
+    options = {} if name == "StackedSAE" else {"latent_dim": 2, "widths": (8,)}
+    model = getattr(keras_ae, name)(likelihood=likelihood, **options)
+    model.fit(X, verbose=0)
+    model.save(tmp_path / "model.keras")
+    far = 100 * np.random.default_rng(0).normal(size=(20, model.code_dim))
+    for each in (model, keras.saving.load_model(tmp_path / "model.keras")):
+        assert each.in_unit_range
+        decoded = each.decode(far)
+        assert (decoded.min(), decoded.max()) == (0.0, 1.0)
+    parameters = keras.ops.convert_to_numpy(model.decoder(far.astype("float32")))
+    mean = keras.ops.convert_to_numpy(model.likelihood.mean(parameters))
+    np.testing.assert_allclose(decoded, np.clip(mean, 0, 1), atol=1e-5)
+
+
+def test_other_data_are_not_cut():
+    model = make(x=10 * X - 5)
+    far = 100 * np.random.default_rng(0).normal(size=(20, 2))
+    assert model.decode(far).min() < 0 and model.decode(far).max() > 1
+    # What was compiled before is not in the way of what is learned now.
+    model.fit(X, verbose=0)
+    for pictures in (model.decode(far), model.predict(100 * X - 50, verbose=0)):
+        assert pictures.min() >= 0 and pictures.max() <= 1
+    projection = keras_ae.PCA(2)
+    projection.fit(X, verbose=0)
+    assert projection.decode(far).max() > 1
