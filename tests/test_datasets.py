@@ -651,16 +651,19 @@ def test_second_load_decodes_nothing(tmp_path, monkeypatch):
 
 def test_limit_decodes_no_more_than_it_needs(tmp_path, monkeypatch):
     folder = write(tmp_path / "mine", numbered(20))
-    read = []
-    original = folders.Pictures.read
+    decoded = []
+    original = cache._decode
     monkeypatch.setattr(
-        folders.Pictures,
-        "read",
-        lambda self, index: read.append(index) or original(self, index),
+        cache,
+        "_decode",
+        lambda pictures, positions, block, how: (
+            decoded.extend(positions[row] for row in block)
+            or original(pictures, positions, block, how)
+        ),
     )
     images = datasets.load(folder, "all", image_size=8, limit=5)
     assert images[:, 0, 0, 0].tolist() == list(range(5))
-    assert set(read) == set(range(5))
+    assert decoded == [*range(5)]
 
 
 def test_changed_pictures_are_decoded_again(tmp_path):
@@ -892,3 +895,53 @@ def test_batches_refuse_bad_arguments(options, message):
     arguments = {"images": np.zeros((4, 3)), "batch_size": 2, **options}
     with pytest.raises(ValueError, match=message):
         datasets.Batches(**arguments)
+
+
+def write_12_bits(folder, highest=4095, count=3):
+    folder.mkdir()
+    values = np.tile(np.linspace(0, highest, 32), (32, 1)).astype("uint16")
+    for index in range(count):
+        Image.fromarray(values).save(folder / f"{index}.tiff")
+    return folder
+
+
+def test_12_bits_in_files_of_16_are_not_black(tmp_path, capsys):
+    folder = write_12_bits(tmp_path / "scans")
+    expected = np.rint(np.linspace(0, 255, 32))
+    images = datasets.load(folder, "all")
+    assert np.abs(images[0, 0, :, 0] - expected).max() <= 1
+    assert "end below 4096" in capsys.readouterr().err
+    read = datasets.read_pictures(folder, (32, 32))
+    np.testing.assert_array_equal(read, images[..., 0])
+    as_they_are = datasets.load(folder, "all", white=65535)
+    assert as_they_are.max() == 16
+    bright = write_12_bits(tmp_path / "bright", highest=60_000)
+    assert datasets.load(bright, "all").max() == round(60_000 / 65535 * 255)
+    # A picture that is brighter than those that were looked at is not cut.
+    with pytest.warns(UserWarning, match="from 0 to 4095, not 0 to 1023"):
+        _, labels = datasets.load(mixed(tmp_path), "all", white=1023, labels=True)
+    assert labels["path"].tolist() == ["a.tiff"]
+
+
+def mixed(tmp_path):
+    folder = write_12_bits(tmp_path / "mixed", highest=1000, count=1)
+    (folder / "0.tiff").rename(folder / "a.tiff")
+    other = write_12_bits(tmp_path / "other", count=1)
+    (other / "0.tiff").rename(folder / "b.tiff")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([(28, 20)] * 5, (28, 20)),
+        ([(218, 178)] * 5, (78, 64)),
+        ([(300, 400)] * 4 + [(400, 300)] * 2, (64, 85)),
+        ([(60, 90), (62, 90), (58, 88), (90, 60)], (60, 90)),
+    ],
+)
+def test_own_pictures_keep_the_shape_of_most(tmp_path, sizes, expected):
+    for index, size in enumerate(sizes):
+        Image.new("L", size[::-1], index).save(tmp_path / f"{index}.png")
+    assert datasets.load(tmp_path, "all").shape[1:3] == expected
+    assert datasets.load(tmp_path, "all", image_size=16).shape[1:3] == (16, 16)

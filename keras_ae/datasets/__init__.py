@@ -81,6 +81,7 @@ def load(
     data_dir: str | os.PathLike | None = None,
     seed: int = 0,
     labels: bool = False,
+    white: int | None = None,
 ) -> np.ndarray | tuple[np.ndarray, dict[str, np.ndarray]]:
     """Loads the images of a data set, or of a folder or zip of your own pictures.
 
@@ -109,6 +110,9 @@ def load(
             `KERAS_AE_DATA`. CelebA may also be the path of its zip.
         seed: Seed of what is drawn: moon phases, and a split that isn't given.
         labels: Whether to return labels, too.
+        white: Of your own pictures of 16 bits, the value that is white. Defaults to
+            65535, or where they end far below that, to the power of two above them
+            less one: 4095 for 12 bits.
 
     Returns:
         uint8 array of shape `(n, height, width, channels)`, read-only and
@@ -139,6 +143,8 @@ def load(
         splits.check_integer("limit", limit, 1)
     if image_size is not None:
         splits.height_and_width(image_size)
+    if white is not None:
+        splits.check_integer("white", white, 1)
     name = known_name(name_or_folder)
     options = (split, image_size, limit)
     if name == "moon-phases":
@@ -157,7 +163,7 @@ def load(
         if celeba.is_celeba(location):
             images, factors = celeba.load(location, *options, seed, labels)
         else:
-            images, factors = folders.load(location, *options, seed)
+            images, factors = folders.load(location, *options, seed, white)
     return (images, factors) if labels else images
 
 

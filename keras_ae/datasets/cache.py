@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_ae.datasets.pictures import decode, name_broken, reason
+from keras_ae.datasets.pictures import WHITE, decode, name_broken, reason
 
 VERSION = 1
 PIXELS = "pixels.uint8"
@@ -45,7 +45,7 @@ def directory():
     return Path(base).expanduser() / "keras-ae"
 
 
-def load(pictures, chosen, size, *, limit=None, channels=None, crop=None):
+def load(pictures, chosen, size, *, limit=None, channels=None, crop=None, white=WHITE):
     """Returns the pixels of chosen pictures, decoding them if it is the first time.
 
     Args:
@@ -56,7 +56,7 @@ def load(pictures, chosen, size, *, limit=None, channels=None, crop=None):
         channels: 1, 3, or None for 1 where all pictures are grey. This is decided
             on up to 256 pictures spread over the folder or zip, so that all its
             splits agree.
-        crop: See `pictures.decode`.
+        crop, white: See `pictures.decode`.
 
     Returns:
         `(images, kept)`: a read-only uint8 memmap of shape
@@ -66,12 +66,12 @@ def load(pictures, chosen, size, *, limit=None, channels=None, crop=None):
     root = directory()
     wanted = chosen[:limit]
     for positions in [chosen] if len(wanted) == len(chosen) else [chosen, wanted]:
-        entry = root / _entry_name(pictures, positions, size, channels, crop)
+        entry = root / _entry_name(pictures, positions, size, channels, crop, white)
         found = _open(entry)
         if found is not None:
             break
     else:
-        found = _create(root, entry, pictures, wanted, size, channels, crop)
+        found = _create(root, entry, pictures, wanted, size, channels, crop, white)
     images, about = found
     broken = [(row, why) for row, why in about["broken"] if row < len(wanted)]
     if broken or about["coloured"]:
@@ -96,8 +96,10 @@ def _warn(pictures, wanted, broken, coloured):
     warnings.warn(" ".join(messages), stacklevel=5)
 
 
-def _entry_name(pictures, positions, size, channels, crop):
-    digest = hashlib.sha256(repr((VERSION, size, channels, crop)).encode())
+def _entry_name(pictures, positions, size, channels, crop, white):
+    parts = (VERSION, size, channels, crop)
+    parts += () if white == WHITE else (white,)
+    digest = hashlib.sha256(repr(parts).encode())
     sample = _sample(pictures) if channels is None else []
     for group in (sample, positions):
         lines = [f"{pictures.names[i]}\t{pictures.stamps[i]}" for i in group]
@@ -117,10 +119,10 @@ def _open(entry):
         return None
 
 
-def _create(root, entry, pictures, positions, size, channels, crop):
+def _create(root, entry, pictures, positions, size, channels, crop, white):
     """Decodes pictures into a new entry."""
     if channels is None:
-        channels = _common_channels(pictures, size, crop)
+        channels = _common_channels(pictures, size, crop, white)
     needed = len(positions) * size[0] * size[1] * channels
     partial = None
     try:
@@ -133,7 +135,8 @@ def _create(root, entry, pictures, positions, size, channels, crop):
             )
         partial = root / f"partial-{uuid.uuid4().hex}"
         partial.mkdir()
-        provisional = _write(partial, pictures, positions, size, channels, crop)
+        how = (size, channels, crop, white)
+        provisional = _write(partial, pictures, positions, how)
         if provisional:
             # A file that couldn't be opened may open the next time: this entry is not
             # to be found again, and is removed as abandoned some day.
@@ -169,7 +172,7 @@ def _remove_abandoned(root):
                 shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write(partial, pictures, positions, size, channels, crop):
+def _write(partial, pictures, positions, how):
     """Decodes pictures in parallel and writes their pixels in order.
 
     Pixels go through a file rather than a memory map, and only a few blocks are
@@ -178,6 +181,7 @@ def _write(partial, pictures, positions, size, channels, crop):
     Returns:
         Whether a file could not be opened.
     """
+    size, channels, *_ = how
     shape = (*size, channels)
     rows = max(1, min(32, 2**21 // int(np.prod(shape))))
     blocks = [
@@ -197,9 +201,7 @@ def _write(partial, pictures, positions, size, channels, crop):
             while True:
                 while len(under_way) < 2 * workers and (block := next(waiting, None)):
                     under_way.append(
-                        pool.submit(
-                            _decode, pictures, positions, block, size, channels, crop
-                        )
+                        pool.submit(_decode, pictures, positions, block, how)
                     )
                 if not under_way:
                     break
@@ -229,8 +231,9 @@ def _write(partial, pictures, positions, size, channels, crop):
     return provisional
 
 
-def _decode(pictures, positions, block, size, channels, crop):
+def _decode(pictures, positions, block, how):
     """Decodes one block of rows."""
+    size, channels, crop, white = how
     pixels = np.empty((len(block), *size, channels), "uint8")
     count, broken, coloured, unread = 0, [], 0, False
     for row in block:
@@ -241,9 +244,9 @@ def _decode(pictures, positions, block, size, channels, crop):
             broken.append((row, reason(error)))
             continue
         try:
-            image = decode(data, size, 3 if channels == 3 else None, crop)
+            image = decode(data, size, 3 if channels == 3 else None, crop, white)
             if image.shape[-1] != channels:
-                image = decode(data, size, channels, crop)
+                image = decode(data, size, channels, crop, white)
                 coloured += 1
         except Exception as error:
             broken.append((row, reason(error)))
@@ -258,11 +261,12 @@ def _sample(pictures):
     return np.unique(np.linspace(0, count - 1, min(count, 256)).astype(int))
 
 
-def _common_channels(pictures, size, crop):
+def _common_channels(pictures, size, crop, white):
     readable = False
     for position in _sample(pictures):
         with contextlib.suppress(Exception):
-            if decode(pictures.read(position), size, None, crop).shape[-1] == 3:
+            data = pictures.read(position)
+            if decode(data, size, None, crop, white).shape[-1] == 3:
                 return 3
             readable = True
     return 1 if readable else 3

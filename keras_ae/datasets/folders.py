@@ -14,7 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from keras_ae.datasets import cache, splits
-from keras_ae.datasets.pictures import decode, name_broken, reason, upright_size
+from keras_ae.datasets.pictures import (
+    WHITE,
+    brightest,
+    decode,
+    name_broken,
+    reason,
+    upright_size,
+    white_of,
+)
 
 SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
@@ -139,7 +147,7 @@ def _list(location):
     return pictures
 
 
-def load(location, split, image_size, limit, seed):
+def load(location, split, image_size, limit, seed, white=None):
     """Loads pictures of a folder or zip; see `keras_ae.datasets.load`."""
     pictures = _list(location)
     split_of, labels = _splits_and_labels(pictures, seed)
@@ -151,9 +159,33 @@ def load(location, split, image_size, limit, seed):
         )
     size = _natural_size(pictures) if image_size is None else image_size
     size = splits.height_and_width(size)
-    images, kept = cache.load(pictures, chosen, size, limit=limit)
+    white = _white(pictures) if white is None else white
+    images, kept = cache.load(pictures, chosen, size, limit=limit, white=white)
     paths = np.array([pictures.names[i] for i in kept])
     return images, {"path": paths, "folder": labels[kept]}
+
+
+def _seen(pictures, look, most=256):
+    """What `look` finds in the bytes of some pictures, spread over all."""
+    found = []
+    for index in np.linspace(0, len(pictures) - 1, min(len(pictures), most)):
+        with contextlib.suppress(Exception):  # reported when it is decoded
+            found.append(look(pictures.read(int(index))))
+    return found
+
+
+def _white(pictures):
+    """Returns the value of white in pictures of more than 8 bits."""
+    return _say_white(white_of(_seen(pictures, brightest)), pictures.location)
+
+
+def _say_white(white, where):
+    if white != WHITE:
+        say_once(
+            f"The values of the 16-bit pictures in {where} end below {white + 1}, "
+            f"which is read as white. `white={WHITE}` reads them as they are."
+        )
+    return white
 
 
 def _natural_size(pictures):
@@ -162,10 +194,7 @@ def _natural_size(pictures):
     The shape is that of most of them; the shorter side has the median length, at most
     `LARGEST_SIDE`.
     """
-    sizes = []
-    for index in np.linspace(0, len(pictures) - 1, min(len(pictures), 300)):
-        with contextlib.suppress(Exception):  # reported when it is decoded
-            sizes.append(upright_size(pictures.read(int(index))))
+    sizes = _seen(pictures, upright_size)
     if not sizes:
         return LARGEST_SIDE, LARGEST_SIDE
     heights, widths = np.array(sizes, float).T
@@ -218,11 +247,20 @@ def _splits_and_labels(pictures, seed):
     return split_of, np.where(in_split_folder, "", labels)
 
 
+def _white_of_files(files):
+    values = []
+    for read_bytes in files[:: max(1, len(files) // 256)]:
+        with contextlib.suppress(Exception):
+            values.append(brightest(read_bytes()))
+    return _say_white(white_of(values), "these files")
+
+
 def read_pictures(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     image_shape: tuple[int, ...],
     *,
     names: bool = False,
+    white: int | None = None,
 ) -> np.ndarray | tuple[np.ndarray, list[str]]:
     """Reads picture files as a model with the given `image_shape` expects them.
 
@@ -235,6 +273,7 @@ def read_pictures(
         image_shape: `(height, width)` or `(height, width, 1)` for grey and
             `(height, width, 3)` for colour.
         names: If True, return also the names of the pictures that were read.
+        white: As in `datasets.load`.
 
     Returns:
         uint8 array of shape `(n, *image_shape)`, or `(images, names)`.
@@ -258,23 +297,27 @@ def read_pictures(
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
     images, read, broken = [], [], []
+    found = []
     for path in map(Path, paths):
         if path.is_file() and path.suffix.lower() != ".zip":
-            found = [(str(path), path.read_bytes)]
+            found.append((str(path), path.read_bytes))
         else:
             source = _list(path)
-            found = [
+            found += [
                 (str(path / name), lambda source=source, i=i: source.read(i))
                 for i, name in enumerate(source.names)
             ]
-        for name, read_bytes in found:
-            try:
-                image = decode(read_bytes(), image_shape[:2], (*image_shape, 1)[2])
-            except Exception as error:
-                broken.append((name, reason(error)))
-            else:
-                images.append(image.reshape(image_shape))
-                read.append(name)
+    if white is None:
+        white = _white_of_files([read_bytes for _, read_bytes in found])
+    for name, read_bytes in found:
+        try:
+            channels = (*image_shape, 1)[2]
+            image = decode(read_bytes(), image_shape[:2], channels, white=white)
+        except Exception as error:
+            broken.append((name, reason(error)))
+        else:
+            images.append(image.reshape(image_shape))
+            read.append(name)
     if not images:
         raise ValueError(
             "None of the pictures could be read: "

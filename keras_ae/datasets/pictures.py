@@ -6,8 +6,11 @@ import io
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+# Of 16 bits.
+WHITE = 65535
 
-def decode(data, size, channels=None, crop=None):
+
+def decode(data, size, channels=None, crop=None, white=WHITE):
     """Decodes the bytes of a picture file.
 
     The picture is turned upright (EXIF), laid on white where it is transparent,
@@ -20,6 +23,7 @@ def decode(data, size, channels=None, crop=None):
         channels: 1, 3, or None for 1 where all pixels are grey and 3 elsewhere.
         crop: Side of the central square to keep, as a fraction of the picture's
             width. None keeps all that fits the shape.
+        white: Value of white in pictures of more than 8 bits.
 
     Returns:
         uint8 array of shape `(height, width, channels)`.
@@ -33,7 +37,7 @@ def decode(data, size, channels=None, crop=None):
         picture.load()
         with contextlib.suppress(Exception):  # unreadable EXIF says nothing
             ImageOps.exif_transpose(picture, in_place=True)
-        picture = _in_8_bits(picture)
+        picture = _in_8_bits(picture, white)
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             white = Image.new("RGBA", picture.size, "white")
@@ -60,11 +64,31 @@ def upright_size(data) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def _in_8_bits(picture):
-    if picture.mode not in ("I", "F") and not picture.mode.startswith("I;16"):
+def brightest(data) -> int:
+    """Returns the largest value in a picture of more than 8 bits, 0 in any other."""
+    with Image.open(io.BytesIO(data)) as picture:
+        return int(np.asarray(picture).max()) if _has_16_bits(picture) else 0
+
+
+def white_of(values) -> int:
+    """Returns what white is where the brightest of each picture are `values`.
+
+    Cameras and scanners of 10, 12 or 14 bits write files of 16.
+    """
+    highest = max(values, default=0)
+    bits = max(8, int(highest).bit_length())
+    return 2**bits - 1 if highest and bits <= 14 else WHITE
+
+
+def _has_16_bits(picture):
+    return picture.mode == "I" or picture.mode.startswith("I;16")
+
+
+def _in_8_bits(picture, white):
+    if not (picture.mode == "F" or _has_16_bits(picture)):
         return picture
     values = np.asarray(picture).astype("float64")
-    highest = 1.0 if picture.mode == "F" else 65535.0
+    highest = 1.0 if picture.mode == "F" else white
     if not 0 <= values.min() <= values.max() <= highest:
         raise ValueError(
             f"values from {values.min():g} to {values.max():g}, not 0 to {highest:g}"
