@@ -163,7 +163,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         if self.image_shape is None and not any(self._given.values()):
             # What is said explicitly is not questioned.
             networks.check_channels_last(image_shape, self.architecture)
-        self.built_image_shape = image_shape
+        self.image_shape = self.built_image_shape = image_shape
         self.build_networks(image_shape)
         of_activity = [
             layer.name

@@ -577,7 +577,8 @@ def decompress(model, file, output, backend):
 @main.command()
 @click.argument("model")
 @click.option("-n", "number", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--output", required=True, metavar="FILE.png")
+@click.option("--output", metavar="FILE.png", help="One sheet of all.")
+@click.option("--separate", metavar="DIR", help="Folder for a PNG file of each.")
 @click.option(
     "--sampler",
     metavar="NAME",
@@ -592,12 +593,18 @@ def decompress(model, file, output, backend):
     "(default for a model without a prior: mixture).",
 )
 @_options("data-dir", "limit", "seed", "backend")
-def sample(model, number, output, sampler, data, data_dir, limit, seed, backend):
-    """Draw pictures from a generative MODEL, on one sheet."""
+def sample(
+    model, number, output, separate, sampler, data, data_dir, limit, seed, backend
+):
+    """Draw pictures from a generative MODEL, on one sheet or each in a file."""
+    if output is None and separate is None:
+        raise click.UsageError("Give `--output FILE.png`, `--separate DIR`, or both.")
     _settle_backend(backend)
     from keras_ae import commands
 
-    commands.sample(model, number, output, seed, sampler, data, data_dir, limit)
+    commands.sample(
+        model, number, output, seed, sampler, data, data_dir, limit, separate=separate
+    )
 
 
 @main.command()

@@ -602,19 +602,21 @@ def check_absent(target):
 def sample(
     path: str,
     number: int,
-    output: str,
+    output: str | None,
     seed: int | None = None,
     sampler: str | None = None,
     data: str | None = None,
     data_dir: str | None = None,
     limit: int | None = None,
+    *,
+    separate: str | None = None,
 ) -> None:
-    """Draws pictures from a generative model, on one sheet.
+    """Draws pictures from a generative model.
 
     Args:
         path: A `.keras` file or a run directory.
         number: Number of pictures.
-        output: Path of the sheet, `.png`.
+        output: Path of a sheet of all, `.png`, or None.
         seed: Seed of the draw; without one, each draw is another.
         sampler: What codes are drawn from: see `Autoencoder.sample`.
         data: Path of a folder or zip of pictures, or name of a data set, whose training
@@ -622,11 +624,23 @@ def sample(
             stays as it is.
         data_dir: Folder of data sets.
         limit: At most this many pictures are read.
+        separate: Folder for a file of each, or None.
 
     Raises:
-        ValueError: If the model can't be sampled so, or `output` ends otherwise.
+        ValueError: If the model can't be sampled so, `output` ends otherwise, or a file
+            would be overwritten.
     """
-    check_png(output)
+    if output is not None:
+        check_png(output)
+    files = []
+    if separate is not None:
+        digits = len(str(number))
+        files = [
+            pathlib.Path(separate) / f"{index:0{digits}}.png"
+            for index in range(1, number + 1)
+        ]
+        for file in filter(pathlib.Path.exists, files):
+            raise ValueError(f"{file} would be overwritten; choose another folder.")
     model = load_model(path)
     if data is not None:
         sampler = sampler or ("mixture" if "mixture" in model.SAMPLERS else "pixelcnn")
@@ -644,8 +658,15 @@ def sample(
         )
     if sampler is None and (choice := model.choose_sampler()) is not None:
         print(choice, flush=True)
-    pictures = model.sample(number, seed=seed, sampler=sampler)
-    save_image(plots.sheet(as_pictures(model, pictures)), output)
+    pictures = as_pictures(model, model.sample(number, seed=seed, sampler=sampler))
+    for file, picture in zip(files, pictures, strict=False):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with callbacks.replacing(file) as temporary:
+            plots.picture(picture).save(temporary)
+    if files:
+        print(f"{number:,} picture{'' if number == 1 else 's'} in {separate}")
+    if output is not None:
+        save_image(plots.sheet(pictures), output)
 
 
 def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:

@@ -142,6 +142,8 @@ def write(directory: pathlib.Path, model: keras.Model) -> pathlib.Path:
 def next_command(directory: pathlib.Path, model: keras.Model) -> str:
     """A command worth trying on the trained model."""
     run = shlex.quote(str(directory))
+    if hasattr(model, "denoise"):
+        return f"keras-ae denoise {run} NOISY_PICTURES... --output denoised"
     if model.can_sample:
         return f"keras-ae sample {run} -n 64 --output samples.png"
     return f"keras-ae reconstruct {run} PICTURES... --output reconstructions"
