@@ -127,7 +127,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     ):
         super().__init__(**kwargs)
         self.latent_dim = inputs.check_count("latent_dim", latent_dim)
-        self.image_shape = None if image_shape is None else _image_shape(image_shape)
+        self._asked_shape = None if image_shape is None else _image_shape(image_shape)
         networks.resolve((64, 64), architecture, widths)
         self.architecture = architecture
         self.widths = None if widths is None else tuple(widths)
@@ -152,6 +152,11 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
 
     # Building
 
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """Shape of one example; None until it is known."""
+        return getattr(self, "built_image_shape", self._asked_shape)
+
     def build(self, input_shape):
         image_shape = _image_shape(input_shape[1:])
         if self.image_shape not in (None, image_shape):
@@ -160,10 +165,10 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
                 f"{self.image_shape} (`image_shape`). Received examples of shape "
                 f"{image_shape}; resize them or make another model."
             )
-        if self.image_shape is None and not any(self._given.values()):
+        if self._asked_shape is None and not any(self._given.values()):
             # What is said explicitly is not questioned.
             networks.check_channels_last(image_shape, self.architecture)
-        self.image_shape = self.built_image_shape = image_shape
+        self.built_image_shape = image_shape
         self.build_networks(image_shape)
         of_activity = [
             layer.name
@@ -856,6 +861,9 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             value = getattr(self, parameter.name)
             if not self._given.get(parameter.name, True):
                 value = None
+            if parameter.name == "image_shape":
+                # What came with the data is built from the file.
+                value = self._asked_shape
             config[parameter.name] = keras.saving.serialize_keras_object(value)
         return config
 

@@ -1,6 +1,7 @@
 """The verb `sample`: codes drawn from a prior, or from what is fitted to codes."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from keras_ae.verbs import seed_generator
 
 # Of the arrays of fitted samplers in a saved model.
 _PREFIX = "sampler:"
+_STATE = "known of the data"
 # What a model keeps of its training data, to look where its codes are: so many
 # examples and bytes at most.
 EXAMPLES = 5_000
@@ -160,12 +162,6 @@ class Samples:
         """Drops what was fitted to codes that are no longer the model's."""
         self._fitted.forget()
 
-    def load_weights(self, *args, **kwargs):
-        """Loads weights; see `keras.Model.load_weights`."""
-        super().load_weights(*args, **kwargs)
-        # Where the codes are now is seen when somebody asks.
-        self._fitted.choice = None
-
     def remember(self, data: Any) -> None:
         """Keeps a part of the data that the model is trained on, for `choose_sampler`.
 
@@ -308,7 +304,10 @@ class Samples:
         return ops.convert_to_numpy(codes)
 
     def _default_sampler(self):
-        choice = self.choose_sampler()
+        asked_for = self.fitted_samplers and not self.has_prior
+        choice = (
+            None if asked_for and not self._fitted.choice else self.choose_sampler()
+        )
         if choice is not None:
             return choice.sampler
         if self.has_prior:
@@ -337,42 +336,55 @@ class Samples:
 
     # Saving
 
-    def get_build_config(self):
-        config = super().get_build_config()
-        if not self.learns_choice:
-            self.choose_sampler()
-        fitted = {
-            name: keras.saving.serialize_keras_object(distribution)
-            for name, distribution in self._fitted.by_name.items()
-        }
-        choice = self._fitted.choice
-        config |= {"samplers": fitted} if fitted else {}
-        return config | ({"choice": list(choice)} if choice else {})
-
     def build_from_config(self, config):
         config = dict(config)
-        fitted, choice = config.pop("samplers", {}), config.pop("choice", None)
+        # Where files of 0.1 have them.
+        samplers = config.pop("samplers", {})
         super().build_from_config(config)
-        for name, serialized in fitted.items():
+        self._restore({"samplers": samplers})
+
+    def _state(self):
+        """What is known of the codes and of the data, for a file."""
+        if not self.learns_choice:
+            self.choose_sampler()
+        choice = self._fitted.choice
+        return {
+            **super()._state(),
+            "samplers": {
+                name: keras.saving.serialize_keras_object(distribution)
+                for name, distribution in self._fitted.by_name.items()
+            },
+            "choice": choice and list(choice),
+        }
+
+    def _restore(self, state):
+        super()._restore(state)
+        for name, serialized in state.get("samplers", {}).items():
             distribution = keras.saving.deserialize_keras_object(serialized)
             if isinstance(distribution, distributions.LearnedPrior):
                 distribution.connect(self)
             self._fitted.by_name[name] = distribution
+        choice = state.get("choice")
         self._fitted.choice = choice and Choice(*choice)
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
+        text = json.dumps(self._state()) if self.built else ""
+        # Also a model that is built before it is loaded reads variables.
+        store[_STATE] = np.frombuffer(text.encode(), "uint8")
         for key, variable in self._sampler_variables().items():
             store[key] = ops.convert_to_numpy(variable)
 
     def load_own_variables(self, store):
+        keys = {*store.keys()}
+        if _STATE in keys and len(store[_STATE]):
+            self._restore(json.loads(np.asarray(store[_STATE]).tobytes()))
         for key, variable in self._sampler_variables().items():
-            if key in store.keys():  # noqa: SIM118
+            if key in keys:
                 variable.assign(np.asarray(store[key]))
         # Keras counts what it is given, and should count the model's own.
-        keys = {*store.keys()}
-        own = {key: store[key] for key in keys if not key.startswith(_PREFIX)}
-        super().load_own_variables(own)
+        ours = {key for key in keys if key.startswith(_PREFIX)} | {_STATE}
+        super().load_own_variables({key: store[key] for key in keys - ours})
 
     def _sampler_variables(self):
         return {

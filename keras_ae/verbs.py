@@ -35,14 +35,12 @@ class Verbs:
             self._compiled_functions.clear()
             self.predict_function = None
 
-    def get_build_config(self):
-        config = super().get_build_config()
-        return {**config, "in_unit_range": True} if self.in_unit_range else config
+    def _state(self):
+        """What is saved beside configuration and variables."""
+        return {"in_unit_range": self.in_unit_range}
 
-    def build_from_config(self, config):
-        config = dict(config)
-        self.in_unit_range = config.pop("in_unit_range", False)
-        super().build_from_config(config)
+    def _restore(self, state):
+        self.in_unit_range = state.get("in_unit_range", self.in_unit_range)
 
     @property
     def code_dim(self) -> int:
@@ -272,13 +270,14 @@ class Verbs:
         return self._mean(self.decoder(z, training=False))
 
     def _mean(self, parameters):
-        """The likelihood's mean, in [0, 1] where the data were.
+        """The likelihood's mean, in [0, 1] where the data were; linear stays linear.
 
         The likelihood itself may well be one of all numbers: a Gaussian of a bounded
         mean learns black and white more slowly.
         """
         mean = self.likelihood.mean(parameters)
         bounded = self.in_unit_range and self.keeps_range
+        bounded = bounded and self.architecture != "linear"
         return ops.clip(mean, 0.0, 1.0) if bounded else mean
 
     def _reconstruct(self, x):

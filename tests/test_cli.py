@@ -311,6 +311,22 @@ def test_sample_repeats_with_its_seed(invoke, saved, tmp_path):
     assert (sheets[0] == sheets[1]).all() and (sheets[0] != sheets[2]).any()
 
 
+def test_sample_writes_single_pictures(invoke, saved, tmp_path):
+    folder = tmp_path / "singles"
+    result = invoke("sample", saved, "-n", 3, "--separate", folder, "--seed", 1)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in sorted(folder.iterdir())] == [
+        "1.png",
+        "2.png",
+        "3.png",
+    ]
+    with Image.open(folder / "1.png") as image:
+        assert image.size == (12, 16)
+    again = invoke("sample", saved, "-n", 3, "--separate", folder)
+    assert_one_sentence(again, "would be overwritten")
+    assert_one_sentence(invoke("sample", saved), "--separate")
+
+
 def test_sample_fits_a_sampler_to_pictures(invoke, photos, tmp_path):
     keras_ae.AE(2, image_shape=(8, 8, 3), widths=(4,)).save("ae.keras")
     before = (tmp_path / "ae.keras").read_bytes()

@@ -624,8 +624,6 @@ def test_samples_are_decoded_tokens_of_a_pixelcnn(tmp_path, name):
             2, num_codes=3, num_quantizers=2, widths=(8,), positions=4
         )
     model.fit(x, epochs=1, batch_size=8, verbose=0)
-    with pytest.raises(ValueError, match=r"has no prior .*fit_sampler\('pixelcnn'"):
-        model.sample(3)
     small = keras_ae.pixelcnn.PixelCNN(
         model.quantizer.num_codes, filters=4, blocks=1, name="small"
     )

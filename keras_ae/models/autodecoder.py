@@ -587,6 +587,11 @@ class AutoDecoder(Autoencoder):
     def remember(self, data):
         """Nothing: the codes of all samples are at hand."""
 
+    def _default_sampler(self):
+        if not self.has_prior:
+            self._require_fitted("sample")
+        return super()._default_sampler()
+
     def _known_codes(self):
         if not self.table.count:
             return None
