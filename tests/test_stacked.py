@@ -196,16 +196,11 @@ class Crash(keras.callbacks.Callback):
         ("rbm", 1),
         ("sparse", 2),
         ("sparse", 5),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (
-                ("sparse", 1),
-                ("sparse", 3),
-                ("rbm", 2),
-                ("rbm", 3),
-                ("rbm", 5),
-            )
-        ),
+        pytest.param("sparse", 1, marks=pytest.mark.slow),
+        pytest.param("sparse", 3, marks=pytest.mark.slow),
+        pytest.param("rbm", 2, marks=pytest.mark.slow),
+        pytest.param("rbm", 3, marks=pytest.mark.slow),
+        pytest.param("rbm", 5, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_cut_short_goes_on_as_if_it_had_not_been(
