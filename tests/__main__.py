@@ -18,7 +18,7 @@ from pathlib import Path
 
 BACKENDS = ("tensorflow", "jax", "torch")
 # How long they take, in units of `keras-ae recipe moon-vae` on the same machine.
-UNITS = {"--quick": 7, "": 20, "--all": 45}
+UNITS = {"--quick": 3, "": 11, "--all": 15}
 
 
 def main(arguments: list[str]) -> int:
