@@ -1,6 +1,7 @@
 """The contract that every registered model passes, on every backend."""
 
 import functools
+import gc
 import json
 import math
 import os
@@ -207,6 +208,7 @@ def story(request, images, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     yield Story(getattr(models, request.param), images, folder)
     keras.utils.clear_session()
+    gc.collect()
 
 
 @of_compiled
