@@ -36,6 +36,14 @@ def pytest_xdist_make_scheduler(config, log):
     return Stories(config, log)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forgotten():
+    """Models go with their file: TensorFlow's graphs are large, and know themselves."""
+    yield
+    keras.utils.clear_session()
+    gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def seeded(request):
     """Every test draws the same numbers, whichever ran before it in its process."""

@@ -689,6 +689,7 @@ def test_replay_keeps_what_was_learnt(tmp_path):
     assert max(learnt.values()) < 0.5
 
 
+@pytest.mark.thorough
 def test_replay_draws_a_part_of_the_old(x, new, saved):
     drawn = []
     for replay, seed, count in ((0.5, 0, 3), (0.5, 1, 3), (100.0, 0, COUNT)):

@@ -125,6 +125,7 @@ SCRIPT = """
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.once
 @pytest.mark.parametrize("part", range(PARTS))
 def test_five_epochs_agree(images, tmp_path, part):

@@ -83,6 +83,7 @@ def pretended(monkeypatch):
     return outcomes
 
 
+@pytest.mark.thorough
 def test_measures_models_and_tells_of_failures(invoke, tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()

@@ -75,6 +75,7 @@ DATA_PARALLEL = """
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(BACKEND == "torch", reason="one process, one device with PyTorch")
 def test_two_devices_train_as_one():
     script = {"tensorflow": MIRRORED, "jax": DATA_PARALLEL}[BACKEND]

@@ -469,6 +469,7 @@ def test_codes_on_the_sphere(x):
     np.testing.assert_array_equal(codes, model.sample(4, seed=1))
 
 
+@pytest.mark.thorough
 def test_codes_far_out(x):
     model = make(keras_ae.PoincareVAE, curvature=4.0)
     for layer in model.encoder.layers:
@@ -503,6 +504,7 @@ def test_bad_arguments(name, arguments, message):
         getattr(keras_ae, name)(**arguments)
 
 
+@pytest.mark.thorough
 def test_hamiltonian_with_a_learned_prior(x):
     prior = keras_ae.priors.LearnedMixture(components=3)
     model = make(keras_ae.HamiltonianVAE, prior=prior, leapfrog_steps=1)

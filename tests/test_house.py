@@ -210,6 +210,7 @@ def test_models_load_where_keras_was_imported_first(tmp_path):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends_need_no_tensorflow(backend):
     pytest.importorskip(backend)

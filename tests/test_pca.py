@@ -292,6 +292,7 @@ def test_many_steps_an_execution():
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_model_of_one_backend_loads_in_another(tmp_path):
     x = pictures()
     model = fitted(x)
@@ -462,6 +463,7 @@ def test_pca_of_30_on_mnist(real_data):
     assert error == pytest.approx(13.87, abs=0.05)  # Hinton and Salakhutdinov 2006
 
 
+@pytest.mark.thorough
 def test_linear_autoencoder_reaches_the_subspace():
     rng = np.random.default_rng(0)
     scales = np.where(np.arange(24) < 5, 2.0 * 0.8 ** np.arange(24), 0.3)

@@ -185,6 +185,7 @@ def repeated_quantizers(n, token_shape, num_codes=4):
     return np.broadcast_to(first, (n, *token_shape)).astype("int32")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("make", "token_shape", "free"),
     [(copied_rows, (4, 3), 3), (repeated_quantizers, (2, 2, 2), 4)],
@@ -205,6 +206,7 @@ def test_learns_to_the_entropy(make, token_shape, free):
     assert alike.mean() > 0.9
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SHAPES)
 def test_all_weights_learn(name):
     prior = built(SHAPES[name], spread=0.3)

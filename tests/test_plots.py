@@ -285,6 +285,7 @@ def test_loss_curves_tell_of_the_epochs_that_leave_a_panel():
     assert not mse.texts and mse.get_ylim()[1] >= 3
 
 
+@pytest.mark.thorough
 def test_loss_curves_of_many_terms_hide_none_behind_the_legend(tmp_path):
     names = [f"discriminator_term_{number}" for number in range(25)]
     figure = plots.loss_curves({name: [1.0, 2.0] for name in ["loss", *names]})

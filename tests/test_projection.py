@@ -39,6 +39,7 @@ def test_descend_comes_to_rest_at_the_minimum():
     np.testing.assert_allclose(to_numpy(early.slope), share, rtol=1e-4)
 
 
+@pytest.mark.thorough
 def test_descend_tells_an_objective_that_takes_turns_by_its_mean():
     """Its gradient is never 0 at any turn, only on average."""
     shifts = tensor([[3.0, 0.0], [-3.0, 0.0], [0.0, 3.0], [0.0, -3.0]])

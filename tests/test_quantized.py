@@ -411,6 +411,7 @@ def test_the_start_is_compiled_with_the_first_step(x):
         np.testing.assert_allclose(codes[code], members.mean(axis=0), atol=0.1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("codebook", ["ema", "gradient"])
 def test_training_uses_the_codes(codebook):
     """Sixteen codes for data of eight kinds: each kind gets one or more."""
@@ -613,6 +614,7 @@ def test_two_quantizers_draw_different_vectors():
     assert len(np.unique(draws[0], axis=0)) == 4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["FSQVAE", "ResidualVQVAE"])
 def test_samples_are_decoded_tokens_of_a_pixelcnn(tmp_path, name):
     keras.utils.set_random_seed(0)

@@ -112,6 +112,7 @@ def test_mnist_missing(scores, tmp_path):
     assert pictures(tmp_path) == {*COMMON.split(), *drawn}
 
 
+@pytest.mark.thorough
 def test_mnist_cvae(scores, tmp_path):
     small = ("latent_dim=2", "importance_samples=20", "samples=20")
     found = scores("mnist-cvae", *small, limit=80)
@@ -125,6 +126,7 @@ def test_mnist_cvae(scores, tmp_path):
     assert pictures(tmp_path) == {*COMMON.split(), "styles"}
 
 
+@pytest.mark.thorough
 def test_moon_incremental(scores, tmp_path):
     small = ("latent_dim=2", "widths=8", "new_moons=10")
     found = scores("moon-incremental", *small, limit=96)
@@ -140,6 +142,7 @@ def test_moon_incremental(scores, tmp_path):
     assert pictures(tmp_path) == {*COMMON.split(), "old_moons", "new_moons"}
 
 
+@pytest.mark.thorough
 def test_mnist_iwae(scores, tmp_path):
     found = scores("mnist-iwae", "latent_dim=3", "samples=1,4", "test_samples=20")
     for count in (1, 4):
@@ -211,6 +214,7 @@ def test_mnist_samplers(scores, tmp_path):
     assert pictures(tmp_path) == {*COMMON.split(), *sheets}
 
 
+@pytest.mark.thorough
 def test_moon_betatcvae(scores, tmp_path):
     found = scores("moon-betatcvae", "latent_dim=3", "seeds=1", limit=96)
     for model in ("betatcvae", "betavae", "vae"):

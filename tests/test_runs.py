@@ -150,6 +150,7 @@ def test_a_run_never_overwrites_another(invoke, tmp_path):
     assert "not empty" in result.stderr and "--resume" in result.stderr
 
 
+@pytest.mark.thorough
 def test_a_resumed_run_is_the_run_that_did_not_stop(invoke, whole, tmp_path):
     begin = ("recipe", "tiny.py", "--run-dir", "parts")
     assert invoke(*begin, "--limit", 48, "--epochs", 2).exit_code == 0

@@ -85,6 +85,7 @@ def test_a_vampprior_is_made_of_the_models_posteriors(vae):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.thorough
 def test_a_density_that_learns_longer_is_likelier(vae):
     codes, _ = banana(300)
     scores = []

@@ -189,8 +189,20 @@ class Crash(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 3, 5])
-@pytest.mark.parametrize("pretraining", ["sparse", "rbm"])
+@pytest.mark.parametrize(
+    ("pretraining", "epochs"),
+    [
+        # In the middle of a phase, between two of them, in fine-tuning.
+        ("rbm", 1),
+        ("sparse", 2),
+        ("sparse", 5),
+        pytest.param("sparse", 1, marks=pytest.mark.slow),
+        pytest.param("sparse", 3, marks=pytest.mark.slow),
+        pytest.param("rbm", 2, marks=pytest.mark.slow),
+        pytest.param("rbm", 3, marks=pytest.mark.slow),
+        pytest.param("rbm", 5, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_cut_short_goes_on_as_if_it_had_not_been(
     images, tmp_path, epochs, pretraining
 ):
@@ -294,6 +306,7 @@ def test_integers_are_pixels_in_a_call_too(images):
     )
 
 
+@pytest.mark.thorough
 def test_data_sets_train_as_arrays_do(images):
     losses = [
         fit(make(), data, epochs=2, validation_data=held_back).history["val_loss"]
@@ -391,6 +404,7 @@ def labels_of(images):
     return (weights @ np.arange(12) / weights.sum(axis=1) > 5).astype(int)
 
 
+@pytest.mark.thorough
 def test_classifier_shares_the_encoder_and_learns(images, tmp_path):
     labels = labels_of(images)
     assert 5 < labels.sum() < 27

@@ -54,7 +54,9 @@ def assert_same(mine, theirs):
     ],
     ids=lambda options: "-".join(options) or "plain",
 )
-@pytest.mark.parametrize("Own", [OwnAdam, OwnAdamW])
+@pytest.mark.parametrize(
+    "Own", [OwnAdam, pytest.param(OwnAdamW, marks=pytest.mark.thorough)]
+)
 def test_adam(images, monkeypatch, Own, options):
     options = {"learning_rate": 1e-2, "epsilon": 1e-4, **options}
     expected = train(images, Own(**options))
@@ -66,6 +68,7 @@ def test_adam(images, monkeypatch, Own, options):
     assert_same(train(images, Own.__base__(**options)), expected)
 
 
+@pytest.mark.thorough
 @fused
 @pytest.mark.parametrize("options", [{"jit_compile": True}, {"run_eagerly": True}])
 def test_however_the_step_is_run(images, options):
@@ -74,6 +77,7 @@ def test_however_the_step_is_run(images, options):
     assert_same(train(images, keras.optimizers.Adam(**adam), **options), expected)
 
 
+@pytest.mark.thorough
 @fused
 @pytest.mark.parametrize(
     "options", [{"amsgrad": True}, {"loss_scale": 64.0}, {"several": True}]

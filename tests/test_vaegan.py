@@ -287,6 +287,7 @@ def test_features_of_a_named_layer(x):
         assert again._judge.outputs[0].shape[1] == size
 
 
+@pytest.mark.thorough
 def test_all_options_at_once_jitted_and_eager(images):
     losses = []
     for options in ({"jit_compile": True}, {"run_eagerly": True}):
