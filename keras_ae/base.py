@@ -103,6 +103,8 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     encoder_heads: tuple[str, ...] = ("z",)
     # Whether every example that `fit` and `evaluate` are given must have a label.
     needs_labels: bool = False
+    # Whether a `y` of the shape of `x` may be something else than `x` again.
+    takes_targets: bool = False
     # Whether `sample_weight` may weigh each value of x: its loss is the likelihood's.
     takes_value_weights: bool = True
     # Arguments of this constructor that a subclass settles itself and does not take.
@@ -825,16 +827,13 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
                 f"Received examples of shape {tuple(batch.shape[1:])}"
             )
         y = y if target is None else target
-        if restored:
-            self._check_target(batch, y)
+        if restored and not self.takes_targets:
+            inputs.check_target(type(self).__name__, batch, y)
         limits = self._check_values(batch, y, restored)
         if learns:
             # Resizing and conversion leave rounding errors at the ends of the range.
             self.in_unit_range = limits[0] >= -1e-4 and limits[1] <= 1 + 1e-4
         return data
-
-    def _check_target(self, x, y):
-        inputs.check_target(type(self).__name__, x, y)
 
     def _check_values(self, x, y, restored):
         """Refuses a first batch; returns the range of what is to be restored."""

@@ -64,25 +64,32 @@ def check_values(batch, likelihood=None) -> tuple[float, float]:
         likelihood.check_range(float(low), float(high))
     elif "int" not in dtype:
         raise ValueError(
-            f"Examples must be 8-bit pictures or floats. Received: dtype={dtype}"
+            f"Examples must be integers 0-255 or floats. Received: dtype={dtype}"
         )
-    elif dtype != "uint8" or len(shape) not in (3, 4):
+    elif not _are_pictures(dtype, shape):
         raise ValueError(
-            "Of integers only 8-bit pictures, uint8 (batch, height, width) or (batch, "
-            "height, width, channels), are read as 0-255. Received: "
+            "Integers are read as 0-255 where they are pictures: (batch, height, "
+            "width) of uint8, or (batch, height, width, channels). Received: "
             f"{dtype} of shape {shape}, from {low} to {high}. Pass floats: pixels "
             "divided by the largest that there may be, a table standardised with "
             "`(x - x.mean(axis=0)) / x.std(axis=0)`."
         )
-    elif high == 1 and len(values) > 1:
+    elif low < 0 or high > 255 or (high == 1 and len(values) > 1):
         # Many pictures none of which is brighter than 1 are binary, not black.
         raise ValueError(
-            "Pictures of integers are read as 0-255 and divided by 255. Received "
-            f"integers from {low} to {high}; pass floats."
+            "Integers are read as 0-255 and divided by 255. Received integers from "
+            f"{low} to {high}; scale them yourself and pass floats."
         )
     else:
         return 0.0, 1.0
     return float(low), float(high)
+
+
+def _are_pictures(dtype, shape):
+    """Whether integers are pixels, not counts or classes in a table."""
+    if len(shape) == 4:
+        return dtype == "uint8" or shape[-1] <= 4
+    return dtype == "uint8" and len(shape) == 3
 
 
 def check_target(name: str, x, y) -> None:

@@ -44,7 +44,7 @@ class Choice(NamedTuple):
         if self.sampler == "prior":
             return "Samples are drawn from the prior, which the codes follow."
         return (
-            f"Samples are drawn from {_IN_WORDS[self.sampler]}: these are about "
+            f"Samples are drawn from {_IN_WORDS[self.sampler]}: these are at least "
             f"{self.nats:.0f} nats from the prior, which `sampler='prior'` draws from."
         )
 
@@ -182,7 +182,9 @@ class Samples:
                 rng = np.random.default_rng(0)
                 rows = np.sort(rng.choice(data.shape[0], count, replace=False))
             # Also of a memory map, or of a tensor on another device.
-            data = np.array(ops.convert_to_numpy(data[rows]))
+            is_tensor = ops.is_tensor(data)
+            data = ops.take(data, rows, axis=0) if is_tensor else data[rows]
+            data = np.array(ops.convert_to_numpy(data))
         self._fitted.data = data
 
     @contextlib.contextmanager

@@ -129,6 +129,8 @@ def main(
 class ObservedVAE(keras_ae.VAE):
     """A VAE whose loss is that of observed pixels: `fit(zero_filled, observed)`."""
 
+    takes_targets = True
+
     def _unpack(self, data):
         x, observed, weight = keras.utils.unpack_x_y_sample_weight(data)
         return self._examples(x), {"observed": observed}, weight

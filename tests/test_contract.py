@@ -609,7 +609,6 @@ def test_weights_of_one_backend_load_in_another(images, tmp_path, names, monkeyp
         ({"widths": 64}, "`widths` must be a list"),
         ({"widths": ("a",)}, "`widths` must be a list"),
         ({"image_shape": "big"}, "`image_shape` must be"),
-        ({"image_shape": (3, 64, 64)}, "channels last"),
         ({"image_shape": (None, 64)}, "`image_shape` must be"),
         ({"image_shape": (7,), "architecture": "conv"}, "needs pictures"),
         ({"encoder": 3, "image_shape": (7,)}, "`encoder` must be a Keras model"),

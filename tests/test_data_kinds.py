@@ -105,11 +105,12 @@ def test_backend_tensors(images):
     assert model.encode(keras.ops.convert_to_tensor(images)).shape == (32, 2)
 
 
-def test_8_bit_pictures_are_read_as_0_to_255(images):
+def test_integers_are_read_as_0_to_255(images):
     model = make(image_shape=images.shape[1:])
     floats = images.astype("float32") / 255
     z = model.encode(floats)
     np.testing.assert_allclose(model.encode(images), z, atol=1e-5)
+    np.testing.assert_allclose(model.encode(images.astype(int)), z, atol=1e-5)
     np.testing.assert_allclose(
         model.predict(images, verbose=0), model.reconstruct(floats), atol=1e-6
     )
@@ -120,6 +121,24 @@ def test_booleans_and_float64(images):
         model = make(likelihood="bernoulli")
         model.fit(x, verbose=0)
         assert model.encode(x).dtype == "float32"
+
+
+def test_every_integer_is_looked_at(images):
+    x = np.tile(images, (50, 1, 1, 1)).astype("int64")
+    x[-1, 0, 0] = 300
+    with pytest.raises(ValueError, match="Received integers from 0 to 300"):
+        make().fit(x, verbose=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 22, 40), (3, 8, 8), (4, 5, 6, 2)])
+def test_a_shape_that_is_said_is_obeyed(shape):
+    x = np.random.default_rng(0).random((6, *shape), dtype="float32")
+    model = keras_ae.AE(2, architecture="dense", widths=(8,), image_shape=shape)
+    model.fit(x, verbose=0)
+    assert model.reconstruct(x).shape == x.shape
+    assert keras_ae.AE(2, image_shape=(3, 64, 64)).image_shape == (3, 64, 64)
+    with pytest.raises(ValueError, match="channels last"):
+        keras_ae.AE(2).fit(np.zeros((4, 3, 32, 32), "float32"), verbose=0)
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
@@ -207,13 +226,15 @@ constant = np.full((4, 12, 10, 1), 128.0, "float32")
         ("bernoulli", with_nan, "NaN"),
         ("gaussian", with_nan, "NaN"),
         ("bernoulli", np.full((4, 5), -0.5, "float32"), "Received: values from -0.5"),
-        ("gaussian", np.full((4, 5), 99), "Of integers only 8-bit.*99.*standardised"),
+        ("gaussian", np.full((4, 5), 300), "Integers are read as 0-255.*300"),
+        ("gaussian", np.full((4, 5), 99), "Integers are read.*99.*standardised"),
         ("gaussian", np.full((4, 5, 5), 99), r"Received: int64 of shape \(4, 5, 5\)"),
-        ("gaussian", np.full((4, 5), 99, "uint8"), "Of integers only 8-bit pictures"),
-        ("bernoulli", np.ones((4, 5, 5), "uint8"), "Pictures of integers are read"),
+        ("gaussian", np.full((4, 5, 5, 1), 300), "Received integers from 300 to 300"),
+        ("bernoulli", np.eye(4, dtype="uint8"), "Integers are read as 0-255"),
+        ("bernoulli", np.ones((4, 5, 5), "uint8"), "divided by 255"),
         ("gaussian", np.zeros((0, 5), "float32"), "must not be empty"),
         ("gaussian", np.zeros(5, "float32"), "must hold batches"),
-        ("gaussian", np.zeros((4, 5), "complex64"), "8-bit pictures or floats"),
+        ("gaussian", np.zeros((4, 5), "complex64"), "integers 0-255 or floats"),
         ("gaussian", [np.zeros((4, 5)), np.zeros((4, 6))], "must be one array"),
         ("gaussian", None, "must be given"),
         ("gaussian", 3, "Data must be an array"),

@@ -73,6 +73,7 @@ MAY_IMPORT = {
         "projection",
         "quantizers",
         "samplers",
+        "sampling",
         "verbs",
     },
     "callbacks": {"datasets", "files", "inputs", "metrics", "plots"},

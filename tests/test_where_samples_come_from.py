@@ -114,7 +114,7 @@ def test_one_line_says_it(capsys):
     with model.choosing_later():
         model.fit(X, verbose=2)
     assert "Samples" not in capsys.readouterr().out
-    assert "about 12 nats from the prior" in str(Choice("mixture", 12.3))
+    assert "at least 12 nats from the prior" in str(Choice("mixture", 12.3))
     assert "which the codes follow" in str(Choice("prior", 0.1))
 
 

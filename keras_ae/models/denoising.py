@@ -51,6 +51,8 @@ class DenoisingAE(AE):
         (https://jmlr.org/papers/v11/vincent10a.html).
     """
 
+    takes_targets = True
+
     def __init__(
         self,
         latent_dim: int = 128,
@@ -122,9 +124,6 @@ class DenoisingAE(AE):
         if not _is_pair(x, y):
             return super()._unpack(data)
         return self._examples(y), {"noisy": self._examples(x)}, weight
-
-    def _check_target(self, x, y):
-        """It may well be another: `x` restored."""
 
     def _check_values(self, x, y, restored):
         if y is not None and len(y.shape) > 2 and not _is_pair(x, y):
