@@ -82,7 +82,7 @@ def test_what_remains_of_an_epoch_is_not_compiled_again(images, lying, caplog):
     assert_same(result, alone(images, batch_size=3))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("Model", [keras_ae.GAN, keras_ae.FactorVAE])
 def test_several_players(Model, images, lying):
     options = {"Model": Model, "batch_size": 5, "validation_data": images[:7]}
