@@ -5,7 +5,44 @@ and the backend can still be chosen after it.
 """
 
 import importlib
+import importlib.util
 import sys
+from importlib.abc import MetaPathFinder
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # What editors and type checkers see of the names below.
+    from keras_ae import (  # noqa: F401
+        adversarial,
+        autodiff,
+        base,
+        benchmark,
+        callbacks,
+        compression,
+        datasets,
+        distributions,
+        divergences,
+        evaluation,
+        features,
+        flows,
+        layers,
+        likelihoods,
+        manifolds,
+        metrics,
+        models,
+        networks,
+        optimizers,
+        pixelcnn,
+        plots,
+        priors,
+        quantizers,
+        runs,
+        samplers,
+        scores,
+        trackers,
+    )
+    from keras_ae.models import *  # noqa: F403
+    from keras_ae.models import Classifier  # noqa: F401
 
 __version__ = "0.1.0"
 
@@ -95,6 +132,29 @@ def __dir__():
     return sorted([*globals(), *__all__])
 
 
+class _AfterKeras(MetaPathFinder):
+    """Finds Keras for its first import, after which the models are registered."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None:
+            spec.loader.exec_module = _then_models(spec.loader.exec_module)
+        return spec
+
+
+def _then_models(exec_module):
+    def exec_keras(module):
+        exec_module(module)
+        importlib.import_module("keras_ae.models")
+
+    return exec_keras
+
+
+# So that `keras.saving.load_model` knows the models before one has been named.
 if "keras" in sys.modules:
-    # So that `keras.saving.load_model` knows the models before one has been named.
     importlib.import_module("keras_ae.models")
+else:
+    sys.meta_path.insert(0, _AfterKeras())

@@ -277,6 +277,12 @@ def _options(*names):
     return add
 
 
+_RESTORED = click.option(
+    "--output",
+    required=True,
+    metavar="DIR|FILE.png",
+    help="Folder for the pictures, or a sheet of them with the originals.",
+)
 _TRAINING = (
     "data-dir",
     "run-dir",
@@ -389,8 +395,14 @@ def info(data_dir, backend):
 @click.argument("model")
 @click.argument("data", metavar="FOLDER")
 @click.option("--latent-dim", type=click.IntRange(1), help="Numbers in a code.")
+@click.option(
+    "--from",
+    "start",
+    metavar="RUN",
+    help="Go on with the trained model of another run, or of a .keras file.",
+)
 @_options(*_TRAINING)
-def train(model, data, latent_dim, run_dir, backend, resume, chosen, **options):
+def train(model, data, latent_dim, start, run_dir, backend, resume, chosen, **options):
     """Train MODEL on the pictures in FOLDER.
 
     FOLDER is a folder or zip of pictures, or the name of a data set; `keras-ae models`
@@ -406,6 +418,7 @@ def train(model, data, latent_dim, run_dir, backend, resume, chosen, **options):
         data,
         directory,
         latent_dim=latent_dim,
+        start=start,
         resume=resume,
         chosen=chosen,
         options=options,
@@ -520,12 +533,12 @@ def report(run, backend):
 @main.command()
 @click.argument("model")
 @click.argument("pictures", nargs=-1, required=True)
-@click.option("--output", required=True, metavar="DIR", help="Folder for the pictures.")
+@_RESTORED
 @_options("limit", "backend")
 def reconstruct(model, pictures, output, limit, backend):
     """Reconstruct PICTURES, files or folders.
 
-    Each goes into a PNG file of its name.
+    Each goes into a PNG file of its name, or onto a sheet below its original.
     """
     _settle_backend(backend)
     from keras_ae import commands
@@ -728,12 +741,13 @@ def latent_map(model, data, output, backend, **options):
 @main.command()
 @click.argument("model")
 @click.argument("pictures", nargs=-1, required=True)
-@click.option("--output", required=True, metavar="DIR", help="Folder for the pictures.")
+@_RESTORED
 @_options("limit", "backend")
 def denoise(model, pictures, output, limit, backend):
     """Take the noise from PICTURES, files or folders.
 
-    Each goes into a PNG file of its name. MODEL must be one that denoises.
+    Each goes into a PNG file of its name, or onto a sheet below the noisy one. MODEL
+    must be one that denoises.
     """
     _settle_backend(backend)
     from keras_ae import commands

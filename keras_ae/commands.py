@@ -36,6 +36,8 @@ from keras_ae.runs import Run, environment, load_model
 _MAY_CHANGE = ("epochs", "data_dir", "patience", "track")
 # Pictures in memory at a time, where there may be any number of them.
 _CHUNK = 1024
+# Pictures on a sheet of originals and what was made of them.
+_ON_A_SHEET = 64
 # Labelled pictures that attributes are looked for in, and taken of each side.
 _LABELLED, _A_SIDE = 20_000, 2000
 
@@ -120,6 +122,7 @@ def train(
     directory: pathlib.Path,
     *,
     latent_dim: int | None = None,
+    start: str | None = None,
     resume: bool = False,
     chosen: Iterable[str] = (),
     options: Mapping[str, Any],
@@ -131,14 +134,16 @@ def train(
         data: Path of a folder or zip of pictures, or name of a data set.
         directory: Directory of the run.
         latent_dim: Numbers in a code.
+        start: A trained model to go on with on these pictures, a `.keras` file or a run
+            directory; its size of pictures and its arguments are kept.
         resume: Whether to go on with the run in that directory.
         chosen: `learning_rate`, `patience` and arguments of the model's constructor, as
             `name=value`.
         options: As for `recipe`.
 
     Raises:
-        ValueError: As for `recipe`.
-        FileNotFoundError: If the pictures are not found.
+        ValueError: As for `recipe`, or if `start` is another model, or has no encoder.
+        FileNotFoundError: If the pictures or `start` are not found.
     """
     model_name = scripts.find_model(model_name)
     constructor = getattr(models, model_name)
@@ -163,12 +168,19 @@ def train(
             "`learning_rate` must be > 0 and finite. "
             f"Received: learning_rate={settings['learning_rate']}"
         )
+    what = {"model": model_name, "data": str(pathlib.Path(data))}
+    if resume and start is None:
+        start = _saved(directory / "settings.json").get("from")
+    elif start is not None:
+        start = str(pathlib.Path(start).resolve())
+        what["from"] = start
+        options = _kept_from(start, constructor, settings, options)
     run, settings = _start(
         scripts.run_name(model_name, data),
         directory,
         resume=resume,
         command=["keras-ae", "train", model_name.lower(), data],
-        what={"model": model_name, "data": str(pathlib.Path(data))},
+        what=what,
         options=options,
         settings=settings,
         defaults=defaults,
@@ -184,7 +196,7 @@ def train(
     }
 
     def build():
-        model = constructor(**given)
+        model = constructor(**given) if start is None else _trained(start, constructor)
         if not model.player_names:
             model.compile(optimizer=keras.optimizers.Adam(learning_rate))
         elif learning_rate is not None:
@@ -198,7 +210,9 @@ def train(
         plan = training_plan(len(pictures))
         # Where it has a default of its own, that has a reason.
         asked = latent_dim or any(text.startswith("latent_dim=") for text in chosen)
-        if not asked and given.get("latent_dim") == 2 * FEW_DIMS:
+        if start is not None:
+            print(f"Goes on with {start}.", flush=True)
+        elif not asked and given.get("latent_dim") == 2 * FEW_DIMS:
             given["latent_dim"] = plan.latent_dim
         model = run.model(build)
         patience = plan.patience if patience is None else patience
@@ -220,6 +234,32 @@ def train(
         run.evaluate(model, test)
         run.pictures(model, test, *_classes(run.labels["test"]))
         run.finish()
+
+
+def _trained(path, constructor):
+    """The trained model that a training starts from."""
+    model = load_model(path)
+    if type(model) is not constructor or model.encoder is None:
+        raise ValueError(
+            f"`--from` must name a trained {constructor.__name__}, of a class that has "
+            f"an encoder. Received: {path}, a {type(model).__name__}"
+        )
+    return model
+
+
+def _kept_from(start, constructor, settings, options):
+    """The options, with what a trained model keeps; refuses what it does not."""
+    size = list(picture_shape(_trained(start, constructor))[:2])
+    changed = settings.keys() - {"learning_rate", "patience"}
+    asked = options.get("image_size")
+    if asked is not None and np.broadcast_to(asked, 2).tolist() != size:
+        changed.add("image_size")
+    if changed:
+        raise ValueError(
+            f"The model of {start} keeps its arguments and its size of pictures, "
+            f"{size[0]}x{size[1]}: leave out {', '.join(sorted(changed))}."
+        )
+    return {**options, "image_size": size}
 
 
 def write_report(directory: str) -> pathlib.Path:
@@ -400,12 +440,13 @@ def reconstruct(
     Args:
         path: A `.keras` file or a run directory.
         pictures: Paths of pictures, and of folders of them.
-        output: Folder for the reconstructions; created if absent.
-        limit: At most this many pictures.
+        output: Folder for the reconstructions, created if absent; or path of a sheet,
+            `.png`, of the originals above their reconstructions.
+        limit: At most this many pictures; on a sheet 64 unless it says otherwise.
 
     Raises:
-        ValueError: If two results would have one name, or one would overwrite a file
-            beside the originals.
+        ValueError: If two results would have one name, or one would overwrite a
+            picture that was read or a file beside it.
         FileNotFoundError: If a path does not exist.
     """
     model = load_model(path)
@@ -420,8 +461,9 @@ def denoise(
     Args:
         path: A `.keras` file or a run directory, of a model that denoises.
         pictures: Paths of noisy pictures, and of folders of them.
-        output: Folder for the clean pictures; created if absent.
-        limit: At most this many pictures.
+        output: Folder for the clean pictures, created if absent; or path of a sheet,
+            `.png`, of the noisy ones above them.
+        limit: At most this many pictures; on a sheet 64 unless it says otherwise.
 
     Raises:
         ValueError: If the model does not denoise, and as for `reconstruct`.
@@ -438,8 +480,19 @@ def denoise(
 
 def _restore(model, verb, done, pictures, output, limit):
     """Writes what `verb`, a method of the model, makes of each picture."""
-    files = _files(pictures)[:limit]
+    files = _files(pictures)
     folder = pathlib.Path(output)
+    if folder.suffix.lower() == ".png" and not folder.is_dir():
+        if folder.resolve() in {file.resolve() for file in files}:
+            raise ValueError(f"{output} would be overwritten; choose another.")
+        shown = files[: limit or _ON_A_SHEET]
+        images = np.concatenate([images for _, images in _read(model, shown)])
+        beside = plots.reconstructions(
+            as_pictures(model, images), as_pictures(model, verb(images))
+        )
+        print(f"{len(images)} of {len(files)} pictures, {done} below.")
+        return save_image(beside, output)
+    files = files[:limit]
     targets = [folder / f"{file.stem}.png" for file in files]
     _check_distinct(targets)
     # A folder of results may be filled again, a folder of originals is left alone.

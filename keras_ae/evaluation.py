@@ -16,6 +16,7 @@ import numpy as np
 from keras_ae import distributions, inputs, metrics
 from keras_ae.datasets import Batches
 from keras_ae.metrics import arrays
+from keras_ae.progress import shown
 from keras_ae.scores import GROUPS, Evaluation, Score
 
 CHEAP = ("objective", "reconstruction", "likelihood", "codes")
@@ -143,7 +144,8 @@ def evaluate(
             the grey values as probabilities, for models that were trained on such.
         seed: Seed of everything that is drawn.
         data: What the pictures are called, for the record.
-        progress: Function of (what is measured, pictures done, pictures in all).
+        progress: Function of (what is measured, pictures done, pictures in all), told
+            instead of standard error.
 
     Returns:
         The scores, and why others are missing.
@@ -183,7 +185,7 @@ def evaluate(
         "image_shape": list(images.shape[1:]),
         "binarized": binarize,
     }
-    with _as_given(model, images, seed) as given:
+    with _as_given(model, images, seed) as given, shown() as advance:
         task = _Task(
             model=model,
             images=images,
@@ -198,7 +200,7 @@ def evaluate(
             binarized=binarize,
             seed=seed,
             about=about,
-            progress=progress or (lambda what, done, total: None),
+            progress=progress or (lambda what, done, total: advance(done, total, what)),
         )
         for group in groups:
             task.group = group

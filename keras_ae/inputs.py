@@ -266,6 +266,12 @@ def check_readable_again(reader: str, data) -> None:
         )
 
 
+def count(data) -> int | None:
+    """Returns how many examples `batches` will yield; None where nobody knows."""
+    first = data[0] if isinstance(data, tuple) else data
+    return first.shape[0] if hasattr(first, "shape") else None
+
+
 def batches(data, batch_size, labelled=False):
     """Yields NumPy batches of `x`, or tuples of batches that belong together.
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_ae import autodiff, inputs
+from keras_ae import autodiff, inputs, progress
 from keras_ae.distributions import LearnedPrior, Seed
 
 SAMPLE_BATCH = 256  # arrays drawn at a time, at most
@@ -242,10 +242,11 @@ class PixelCNN(LearnedPrior):
             seed=seed,
         )
         temperature = ops.convert_to_tensor(temperature, "float32")
-        tokens = [
-            self._sample_batch(batch, temperature)
-            for batch in ops.convert_to_numpy(noise)
-        ]
+        tokens = []
+        with progress.shown("sample", batches) as advance:
+            for batch in ops.convert_to_numpy(noise):
+                tokens.append(self._sample_batch(batch, temperature))
+                advance(len(tokens))
         return np.concatenate(tokens)[:n].reshape(shape)
 
     def get_config(self):

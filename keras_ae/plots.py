@@ -6,6 +6,7 @@ transparent ground in a grey that reads on light and dark pages alike.
 
 from __future__ import annotations
 
+import colorsys
 import itertools
 import math
 import textwrap
@@ -46,6 +47,8 @@ _CLASSES = (
     "#66752a",
     "#84523d",
 )
+# More classes than these are one grey "others" beyond the most frequent.
+_MOST_CLASSES = 60
 _SCALE = ("#3b6fe0", "#b05fc4", "#f08a3c")
 # A sheet of small pictures is enlarged (by whole pixels) to about this width.
 _WIDTH = 640
@@ -429,9 +432,10 @@ def latent_map(
 
     Args:
         codes: `(pictures, latent_dim)`.
-        labels: One value a picture, for colour. Strings, booleans, up to twenty
-            different integers and up to ten different floats are shown as classes,
-            more numbers as a scale. Pictures of NaN are grey.
+        labels: One value a picture, for colour. Up to sixty different strings,
+            booleans, up to twenty different integers and up to ten different floats
+            are shown as classes, more numbers as a scale. Pictures of rarer strings
+            and of NaN are grey.
         label_name: What the labels are, for the legend.
         images: The pictures of the codes, as for `sheet`. As many as have room are
             drawn where their codes lie, spread out, framed in their colour.
@@ -576,15 +580,15 @@ def _colour_by(figure, axes, labels, label_name):
     if numbers and len(values) > (10 if labels.dtype.kind == "f" else len(_CLASSES)):
         colours[known] = _scale(figure, axes, labels[known], label_name)
         return colours
-    if len(values) > len(_CLASSES):
+    if len(values) > _MOST_CLASSES:
         # The rest stay grey, under one name.
-        common = np.argsort(-counts, kind="stable")[: len(_CLASSES)]
+        common = np.argsort(-counts, kind="stable")[:_MOST_CLASSES]
         others, values = len(values) - len(common), values[np.sort(common)]
         rest = [(f"{others} others", _INK)]
     else:
         rest = [] if known.all() else [("unknown", _INK)]
     entries = []
-    for value, colour in zip(values, _CLASSES, strict=False):
+    for value, colour in zip(values, _class_colours(len(values)), strict=True):
         colours[labels == value] = _rgb(colour)
         name = str(value)
         entries.append(
@@ -592,6 +596,18 @@ def _colour_by(figure, axes, labels, label_name):
         )
     _class_legend(axes, [*entries, *rest], label_name)
     return colours
+
+
+def _class_colours(count):
+    """A colour for each of so many classes."""
+    if count <= len(_CLASSES):
+        return _CLASSES[:count]
+    # Neighbours in the list are far apart in hue, and differ in lightness.
+    golden = (5**0.5 - 1) / 2
+    return [
+        colorsys.hls_to_rgb(index * golden % 1, (0.4, 0.65, 0.52)[index % 3], 0.65)
+        for index in range(count)
+    ]
 
 
 def _class_legend(axes, entries, title):
@@ -609,6 +625,8 @@ def _class_legend(axes, entries, title):
         title=title,
         alignment="left",
         handletextpad=0.2,
+        columnspacing=0.8,
+        ncols=-(-len(handles) // 21),
         **place,
     )
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import divergences, networks
+from keras_ae import divergences, networks, progress
 from keras_ae.datasets import Batches
 from keras_ae.distributions import (
     LOG_2_PI,
@@ -191,14 +191,18 @@ def fit_density(
                     patience=patience, restore_best_weights=True
                 )
             ]
-        trainer.fit(
-            batches,
-            epochs=epochs,
-            validation_data=validation,
-            shuffle=False,
-            callbacks=stopping,
-            verbose=verbose,
-        )
+        with progress.shown("density of the codes, epochs", epochs) as advance:
+            trained = keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: verbose or advance(epoch + 1)
+            )
+            trainer.fit(
+                batches,
+                epochs=epochs,
+                validation_data=validation,
+                shuffle=False,
+                callbacks=[*stopping, trained],
+                verbose=verbose,
+            )
     return density
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import pathlib
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -178,7 +176,7 @@ def _measure(
     seed=0,
     **loading,
 ):
-    """Evaluates a model on a data set, with progress."""
+    """Evaluates a model on a data set."""
     images, found = _test_pictures(model, data, loading)
     split = " (test split)" if _has_splits(data) else ""
     wanted = evaluation.CHEAP if groups is None else groups
@@ -197,24 +195,20 @@ def _measure(
     network = None
     if "samples" in wanted and model.can_sample:
         network = _feature_network(model, data, feature_network, loading)
-    with _progress() as progress:
-        options = {"seed": seed, "progress": progress}
-        result = evaluation.evaluate(
-            model,
-            images,
-            None if groups is None else [g for g in groups if g != "factors"],
-            labels=labels,
-            train=train,
-            features=network,
-            samples=samples,
-            importance_samples=importance_samples,
-            binarize=binarize,
-            data=f"{data}{split}",
-            **options,
-        )
-        if "factors" in wanted:
-            return _with_factors(result, model, data, **options)
-    return result
+    result = evaluation.evaluate(
+        model,
+        images,
+        None if groups is None else [g for g in groups if g != "factors"],
+        labels=labels,
+        train=train,
+        features=network,
+        samples=samples,
+        importance_samples=importance_samples,
+        binarize=binarize,
+        data=f"{data}{split}",
+        seed=seed,
+    )
+    return _with_factors(result, model, data, seed) if "factors" in wanted else result
 
 
 def _test_pictures(model, data, loading):
@@ -232,7 +226,7 @@ def _has_splits(data):
     return bool(datasets.known_name(data) or datasets.celeba.is_celeba(data))
 
 
-def _with_factors(found, model, data, seed, progress):
+def _with_factors(found, model, data, seed):
     """Adds scores of disentanglement on moons, the data whose factors are known."""
     if datasets.known_name(data) != "moon-phases":
         found.left_out["factors"] = (
@@ -250,7 +244,6 @@ def _with_factors(found, model, data, seed, progress):
         factors=factors,
         data="waxing moons, rendered",
         seed=seed,
-        progress=progress,
     )
     found.left_out.update(more.left_out)
     return found._replace(scores=[*found.scores, *more.scores])
@@ -290,25 +283,6 @@ def _targets(known):
         if values.dtype.kind in "biu" and np.isin(values, (0, 1)).all()
     ]
     return np.stack(attributes, axis=1) if attributes else None
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None] | None]:
-    """Draws a line of progress on a terminal, and takes it away in the end."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-
-    def show(what, done, total):
-        bar = "━" * (30 * done // total)
-        sys.stderr.write(f"\r\033[K{what:22} {bar:30} {done:,} of {total:,}")
-        sys.stderr.flush()
-
-    try:
-        yield show
-    finally:
-        sys.stderr.write("\r\033[K")
-        sys.stderr.flush()
 
 
 # Files

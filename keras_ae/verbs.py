@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import autodiff, inputs
+from keras_ae import autodiff, inputs, progress
 
 
 class Verbs:
@@ -291,15 +291,18 @@ class Verbs:
         inputs.check_count("batch_size", batch_size)
         function = self._compiled(name, function)
         is_array = hasattr(data, "shape") or isinstance(data, tuple)
-        outputs = []
-        for batch in inputs.batches(data, batch_size, labelled):
-            parts = batch if isinstance(batch, tuple) else (batch,)
-            size = parts[0].shape[0]
-            if size < batch_size and outputs and is_array:
-                # A last, shorter batch would be compiled a second time.
-                parts = [_padded(part, batch_size) for part in parts]
-            output = function(*map(ops.convert_to_tensor, parts))
-            outputs.append(ops.convert_to_numpy(output)[:size])
+        outputs, done = [], 0
+        with progress.shown(name.strip("_"), inputs.count(data)) as advance:
+            for batch in inputs.batches(data, batch_size, labelled):
+                parts = batch if isinstance(batch, tuple) else (batch,)
+                size = parts[0].shape[0]
+                if size < batch_size and outputs and is_array:
+                    # A last, shorter batch would be compiled a second time.
+                    parts = [_padded(part, batch_size) for part in parts]
+                output = function(*map(ops.convert_to_tensor, parts))
+                outputs.append(ops.convert_to_numpy(output)[:size])
+                done += size
+                advance(done)
         return np.concatenate(outputs)
 
     def _compiled(self, name, function):

@@ -24,10 +24,11 @@ MAY_IMPORT = {
     "adversarial": {"autodiff", "inputs"},
     "projection": {"autodiff"},
     "codes": {"autodiff"},
+    "datasets": {"progress"},
     "distributions": {"autodiff"},
     "divergences": {"distributions", "inputs"},
     "flows": {"distributions", "inputs"},
-    "pixelcnn": {"autodiff", "distributions", "inputs"},
+    "pixelcnn": {"autodiff", "distributions", "inputs", "progress"},
     "priors": {"distributions", "flows", "inputs"},
     "layers": {"inputs", "kernels"},
     "likelihoods": {"distributions", "kernels"},
@@ -38,7 +39,7 @@ MAY_IMPORT = {
     "feeding": {"datasets", "dispatch"},
     "features": {"callbacks", "datasets", "inputs", "metrics", "networks"},
     "metrics": {"divergences", "inputs"},
-    "verbs": {"autodiff", "inputs"},
+    "verbs": {"autodiff", "inputs", "progress"},
     "base": {
         "autodiff",
         "datasets",
@@ -70,6 +71,7 @@ MAY_IMPORT = {
         "networks",
         "optimizers",
         "pixelcnn",
+        "progress",
         "projection",
         "quantizers",
         "samplers",
@@ -88,10 +90,18 @@ MAY_IMPORT = {
         "likelihoods",
         "networks",
         "priors",
+        "progress",
     },
     "sampling": {"distributions", "inputs", "samplers", "verbs"},
     "scores": {"callbacks"},
-    "evaluation": {"datasets", "distributions", "inputs", "metrics", "scores"},
+    "evaluation": {
+        "datasets",
+        "distributions",
+        "inputs",
+        "metrics",
+        "progress",
+        "scores",
+    },
     "trackers": {"callbacks", "inputs", "plots"},
     "runs": {
         "autodiff",
@@ -203,11 +213,11 @@ def test_importing_the_package_imports_no_keras():
     assert "keras" not in loaded_after("import keras_ae")
 
 
-def test_models_load_where_keras_was_imported_first(tmp_path):
+@pytest.mark.parametrize("order", ["keras, keras_ae", "keras_ae, keras"])
+def test_models_load_whichever_was_imported_first(order, tmp_path):
     keras_ae.AE(2, image_shape=(4,)).save(tmp_path / "model.keras")
     loaded_after(
-        "import keras, keras_ae; "
-        f"keras.saving.load_model({str(tmp_path / 'model.keras')!r})"
+        f"import {order}; keras.saving.load_model({str(tmp_path / 'model.keras')!r})"
     )
 
 
@@ -241,6 +251,13 @@ def test_python_runs_the_package_as_the_command():
         [sys.executable, "-m", "keras_ae", "--help"], capture_output=True, text=True
     )
     assert run.returncode == 0 and "Usage: keras-ae" in run.stdout
+
+
+def test_editors_see_the_public_names():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name for node in block.body for alias in node.names} - {"*"}
+    assert seen | {*keras_ae.models.__all__} == {*keras_ae.__all__}
 
 
 def test_public_names_are_there():

@@ -130,7 +130,7 @@ def test_latent_map_colours_by_class_or_by_scale():
 
 
 def test_latent_map_names_classes_of_any_kind_and_counts_the_rest():
-    codes = RNG.normal(0, 1, (60, 2))
+    codes = RNG.normal(0, 1, (180, 2))
 
     def legend(labels):
         figure = plots.latent_map(codes, labels)
@@ -141,14 +141,17 @@ def test_latent_map_names_classes_of_any_kind_and_counts_the_rest():
         assert len(shown) == len({*shown.values()}) == len(np.unique(colours, axis=0))
         return list(shown)
 
-    assert legend(np.arange(60) % 20) == [str(digit) for digit in range(20)]
-    assert legend(np.arange(60)[:, None] % 2 > 0) == ["False", "True"]
-    assert legend(["", "cats"] * 30) == ["(none)", "cats"]
-    assert legend([0.5, np.nan, 1.0] * 20) == ["0.5", "1.0", "unknown"]
-    assert legend(["a" * 20 + "1" * 20] * 60) == ["aaaaaaaaaaaa…11111111111"]
-    # The commonest twenty have a colour.
-    many = np.array([f"{letter:02}" for letter in [*range(25)] * 2 + [*range(10)]])
-    assert legend(many) == [f"{letter:02}" for letter in range(20)] + ["5 others"]
+    assert legend(np.arange(180) % 20) == [str(digit) for digit in range(20)]
+    assert legend(np.arange(180)[:, None] % 2 > 0) == ["False", "True"]
+    assert legend(["", "cats"] * 90) == ["(none)", "cats"]
+    assert legend([0.5, np.nan, 1.0] * 60) == ["0.5", "1.0", "unknown"]
+    assert legend(["a" * 20 + "1" * 20] * 180) == ["aaaaaaaaaaaa…11111111111"]
+    people = [f"{person:02}" for person in range(40)]
+    assert legend([*people, *people] * 2 + people[:20]) == people
+    # The commonest sixty have a colour.
+    many = [f"{person:02}" for person in [*range(65)] * 2 + [*range(50)]]
+    shown = legend(np.array(many))
+    assert len(shown) == 61 and shown[:50] == many[:50] and shown[-1] == "5 others"
 
 
 def test_latent_map_shows_many_numbers_on_a_scale():

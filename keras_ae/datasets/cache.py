@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_ae import progress
 from keras_ae.datasets.pictures import WHITE, decode, name_broken, reason
 
 VERSION = 1
@@ -189,13 +190,14 @@ def _write(partial, pictures, positions, how):
         for start in range(0, len(positions), rows)
     ]
     broken, coloured, provisional = [], 0, False
+    what, done = f"Decoding {pictures.location.name}", 0
     workers = _processors()
     pool = concurrent.futures.ThreadPoolExecutor(workers)
     under_way = collections.deque()
     try:
         with (
             open(partial / PIXELS, "wb") as file,
-            _progress(len(positions), pictures.location.name) as advance,
+            progress.shown(what, len(positions)) as advance,
         ):
             waiting = iter(blocks)
             while True:
@@ -210,7 +212,8 @@ def _write(partial, pictures, positions, how):
                 broken += problems
                 coloured += colours
                 provisional |= unread
-                advance(len(pixels) + len(problems))
+                done += len(pixels) + len(problems)
+                advance(done)
             file.flush()
             os.fsync(file.fileno())
     finally:
@@ -276,17 +279,3 @@ def _processors():
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _progress(length, name):
-    """Shows a progress bar on a terminal, and nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    import click
-
-    with click.progressbar(
-        length=length, label=f"Decoding {name}", file=sys.stderr
-    ) as bar:
-        yield bar.update

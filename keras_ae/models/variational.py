@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import distributions, divergences, inputs
+from keras_ae import distributions, divergences, inputs, progress
 from keras_ae.base import Autoencoder
 from keras_ae.layers import GaussianSampling
 from keras_ae.verbs import seed_generator
@@ -215,21 +215,24 @@ class VAE(Autoencoder):
         log_weights = self._compiled("log_weights", self._log_weights)
         seed = seed_generator(seed)
 
-        estimates = []
-        for batch in inputs.batches(data, batch_size, labelled):
-            batch = batch if isinstance(batch, tuple) else (batch,)
-            batch = [ops.convert_to_tensor(part) for part in batch]
-            total = -np.inf  # (batch,)
-            for size in sizes:
-                noise = keras.random.normal(
-                    (size, batch[0].shape[0], self.noise_dim),
-                    dtype="float32",
-                    seed=seed,
-                )
-                weights = log_weights(noise, *batch)
-                weights = ops.convert_to_numpy(weights).astype("float64")
-                total = np.logaddexp(total, np.logaddexp.reduce(weights, axis=0))
-            estimates.append(total - math.log(samples))
+        estimates, done = [], 0
+        with progress.shown("log-likelihood", inputs.count(data)) as advance:
+            for batch in inputs.batches(data, batch_size, labelled):
+                batch = batch if isinstance(batch, tuple) else (batch,)
+                batch = [ops.convert_to_tensor(part) for part in batch]
+                total = -np.inf  # (batch,)
+                for size in sizes:
+                    noise = keras.random.normal(
+                        (size, batch[0].shape[0], self.noise_dim),
+                        dtype="float32",
+                        seed=seed,
+                    )
+                    weights = log_weights(noise, *batch)
+                    weights = ops.convert_to_numpy(weights).astype("float64")
+                    total = np.logaddexp(total, np.logaddexp.reduce(weights, axis=0))
+                estimates.append(total - math.log(samples))
+                done += len(total)
+                advance(done)
         return np.concatenate(estimates)
 
     @property
