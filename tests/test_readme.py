@@ -6,6 +6,8 @@ import importlib.util
 import re
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
 import keras_ae
@@ -41,6 +43,43 @@ def test_python_examples_parse_and_name_what_exists():
         found = keras_ae
         for name in path.split("."):
             found = getattr(found, name)
+
+
+def example(heading):
+    (section,) = re.findall(rf"### {heading}\n(.*?)\n###", README, re.S)
+    return re.search(r"```python\n(.*?)```", section, re.S)[1]
+
+
+def test_rows_of_a_table_are_learned_as_it_says(tmp_path, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    length = rng.normal(170, 10, 1100)
+    weight = rng.normal(length - 100, 5)
+    weight[-1] = 150 - length[-1]
+    table = pandas.DataFrame({"length": length, "weight": weight})
+    monkeypatch.chdir(tmp_path)
+    table.to_csv("measurements.csv", index=False)
+    code = example("Rows of a table").replace("epochs=200", "epochs=5, verbose=0")
+    found = {"pandas": pandas, "keras": keras, "keras_ae": keras_ae}
+    keras.utils.set_random_seed(0)
+    exec(code, found)
+    assert found["nats"].argmin() == 999
+    assert found["new_rows"].shape == (100, 2)
+    assert 150 < found["new_rows"][:, 0].mean() < 190
+
+
+def test_a_loss_term_of_ones_own_is_minimised_logged_and_saved(images, tmp_path):
+    found = {"keras": keras, "keras_ae": keras_ae}
+    exec(example("A loss term of your own"), found)
+    model = found["SmoothAE"](2, roughness_weight=0.5)
+    history = model.fit(images, epochs=2, verbose=0).history
+    total = np.add(history["reconstruction"], history["roughness"])
+    np.testing.assert_allclose(history["loss"], total, rtol=1e-5)
+    assert min(history["roughness"]) > 0
+    model.save(tmp_path / "smooth.keras")
+    again = keras.saving.load_model(tmp_path / "smooth.keras")
+    assert again.roughness_weight == 0.5
+    np.testing.assert_array_equal(again.encode(images), model.encode(images))
 
 
 def test_every_model_and_linked_file_is_there():
