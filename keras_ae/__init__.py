@@ -121,7 +121,8 @@ __all__ = [*_MODELS, "Classifier", *_MODULES]
 
 
 def __getattr__(name):
-    if name in _MODULES:
+    # Estimators need scikit-learn, so that they are not among the public names.
+    if name in _MODULES or name == "estimators":
         return importlib.import_module(f"keras_ae.{name}")
     if name in __all__:
         return getattr(importlib.import_module("keras_ae.models"), name)

@@ -94,6 +94,7 @@ MAY_IMPORT = {
     },
     "sampling": {"distributions", "inputs", "samplers", "verbs"},
     "scores": {"callbacks"},
+    "estimators": {"base"},
     "evaluation": {
         "datasets",
         "distributions",

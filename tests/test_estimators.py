@@ -1,0 +1,66 @@
+"""Models in scikit-learn's pipelines and searches."""
+
+import numpy as np
+import pytest
+
+import keras_ae
+
+pytest.importorskip("sklearn")
+
+from sklearn.base import clone  # noqa: E402
+from sklearn.decomposition import PCA  # noqa: E402
+from sklearn.model_selection import GridSearchCV  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+from sklearn.preprocessing import StandardScaler  # noqa: E402
+
+from keras_ae.estimators import CodeTransformer  # noqa: E402
+
+RNG = np.random.default_rng(0)
+ROWS = 5 + RNG.normal(0, [3, 1], (64, 2)) @ RNG.normal(0, 1, (2, 5))
+
+
+def test_it_encodes_and_decodes_in_a_pipeline_like_pca():
+    linear = CodeTransformer(
+        keras_ae.AE,
+        latent_dim=2,
+        arguments={"architecture": "linear"},
+        optimizer="adam",
+        epochs=2,
+    )
+    pipeline = make_pipeline(StandardScaler(), linear)
+    codes = pipeline.fit_transform(ROWS)
+    assert codes.shape == (64, 2)
+    model = linear.model_
+    standard = pipeline[0].transform(ROWS).astype("float32")
+    np.testing.assert_allclose(codes, model.encode(standard), atol=1e-5)
+    restored = pipeline.inverse_transform(codes)
+    assert restored.shape == ROWS.shape
+    expected = pipeline[0].inverse_transform(model.decode(codes))
+    np.testing.assert_allclose(restored, expected, atol=1e-5)
+    assert [*pipeline[-1:].get_feature_names_out()] == ["z0", "z1"]
+
+    again = clone(pipeline).fit(ROWS)
+    np.testing.assert_allclose(again.transform(ROWS), codes, atol=1e-4)
+
+    exact = CodeTransformer(keras_ae.PCA, latent_dim=2).fit(ROWS)
+    theirs = PCA(2).fit(ROWS)
+    np.testing.assert_allclose(
+        exact.inverse_transform(exact.transform(ROWS)),
+        theirs.inverse_transform(theirs.transform(ROWS)),
+        atol=1e-3,
+    )
+
+
+def test_a_search_finds_the_size_of_the_code():
+    exact = CodeTransformer(keras_ae.PCA)
+    search = GridSearchCV(exact, {"latent_dim": [1, 2]}, cv=2).fit(ROWS)
+    assert search.best_params_ == {"latent_dim": 2}
+    loss = search.best_estimator_.model_.evaluate(ROWS, return_dict=True, verbose=0)
+    np.testing.assert_allclose(search.score(ROWS), -loss["loss"], rtol=1e-5)
+
+
+def test_what_does_not_fit_is_said():
+    with pytest.raises(ValueError, match="must have an encoder"):
+        CodeTransformer(keras_ae.AutoDecoder, 2, epochs=1).fit(ROWS)
+    with pytest.raises(ValueError, match="5 features"):
+        CodeTransformer(keras_ae.PCA, 2).fit(ROWS).transform(ROWS[:, :4])
