@@ -56,6 +56,13 @@ def replicas(model: keras.Model) -> int:
     return 1
 
 
+def is_traced(x: Any) -> bool:
+    """Whether `x` stands for a tensor in a graph that is being built."""
+    if BACKEND == "tensorflow":
+        return tf.is_symbolic_tensor(x) if isinstance(x, tf.Tensor) else False
+    return BACKEND == "jax" and isinstance(x, jax.core.Tracer)
+
+
 def run_step(
     step: Callable[[Any], Any],
     arguments: Sequence[Any],

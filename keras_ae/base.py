@@ -801,6 +801,9 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             learns: Whether the model will be trained on them.
         """
         data = inputs.from_frame(data)
+        if autodiff.is_traced(data):
+            self._require_built("map")
+            return data
         if isinstance(data, list | tuple):
             raise ValueError(
                 f"`{name}` must be one array (examples, ...) or a data set of batches. "

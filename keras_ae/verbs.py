@@ -51,11 +51,12 @@ class Verbs:
         """Returns the codes of `x`.
 
         Args:
-            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes. In a graph,
+                as of `tf.data.Dataset.map(model.encode)` or `jax.jit`, a tensor.
             batch_size: Examples at a time, for arrays.
 
         Returns:
-            Array `(n, code_dim)`.
+            Array `(n, code_dim)`; in a graph a tensor.
         """
         x = self._inspect(x, "x", restored=False)
         return self._in_batches("encode", self._encode, x, batch_size)
@@ -71,8 +72,9 @@ class Verbs:
             Array `(n, *image_shape)`, pictures in [0, 1].
         """
         self._require_built("decode")
-        z = np.asarray(z, "float32")
-        if z.ndim != 2 or z.shape[1] != self.code_dim:
+        if not autodiff.is_traced(z):
+            z = np.asarray(z, "float32")
+        if len(z.shape) != 2 or z.shape[1] != self.code_dim:
             raise ValueError(
                 f"`z` must have the shape (n, {self.code_dim}). Received: {z.shape}"
             )
@@ -289,6 +291,8 @@ class Verbs:
         It is a function of one tensor, or of as many as `inputs.batches` gives.
         """
         inputs.check_count("batch_size", batch_size)
+        if autodiff.is_traced(data):
+            return function(data)
         function = self._compiled(name, function)
         is_array = hasattr(data, "shape") or isinstance(data, tuple)
         outputs, done = [], 0

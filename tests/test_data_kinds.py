@@ -9,6 +9,8 @@ import pytest
 import keras_ae
 from keras_ae import datasets
 
+BACKEND = keras.backend.backend()
+
 
 def make(**kwargs):
     return keras_ae.VAE(2, architecture="dense", widths=(8,), **kwargs)
@@ -68,6 +70,26 @@ def test_tf_data(images):
     model = make()
     model.fit(dataset, validation_data=dataset, verbose=0)
     np.testing.assert_allclose(model.encode(dataset), model.encode(images), atol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="PyTorch builds no graph")
+def test_encode_and_decode_are_tensors_in_a_graph(images):
+    model = keras_ae.VAE(2, image_shape=images.shape[1:], architecture="dense")
+    codes = model.encode(images)
+    if BACKEND == "tensorflow":
+        tf = pytest.importorskip("tensorflow")
+        data = tf.data.Dataset.from_tensor_slices(images).batch(8)
+        mapped = data.map(model.encode)
+        restored = np.concatenate([*mapped.map(model.decode).as_numpy_iterator()])
+        mapped = np.concatenate([*mapped.as_numpy_iterator()])
+        with pytest.raises(ValueError, match="must know its `image_shape`"):
+            data.map(keras_ae.VAE(2).encode)
+    else:
+        jax = pytest.importorskip("jax")
+        mapped = jax.jit(model.encode)(images)
+        restored = jax.jit(model.decode)(mapped)
+    np.testing.assert_allclose(mapped, codes, atol=1e-5)
+    np.testing.assert_allclose(restored, model.decode(codes), atol=1e-5)
 
 
 def test_tf_data_of_unknown_shape(images):
