@@ -18,7 +18,7 @@ from pathlib import Path
 
 BACKENDS = ("tensorflow", "jax", "torch")
 # How long they take, in units of `keras-ae recipe moon-vae` on the same machine.
-UNITS = {"--quick": 3, "": 11, "--all": 15}
+UNITS = {"--quick": 5, "": 15, "--all": 20}
 
 
 def main(arguments: list[str]) -> int:
