@@ -18,7 +18,7 @@ from pathlib import Path
 
 BACKENDS = ("tensorflow", "jax", "torch")
 # How long they take, in units of `keras-ae recipe moon-vae` on the same machine.
-UNITS = {"--quick": 5, "": 15, "--all": 20}
+UNITS = {"--quick": 7, "": 17, "--all": 20}
 
 
 def main(arguments: list[str]) -> int:
