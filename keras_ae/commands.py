@@ -609,6 +609,7 @@ def decompress(path: str, file: str, output: str) -> None:
         FileExistsError: If one of the pictures exists: it may be the original.
         FileNotFoundError: If a path does not exist.
     """
+    datasets.folders.check_file(file)
     data = pathlib.Path(file).read_bytes()
     model = load_model(path)
     picture_shape(model)
@@ -736,14 +737,12 @@ def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:
         ValueError: If `output` ends otherwise, or is one of the two pictures.
     """
     check_png(output)
-    for name in (a, b):
-        if pathlib.Path(output).resolve() == pathlib.Path(name).resolve():
-            raise ValueError(f"{name} would be overwritten; choose another `--output`.")
+    files = [_files([name])[0] for name in (a, b)]
+    for file in files:
+        if pathlib.Path(output).resolve() == file.resolve():
+            raise ValueError(f"{file} would be overwritten; choose another `--output`.")
     model = load_model(path)
-    ends = []
-    for name in (a, b):
-        for _, images in _read(model, _files([name])[:1]):
-            ends.append(images[:1])
+    ends = [images for file in files for _, images in _read(model, [file])]
     row = model.interpolate(*ends, steps=steps)[0]
     save_image(plots.sheet(as_pictures(model, row), columns=steps), output)
 
@@ -968,7 +967,10 @@ def embed(
         if target.suffix == ".npz":
             np.savez(temporary, codes=codes, **columns)
         else:
-            with open(temporary, "w", newline="") as file:
+            # Names of files may be none in UTF-8.
+            with open(
+                temporary, "w", newline="", encoding="utf-8", errors="backslashreplace"
+            ) as file:
                 table = csv.writer(file)
                 table.writerow([*columns, *(f"z{i}" for i in range(codes.shape[1]))])
                 table.writerows(zip(*columns.values(), *codes.T, strict=True))

@@ -323,8 +323,13 @@ class Run:
         if model.stop_training and not stopped:
             model.end_phase()
             left = model.epochs_left(epochs, done)
+        history_file = callbacks.HistoryFile(
+            self.directory / "history.csv", self.history
+        )
         if self.resume and done:
             self._say_resumed(done, left, stopped)
+            # Its last row may have been lost after the last checkpoint.
+            history_file.write()
         if left and not stopped:
             print(f"Training {self.name}, epochs: at most {done + left}.", flush=True)
             interrupt = callbacks.Interrupt()
@@ -358,9 +363,7 @@ class Run:
                             start_from_epoch=min(warm_up, epochs - 1),
                             history=self.history,
                         ),
-                        callbacks.HistoryFile(
-                            self.directory / "history.csv", self.history
-                        ),
+                        history_file,
                         stopping,
                         callbacks.SampleSheet(
                             self.directory / "pictures",

@@ -40,8 +40,9 @@ def pytest_xdist_make_scheduler(config, log):
 def forgotten():
     """Models go with their file: TensorFlow's graphs are large, and know themselves."""
     yield
-    keras.utils.clear_session()
-    gc.collect()
+    if keras.backend.backend() == "tensorflow":
+        keras.utils.clear_session()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import inputs, seeds
 from keras_ae.layers import check_corruption, get_corruption
 from keras_ae.models.deterministic import AE
 
@@ -100,20 +100,8 @@ class DenoisingAE(AE):
             float32 array `(n, *image_shape)`; Gaussian noise leaves [0, 1].
         """
         x = self._inspect(x, "x")
-        states = [
-            variable
-            for variable in self.corruption.variables
-            if variable.name == "seed_generator_state"
-        ]
-        before = [ops.convert_to_numpy(state) for state in states]
-        if seed is not None:
-            for index, state in enumerate(states):
-                state.assign(np.array([seed % 2**31, index]))
-        noisy = self._in_batches("corrupt", self._corrupted, x, batch_size)
-        if seed is not None:
-            for state, value in zip(states, before, strict=True):
-                state.assign(value)
-        return noisy
+        with seeds.repeatable(self.corruption, seed):
+            return self._in_batches("corrupt", self._corrupted, x, batch_size)
 
     def _corrupted(self, x):
         noisy = self.corruption(self.to_floats(x), training=True)
