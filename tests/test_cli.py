@@ -11,26 +11,12 @@ import sys
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import keras_ae
 from keras_ae import cli, scripts
 
 pytestmark = pytest.mark.once
-
-
-@pytest.fixture
-def invoke(tmp_path, monkeypatch):
-    """Function that runs `keras-ae ...` in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("KERAS_AE_DATA", raising=False)
-    monkeypatch.setenv("KERAS_AE_CACHE", str(tmp_path / "cache"))
-
-    def invoke(*arguments):
-        return CliRunner().invoke(cli.main, [str(part) for part in arguments])
-
-    return invoke
 
 
 @pytest.fixture(scope="session")
@@ -228,30 +214,6 @@ def test_bad_arguments_of_a_model_are_named(invoke, photos, tmp_path):
     assert_one_sentence(result, "activation", "bent")
     assert not (tmp_path / "runs").exists()
     assert invoke("train", "vae", photos, "--latent-dim", 0).exit_code == 2
-
-
-def test_train_on_own_pictures_leaves_a_run_to_use_and_resume(invoke, photos, tmp_path):
-    (photos / "truncated.png").write_bytes((photos / "photo-00.png").read_bytes()[:100])
-    train = ("train", "Vae", "photos", "--image-size", 16)
-    options = ("--set", "architecture=dense", "--set", "widths=8", "--latent-dim", 2)
-    result = invoke(*train, *options, "--epochs", 1)
-    assert result.exit_code == 0, result.output
-    assert "truncated.png" in result.stderr
-    run = tmp_path / "runs" / "vae-photos"
-    assert (run / "report.html").exists()
-    assert "keras-ae sample" in result.stdout
-
-    result = invoke("train", "vae", "photos", "--resume", "--epochs", 2)
-    assert result.exit_code == 0, result.output
-    with open(run / "history.csv", newline="") as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
-    assert invoke("evaluate", run, "photos").exit_code == 0
-
-    for number in range(10):
-        name = f"more-{number}.png"
-        (photos / name).write_bytes((photos / "photo-00.png").read_bytes())
-    grown = invoke("train", "vae", "photos", "--resume", "--epochs", 3)
-    assert_one_sentence(grown, "training pictures", "start a new run")
 
 
 def test_reconstruct_writes_one_picture_for_each(invoke, saved, photos, tmp_path):
