@@ -169,12 +169,18 @@ def train(
             f"Received: learning_rate={settings['learning_rate']}"
         )
     what = {"model": model_name, "data": str(pathlib.Path(data))}
-    if resume and start is None:
-        start = _saved(directory / "settings.json").get("from")
-    elif start is not None:
+    trained = None
+    if start is not None:
         start = str(pathlib.Path(start).resolve())
         what["from"] = start
-        options = _kept_from(start, constructor, settings, options)
+        trained = _trained(start, constructor)
+        options = _kept_from(start, trained, settings, options)
+    elif resume:
+        start = _saved(directory / "settings.json").get("from")
+        if start is not None:
+            # What it began from may be gone; a checkpoint has all that goes on.
+            last = directory / "last.keras"
+            trained = _trained(last if last.exists() else start, constructor)
     run, settings = _start(
         scripts.run_name(model_name, data),
         directory,
@@ -196,7 +202,7 @@ def train(
     }
 
     def build():
-        model = constructor(**given) if start is None else _trained(start, constructor)
+        model = constructor(**given) if trained is None else trained
         if not model.player_names:
             model.compile(optimizer=keras.optimizers.Adam(learning_rate))
         elif learning_rate is not None:
@@ -247,9 +253,9 @@ def _trained(path, constructor):
     return model
 
 
-def _kept_from(start, constructor, settings, options):
+def _kept_from(start, trained, settings, options):
     """The options, with what a trained model keeps; refuses what it does not."""
-    size = list(picture_shape(_trained(start, constructor))[:2])
+    size = list(picture_shape(trained)[:2])
     changed = settings.keys() - {"learning_rate", "patience"}
     asked = options.get("image_size")
     if asked is not None and np.broadcast_to(asked, 2).tolist() != size:
