@@ -56,6 +56,14 @@ def replicas(model: keras.Model) -> int:
     return 1
 
 
+def common_size(size: int) -> int:
+    """Returns to how many examples a batch is padded, so that few sizes are compiled.
+
+    JAX compiles a function for each shape, which takes longer than twice the examples.
+    """
+    return 1 << (size - 1).bit_length() if BACKEND == "jax" else size
+
+
 def is_traced(x: Any) -> bool:
     """Whether `x` stands for a tensor in a graph that is being built."""
     if BACKEND == "tensorflow":

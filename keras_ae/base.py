@@ -700,7 +700,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             ValueError: If the first batch is not what the model can describe.
         """
         self.forget_samplers()
-        y = inputs.from_frame(y)
+        y = inputs.plain(y)
         x = self._inspect(x, "x", y, learns=True)
         y = self._beside_weights(x, y, kwargs.get("sample_weight"))
         validation_data = self._inspect_validation(validation_data)
@@ -736,7 +736,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
         if not isinstance(data, tuple | list):
             return self._inspect(data, "validation_data")
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        y = inputs.from_frame(y)
+        y = inputs.plain(y)
         x = self._inspect(x, "validation_data", y)
         return x, self._beside_weights(x, y, weight), weight
 
@@ -746,7 +746,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Returns the loss, its terms and monitors; see `keras.Model.evaluate`."""
-        y = inputs.from_frame(y)
+        y = inputs.plain(y)
         if "_use_cached_eval_dataset" not in kwargs:
             x = self._inspect(x, "x", y)
         # After `batch_size` and `verbose`.
@@ -800,7 +800,7 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
             restored: Whether the data are what is to be restored, not only encoded.
             learns: Whether the model will be trained on them.
         """
-        data = inputs.from_frame(data)
+        data = inputs.plain(data)
         if autodiff.is_traced(data):
             self._require_built("map")
             return data

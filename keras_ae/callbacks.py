@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 
 import keras
@@ -606,11 +607,18 @@ def save(model: keras.Model, path: pathlib.Path, history: list[dict]) -> None:
 
 
 def read_note(path: str | os.PathLike) -> list[dict]:
-    """Rows of history that a checkpoint carries; empty where it carries none."""
-    with zipfile.ZipFile(path) as archive:
-        if NOTE not in archive.namelist():
-            return []
-        return json.loads(archive.read(NOTE))
+    """Rows of history that a checkpoint carries; empty where it carries none.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if NOTE not in archive.namelist():
+                return []
+            return json.loads(archive.read(NOTE))
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}).") from error
 
 
 def reason(error: OSError) -> str:

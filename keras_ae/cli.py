@@ -22,6 +22,9 @@ import keras_ae
 from keras_ae import scripts
 
 _BACKENDS = ("tensorflow", "jax", "torch")
+# Sizes and seeds fit into 32 bits.
+_COUNT = click.IntRange(1, 2**31 - 1)
+_SEED = click.IntRange(0, 2**31 - 1)
 # The names of `keras_ae.trackers` and the groups of `keras_ae.scores`, which import
 # keras.
 _TRACKERS = ("tensorboard", "mlflow", "wandb")
@@ -226,15 +229,13 @@ def _options(*names):
             metavar="DIR",
             help="Directory of the run (default: runs/NAME, numbered if it exists).",
         ),
-        "epochs": click.option(
-            "--epochs", type=click.IntRange(1), help="Most epochs to train."
-        ),
+        "epochs": click.option("--epochs", type=_COUNT, help="Most epochs to train."),
         "batch-size": click.option(
-            "--batch-size", type=click.IntRange(1), help="Pictures a step."
+            "--batch-size", type=_COUNT, help="Pictures a step."
         ),
         "limit": click.option(
             "--limit",
-            type=click.IntRange(1),
+            type=_COUNT,
             help="Read at most this many pictures (of each split).",
         ),
         "image-size": click.option(
@@ -246,7 +247,7 @@ def _options(*names):
         ),
         "seed": click.option(
             "--seed",
-            type=click.IntRange(0),
+            type=_SEED,
             help="Seed of weights, order of the data and samples.",
         ),
         "backend": click.option(
@@ -398,7 +399,7 @@ def info(data_dir, backend):
 @main.command()
 @click.argument("model")
 @click.argument("data", metavar="FOLDER")
-@click.option("--latent-dim", type=click.IntRange(1), help="Numbers in a code.")
+@click.option("--latent-dim", type=_COUNT, help="Numbers in a code.")
 @click.option(
     "--from",
     "start",
@@ -449,7 +450,7 @@ def train(model, data, latent_dim, start, run_dir, backend, resume, chosen, **op
     "--batch-size",
     "batch_sizes",
     multiple=True,
-    type=click.IntRange(1),
+    type=_COUNT,
     default=[128],
     show_default=True,
     help="Pictures a step; may be repeated.",
@@ -467,26 +468,26 @@ def train(model, data, latent_dim, start, run_dir, backend, resume, chosen, **op
     "--image-size",
     "image_sizes",
     multiple=True,
-    type=click.IntRange(1),
+    type=_COUNT,
     help="Height and width of the pictures (default: the data's own); may be repeated.",
 )
 @click.option(
     "--limit",
-    type=click.IntRange(1),
+    type=_COUNT,
     default=2000,
     show_default=True,
     help="Pictures an epoch, at most.",
 )
 @click.option(
     "--epochs",
-    type=click.IntRange(1),
+    type=_COUNT,
     default=3,
     show_default=True,
     help="Epochs of a training; the first one compiles.",
 )
 @click.option(
     "--rounds",
-    type=click.IntRange(1),
+    type=_COUNT,
     default=2,
     show_default=True,
     help="Trainings of each configuration, which take turns.",
@@ -593,7 +594,7 @@ def decompress(model, file, output, backend):
 
 @main.command()
 @click.argument("model")
-@click.option("-n", "number", type=click.IntRange(1), default=64, show_default=True)
+@click.option("-n", "number", type=_COUNT, default=64, show_default=True)
 @click.option("--output", metavar="FILE.png", help="One sheet of all.")
 @click.option("--separate", metavar="DIR", help="Folder for a PNG file of each.")
 @click.option(
@@ -629,7 +630,9 @@ def sample(
 @click.argument("a")
 @click.argument("b")
 @click.option("--output", required=True, metavar="FILE.png")
-@click.option("--steps", type=click.IntRange(2), default=9, show_default=True)
+@click.option(
+    "--steps", type=click.IntRange(2, 2**31 - 1), default=9, show_default=True
+)
 @_options("backend")
 def interpolate(model, a, b, output, steps, backend):
     """Turn picture A into picture B, step by step.
@@ -674,7 +677,7 @@ def interpolate(model, a, b, output, steps, backend):
 )
 @click.option(
     "--limit",
-    type=click.IntRange(1),
+    type=_COUNT,
     default=16,
     show_default=True,
     help="Change at most this many pictures.",
@@ -717,14 +720,14 @@ def attribute(model, pictures, output, backend, **options):
 )
 @click.option(
     "--limit",
-    type=click.IntRange(1),
+    type=_COUNT,
     default=2000,
     show_default=True,
     help="Draw at most this many codes.",
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0, 2**32 - 1),
+    type=_SEED,
     default=0,
     show_default=True,
     help="Seed of t-SNE and UMAP.",
@@ -788,14 +791,14 @@ def _scoring(command):
         ),
         click.option(
             "--samples",
-            type=click.IntRange(1),
+            type=_COUNT,
             default=10_000,
             show_default=True,
             help="Samples to compare with the pictures.",
         ),
         click.option(
             "--importance-samples",
-            type=click.IntRange(1),
+            type=_COUNT,
             metavar="K",
             help="Codes a picture to estimate log p(x); papers use 5000 (default: 100 "
             "where `--scores likelihood` is asked for, else the lower bound only).",
@@ -817,7 +820,7 @@ def _scoring(command):
         ),
         click.option(
             "--seed",
-            type=click.IntRange(0),
+            type=_SEED,
             default=0,
             show_default=True,
             help="Seed of everything that is drawn.",

@@ -29,6 +29,9 @@ _VERSION = 1
 # bytes of the coded integers. They follow, then the coded names and a CRC-32 of all.
 _HEADER = struct.Struct("<4sB8sIfBHI")
 _CHECKSUM = struct.Struct("<I")
+# Bytes that may be unpacked whatever the size of the file: equal codes take next to
+# nothing.
+_UNQUESTIONED = 1 << 26
 # Codes hold no repetitions to speak of: what counts is LZMA's adaptive model of single
 # bytes, which is best without the contexts meant for text and machine code.
 _LZMA = [
@@ -147,6 +150,11 @@ def read_codes(model: Any, data: bytes) -> np.ndarray:
             "The pictures were compressed by another model, and only that one restores "
             f"them. Received: a model of fingerprint {fingerprint(model)}; theirs is "
             f"{mark}"
+        )
+    if count * model.code_dim * size > max(_UNQUESTIONED, 1000 * len(integers)):
+        raise ValueError(
+            f"The file claims to hold {count:,} pictures, more than its "
+            f"{len(data):,} bytes can: it is damaged, or made to fill a memory."
         )
     levels = _unpack_integers(integers, (count, model.code_dim), size)
     return (levels * width).astype("float32")
@@ -305,6 +313,11 @@ def _parse(data):
     if not whole or _CHECKSUM.unpack(checksum)[0] != zlib.crc32(content):
         raise _damaged()
     _, _, mark, count, step, size, name_size, length = _HEADER.unpack_from(content)
+    if not 0 < step < math.inf:
+        raise ValueError(
+            "The compressed pictures are damaged: their codes are multiples of a step "
+            f"> 0. Received: step={step}"
+        )
     body = content[_HEADER.size :]
     return mark.hex(), count, step, size, name_size, body[:length], body[length:]
 

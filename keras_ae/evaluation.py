@@ -170,7 +170,7 @@ def evaluate(
         importance_samples = IMPORTANCE_SAMPLES if named else 1
     inputs.check_count("importance_samples", importance_samples)
     inputs.check_count("samples", samples)
-    inputs.check_count("seed", seed, minimum=0)
+    inputs.check_seed(seed)
     _check_rows("labels", labels, images)
     _check_rows("factors", factors, images)
     if train is not None:

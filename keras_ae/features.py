@@ -223,7 +223,7 @@ def train(
     """
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         inputs.check_count(name, value)
-    inputs.check_count("seed", seed, minimum=0)
+    inputs.check_seed(seed)
     images = _pictures(images)
     targets, outputs = _targets(targets, len(images))
     by_class = targets.ndim == 1

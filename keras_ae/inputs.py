@@ -9,13 +9,30 @@ import keras
 import numpy as np
 from keras import ops
 
+# Of sizes and seeds: backends keep them in 32 bits.
+LARGEST = 2**31 - 1
 
-def from_frame(data):
-    """Returns a frame or series of pandas or polars as an array; else what it is given.
+
+def plain(data):
+    """Returns arrays and frames as arrays that each backend takes; else what is given.
+
+    They are frames and series of pandas and polars, masked arrays, and those whose
+    bytes are in another order than the machine's.
 
     Raises:
-        ValueError: If a column is not numeric.
+        ValueError: If a column is not numeric, or a value is masked.
     """
+    if isinstance(data, np.ma.MaskedArray):
+        if np.ma.is_masked(data):
+            raise ValueError(
+                "Arrays must not be masked: the mask would be dropped. Received: "
+                f"{np.ma.count_masked(data):,} masked values; give "
+                "`x.filled(numpy.nan)` to a model that takes missing values, or fill "
+                "them."
+            )
+        data = data.data
+    if isinstance(data, np.ndarray) and not data.dtype.isnative:
+        return data.astype(data.dtype.newbyteorder("="))
     if not hasattr(data, "to_numpy"):
         return data
     if not hasattr(data, "columns"):
@@ -126,7 +143,23 @@ def check_count(name: str, value, minimum: int = 1) -> int:
         raise ValueError(
             f"`{name}` must be an integer >= {minimum}. Received: {name}={value!r}"
         )
+    if value > LARGEST:
+        raise ValueError(
+            f"`{name}` must be at most {LARGEST}. Received: {name}={value}"
+        )
     return int(value)
+
+
+def check_seed(seed) -> int:
+    """Returns an integer >= 0 that each backend takes as a seed, or raises."""
+    return check_count("seed", seed, minimum=0)
+
+
+def check_flag(name: str, value) -> bool:
+    """Returns an argument that is True or False, or raises `ValueError`."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
+    return bool(value)
 
 
 def check_counts(name: str, values) -> tuple[int, ...]:

@@ -78,7 +78,7 @@ def resolve(
     if (
         not isinstance(widths, tuple | list)
         or not widths
-        or any(not isinstance(width, int) or width < 1 for width in widths)
+        or any(not isinstance(width, int) or not 1 <= width < 2**31 for width in widths)
     ):
         raise ValueError(
             "`widths` must be a list of one or more integers >= 1. "

@@ -21,7 +21,8 @@ import keras
 from PIL import Image
 
 from keras_ae import scores, scripts
-from keras_ae.callbacks import read_note, replacing
+from keras_ae.callbacks import read_note
+from keras_ae.files import read_json, replacing
 
 # Pictures that every run has, and what they are called; a run's own come before them.
 _TITLES = {
@@ -171,8 +172,8 @@ class Facts:
     def __init__(self, directory: pathlib.Path, model: keras.Model):
         self.directory = directory
         self.model = model
-        self.settings = _read_json(directory / "settings.json")
-        self.measured = _read_json(directory / "scores.json")
+        self.settings = read_json(directory / "settings.json")
+        self.measured = read_json(directory / "scores.json")
         path = directory / scores.FILE
         found = scores.load(path).scores if path.is_file() else []
         # Of a score measured in two ways the first, as in `scores.json`.
@@ -405,7 +406,7 @@ class Facts:
     def _captions(self):
         """Captions by name; of an older run, which kept none, names alone."""
         folder = self.directory / "pictures"
-        captions = _read_json(folder / "captions.json")
+        captions = read_json(folder / "captions.json")
         if captions:
             return captions
         found = sorted(path.stem for path in folder.glob("*.png"))
@@ -417,18 +418,20 @@ class Facts:
         return sorted((self.directory / "pictures").glob("epoch-*.png"))
 
 
-def _read_json(path):
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
 def _read_history(path):
     if not path.is_file():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [
-            {name: float(value) for name, value in row.items() if value}
-            for row in csv.DictReader(file)
-        ]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [
+                {name: float(value) for name, value in row.items() if value}
+                for row in csv.DictReader(file, strict=True)
+            ]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}). Remove it; what goes on with the run writes "
+            "it anew."
+        ) from error
 
 
 def _title(name):

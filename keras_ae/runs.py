@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pathlib
@@ -33,7 +32,7 @@ from keras_ae import (
     trackers,
 )
 from keras_ae.evaluation import binarized
-from keras_ae.files import write_json
+from keras_ae.files import hold, read_json, write_json
 
 _OPTIONS = (
     "seed",
@@ -212,18 +211,27 @@ class Run:
             The model, with optimizer state when the run goes on.
 
         Raises:
-            ValueError: If the checkpoint can't be read.
+            ValueError: If the checkpoint can't be read; it says what to go on from.
         """
         keras.utils.set_random_seed(self.seed)
         new = build()
         if not (self.resume and self.last_path.exists()):
             return new
-        model = load_model(self.last_path)
+        try:
+            model = load_model(self.last_path)
+            # The checkpoint carries the history that it is the end of.
+            self.history = callbacks.read_note(self.last_path)
+        except ValueError as error:
+            advice = "Start a new run."
+            if self.best_path.exists():
+                advice = (
+                    f"Copy {self.best_path.name} over {self.last_path.name}, and the "
+                    "run goes on after its best epoch."
+                )
+            raise ValueError(f"{error} {advice}") from error
         # A schedule is made for a number of epochs, which may be a larger one now: at
         # the end of the old schedule a rate may be 0.
         optimizers.adopt_schedules(model.optimizer, new.optimizer)
-        # The checkpoint carries the history that it is the end of.
-        self.history = callbacks.read_note(self.last_path)
         return model
 
     def fit(
@@ -398,6 +406,7 @@ class Run:
                 "rate, or look for pictures that are not what the likelihood describes."
             )
         self._choose_sampler(model, train)
+        self._let_go()
         self.picture(
             "loss",
             plots.loss_curves(_columns(self.history, model)),
@@ -431,8 +440,9 @@ class Run:
                 "another directory, or go on with that run (`resume`)."
             )
         if path.exists():
-            self._check_same_pictures(json.loads(path.read_text(encoding="utf-8")))
+            self._check_same_pictures(read_json(path))
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._let_go = hold(self.directory)
         write_json(path, self._settings)
         if self._script is not None:
             own = self.directory / self._script.name
@@ -700,6 +710,21 @@ def _samples(model, seed):
     return both, f"{choice} Left: these samples. Right: those from the prior."
 
 
+def _check_sizes(path):
+    """Refuses a file that unpacks to far more than it is: it could fill a memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is damaged ({error}).") from error
+    size = path.stat().st_size
+    if declared > 20 * size + 2**26:
+        raise ValueError(
+            f"{path} claims to hold {declared:,} bytes, more than a model file of "
+            f"{size:,} does; it is damaged, or made to fill a memory."
+        )
+
+
 def load_model(path: str | os.PathLike) -> keras.Model:
     """Loads a model of this package.
 
@@ -722,6 +747,7 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         raise FileNotFoundError(f"There is no model file or run directory {path}.")
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not a .keras file, or it is damaged.")
+    _check_sizes(path)
     try:
         model = keras.saving.load_model(path)
     except Exception as error:
@@ -735,6 +761,12 @@ def load_model(path: str | os.PathLike) -> keras.Model:
             f"{path} holds a {type(model).__name__}. Expected a model of keras-ae: "
             f"{', '.join(models.__all__)}."
         )
+    for variable in model.trainable_variables:
+        if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+            raise ValueError(
+                f"{path} holds weights that are NaN or infinite ({variable.path}): its "
+                "training diverged, or it is damaged. Train it anew."
+            )
     return model
 
 

@@ -27,7 +27,13 @@ from keras_ae.distributions import (
     Seed,
     float32,
 )
-from keras_ae.inputs import check_count, check_counts, check_share, check_weight
+from keras_ae.inputs import (
+    check_count,
+    check_counts,
+    check_seed,
+    check_share,
+    check_weight,
+)
 from keras_ae.layers import GaussianSampling
 from keras_ae.likelihoods import Gaussian
 from keras_ae.priors import AutoregressiveFlow, VampPrior
@@ -167,7 +173,7 @@ def fit_density(
         check_count(name, value)
     check_count("patience", patience)
     check_share("held_back", held_back)
-    rng = np.random.default_rng(check_count("seed", seed, minimum=0))
+    rng = np.random.default_rng(check_seed(seed))
     count = math.ceil(held_back * len(values))
     if count >= len(values):
         raise ValueError(
@@ -394,7 +400,7 @@ def fit_mixture(
     """
     codes = _check_codes(codes)
     components = check_count("components", components)
-    rng = np.random.default_rng(check_count("seed", seed, minimum=0))
+    rng = np.random.default_rng(check_seed(seed))
     max_steps = check_count("max_steps", max_steps)
     starts = check_count("starts", starts)
     check_weight("tolerance", tolerance)

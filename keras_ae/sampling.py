@@ -149,7 +149,7 @@ class Samples:
                 f"`keras_ae.priors`. Received: sampler={sampler!r}"
             )
         self._require_built("fit_sampler")
-        inputs.check_count("seed", seed, minimum=0)
+        inputs.check_seed(seed)
         codes = self._codes_to_fit(x, seed)
         self._fitted.by_name[name] = self._fit_sampler(sampler, codes, seed, **options)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import pathlib
 import time
@@ -20,6 +19,7 @@ from keras_ae.commands import (
     picture_shape,
     save_image,
 )
+from keras_ae.files import read_json
 from keras_ae.runs import load_model
 from keras_ae.scores import GROUPS
 
@@ -307,7 +307,7 @@ def _check_same_model(target, model):
 def _recorded(path):
     """What a run's `settings.json` holds; nothing for a `.keras` file."""
     file = pathlib.Path(path) / "settings.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return read_json(file)
 
 
 def _recorded_data(paths):

@@ -6,7 +6,6 @@ None of them is a dependency: a package is imported when its tracker is made.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from keras_ae import callbacks, plots
+from keras_ae.files import read_json, write_json
 from keras_ae.inputs import check_count
 
 # Where a run keeps what its trackers call it, so that a resumed one goes on there.
@@ -86,13 +86,12 @@ class Tracker(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         ids = {}
         file = None if self.directory is None else self.directory / FILE
-        if file is not None and file.exists():
-            ids = json.loads(file.read_text(encoding="utf-8"))
+        if file is not None:
+            ids = read_json(file, "Remove it: a new one is begun.")
         ids[self.package] = self.start(ids.get(self.package))
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with callbacks.replacing(file) as temporary:
-                temporary.write_text(json.dumps(ids, indent=2), encoding="utf-8")
+            write_json(file, ids)
 
     def on_epoch_end(self, epoch, logs=None):
         step = epoch + 1

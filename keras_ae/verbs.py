@@ -300,9 +300,12 @@ class Verbs:
             for batch in inputs.batches(data, batch_size, labelled):
                 parts = batch if isinstance(batch, tuple) else (batch,)
                 size = parts[0].shape[0]
-                if size < batch_size and outputs and is_array:
-                    # A last, shorter batch would be compiled a second time.
-                    parts = [_padded(part, batch_size) for part in parts]
+                if size < batch_size and is_array:
+                    # A last, shorter batch would be compiled a second time, and on JAX
+                    # every number of examples by itself.
+                    fixed = batch_size if outputs else autodiff.common_size(size)
+                    fixed = min(fixed, batch_size)
+                    parts = [_padded(part, fixed) for part in parts]
                 output = function(*map(ops.convert_to_tensor, parts))
                 outputs.append(ops.convert_to_numpy(output)[:size])
                 done += size
@@ -324,7 +327,7 @@ class Verbs:
 
 def seed_generator(seed: int | None) -> keras.random.SeedGenerator:
     """A generator of seeds, a random one for None."""
-    return keras.random.SeedGenerator(None if seed is None else int(seed))
+    return keras.random.SeedGenerator(None if seed is None else inputs.check_seed(seed))
 
 
 def _padded(batch, size):

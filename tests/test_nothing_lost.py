@@ -2,6 +2,11 @@
 
 import csv
 import os
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
 
 import keras
 import numpy as np
@@ -10,13 +15,14 @@ from click.testing import CliRunner
 from PIL import Image
 
 import keras_ae
-from keras_ae import cli, datasets, evaluation, plots, runs
+from keras_ae import cli, compression, datasets, evaluation, files, plots, runs
 
 SHAPE = (8, 6, 1)
 
 
 def make(Model=keras_ae.VAE, **kwargs):
-    return Model(2, image_shape=SHAPE, architecture="dense", widths=(8,), **kwargs)
+    settings = {"latent_dim": 2, "image_shape": SHAPE, "architecture": "dense"}
+    return Model(**{**settings, "widths": (8,), **kwargs})
 
 
 @pytest.fixture
@@ -69,19 +75,20 @@ def test_scores_of_the_objective_follow_the_seed(Model, pictures):
             np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
 
 
-def test_a_lost_row_of_the_history_comes_back(tmp_path, pictures):
-    def train(epochs, resume):
-        run = runs.Run(tmp_path / "run", resume=resume)
-        model = run.model(make)
-        run.fit(model, pictures[:16], pictures[16:], epochs=epochs, batch_size=8)
-        run.finish()
+def train(folder, pictures, epochs, resume=False):
+    run = runs.Run(folder, resume=resume)
+    model = run.model(make)
+    run.fit(model, pictures[:16], pictures[16:], epochs=epochs, batch_size=8)
+    run.finish()
 
-    train(3, resume=False)
+
+def test_a_lost_row_of_the_history_comes_back(tmp_path, pictures):
+    train(tmp_path / "run", pictures, 3)
     path = tmp_path / "run" / "history.csv"
     whole = path.read_text()
     # A kill between the last checkpoint and the last row.
     path.write_text("".join(whole.splitlines(keepends=True)[:-1]))
-    train(3, resume=True)
+    train(tmp_path / "run", pictures, 3, resume=True)
     with open(path, newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
     assert path.read_text() == whole
@@ -134,3 +141,183 @@ def test_dollars_are_no_mathematics(tmp_path):
     codes = np.random.default_rng(0).normal(size=(8, 2))
     names = ["$_", "a$b$c"] * 4
     plots.latent_map(codes, names, "in $").savefig(tmp_path / "map.png")
+
+
+@pytest.mark.once
+def test_what_is_damaged_is_named(pictures, tmp_path):
+    folder = tmp_path / "run"
+    train(folder, pictures, 2)
+    whole = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    def damaged(name, content):
+        for path, before in whole.items():
+            path.write_bytes(before)
+        (folder / name).write_bytes(content)
+        return name
+
+    last = whole[folder / "last.keras"]
+    for content in (b"", b"PK", last[: len(last) // 2], last[:-30]):
+        damaged("last.keras", content)
+        with pytest.raises(ValueError, match="last.keras .*Copy model.keras over"):
+            train(folder, pictures, 3, resume=True)
+    for content in (b"{", b"[1]", bytes([0xFF, 0xFE])):
+        damaged("settings.json", content)
+        with pytest.raises(ValueError, match="settings.json is damaged"):
+            train(folder, pictures, 3, resume=True)
+        assert_one_sentence(invoke("report", folder), "settings.json is damaged")
+        damaged("scores.json", content)
+        assert_one_sentence(invoke("report", folder), "scores.json is damaged")
+    for content in (b"epoch,loss\n1,x\n", b"epoch,loss\n1,2,3\n", b"\xff\x00"):
+        damaged("history.csv", content)
+        assert_one_sentence(invoke("report", folder), "history.csv is damaged")
+    # What goes on with the run writes the history anew.
+    train(folder, pictures, 3, resume=True)
+    assert invoke("report", folder).exit_code == 0
+
+
+def test_what_a_kill_left_is_removed(pictures, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    left = [folder / ".last-123.keras", folder / ".history-7.csv"]
+    own = [folder / ".notes", folder / ".a-1.txt"]
+    for path in (*left, *own):
+        path.touch()
+    train(folder, pictures, 1)
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in own)
+
+
+@pytest.mark.once
+def test_two_processes_do_not_train_in_one_directory(pictures, tmp_path):
+    pytest.importorskip("fcntl")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    code = (
+        "import pathlib, sys; from keras_ae import files\n"
+        f"files.hold(pathlib.Path({str(folder)!r}))\n"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert other.stdout.readline() == "held\n"
+    for resume in (False, True):
+        with pytest.raises(ValueError, match="Another process trains in"):
+            train(folder, pictures, 1, resume)
+    other.communicate()
+    train(folder, pictures, 1)
+
+
+def test_long_names_are_names(tmp_path):
+    path = tmp_path / ("é" * 120 + "x.keras")
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(b"whole")
+    assert path.read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("number", [2**31, 10**19, -1, 0.5, True])
+def test_seeds_and_sizes_are_of_31_bits(number, pictures):
+    model = make()
+    for refused in (
+        lambda: model.sample(2, seed=number),
+        lambda: model.sample(10**19),
+        lambda: model.encode(pictures, batch_size=10**19),
+        lambda: make(latent_dim=10**19),
+        lambda: make(widths=(10**19,)),
+        lambda: evaluation.evaluate(model, pictures, ["objective"], seed=number),
+    ):
+        with pytest.raises(ValueError, match="must be .*Received"):
+            refused()
+    assert model.sample(2, seed=2**31 - 1).shape == (2, *SHAPE)
+
+
+def test_flags_are_flags():
+    for Model in (keras_ae.GAN, keras_ae.VAEGAN):
+        with pytest.raises(ValueError, match="`spectral_norm` must be True or False"):
+            Model(2, spectral_norm="no")
+
+
+def test_arrays_of_any_kind_are_right_or_refused(pictures):
+    model = make()
+    x = np.float32(pictures / 255)
+    expected = model.encode(x)
+    for same in (x.astype(">f4"), x.astype(">f8"), np.ma.MaskedArray(x)):
+        np.testing.assert_allclose(model.encode(same), expected, rtol=1e-5)
+    model.fit(x.astype(">f4"), verbose=0)
+    masked = np.ma.masked_greater(x, 0.5)
+    for refused in (model.encode, model.fit, model.evaluate):
+        with pytest.raises(ValueError, match="must not be masked.*x.filled"):
+            refused(masked)
+
+
+@pytest.mark.once
+def test_as_many_labels_as_pictures(tmp_path):
+    arrays = {"x_train": np.zeros((5_010, 28, 28), "uint8"), "y_train": np.zeros(5_000)}
+    arrays |= {"x_test": np.zeros((10, 28, 28), "uint8"), "y_test": np.zeros(10)}
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    with pytest.raises(ValueError, match="`y_train` .*5,000 labels for 5,010 pictures"):
+        datasets.load("mnist", data_dir=str(tmp_path))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("step", [np.nan, np.inf, 0.0, -1.0])
+def test_compressed_pictures_have_a_step(step, pictures):
+    model = make()
+    data = bytearray(compression.compress(model, pictures))
+    struct.pack_into("<f", data, struct.calcsize("<4sB8sI"), step)
+    data[-4:] = struct.pack("<I", zlib.crc32(data[:-4]))
+    with pytest.raises(ValueError, match="multiples of a step > 0"):
+        compression.decompress(model, bytes(data))
+
+
+@pytest.mark.once
+def test_no_file_fills_the_memory(saved, tmp_path, pictures):
+    model = make()
+    count = 2**26
+    bomb = compression._deflate(bytes(2 * count))
+    header = compression._HEADER.pack(
+        compression._MAGIC,
+        compression._VERSION,
+        bytes.fromhex(compression.fingerprint(model)),
+        count,
+        1.0,
+        1,
+        0,
+        len(bomb),
+    )
+    data = header + bomb
+    with pytest.raises(ValueError, match="claims to hold 67,108,864 pictures"):
+        compression.decompress(model, data + struct.pack("<I", zlib.crc32(data)))
+    # As many equal ones as there may well be are restored.
+    black = np.zeros((3_000, *SHAPE), "uint8")
+    restored = compression.decompress(model, compression.compress(model, black))
+    assert restored.shape == black.shape
+
+    with zipfile.ZipFile(saved, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("padding", bytes(200 * 2**20))
+    for command in ("sample", "reconstruct"):
+        given = () if command == "sample" else (tmp_path,)
+        result = invoke(command, saved, *given, "--output", tmp_path / "out")
+        assert_one_sentence(result, "claims to hold", "made to fill a memory")
+
+
+@pytest.mark.once
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    model = make()
+    variable = model.decoder.trainable_variables[0]
+    variable.assign(np.full(variable.shape, np.nan, "float32"))
+    model.save(tmp_path / "nan.keras")
+    result = invoke("sample", tmp_path / "nan.keras", "--output", tmp_path / "a.png")
+    assert_one_sentence(result, "weights that are NaN", "Train it anew")
+
+
+def test_any_number_of_examples_is_encoded_alike(pictures):
+    model = make()
+    codes = model.encode(pictures)
+    for count in (1, 3, 5, 17, 24):
+        for batch_size in (4, 256):
+            some = model.encode(pictures[:count], batch_size=batch_size)
+            np.testing.assert_allclose(some, codes[:count], rtol=1e-4, atol=1e-5)

@@ -68,6 +68,13 @@ def _read(path):
             f"`x_train` in {path} must have the shape (60000, 28, 28). Received: "
             f"shape={arrays[0].shape}"
         )
+    for pictures, labels in (ARRAYS[:2], ARRAYS[2:]):
+        sizes = [len(arrays[ARRAYS.index(name)]) for name in (pictures, labels)]
+        if len(set(sizes)) > 1:
+            raise ValueError(
+                f"`{labels}` in {path} must have one label for each of `{pictures}`. "
+                f"Received: {sizes[1]:,} labels for {sizes[0]:,} pictures"
+            )
     return arrays
 
 

@@ -78,7 +78,7 @@ def encoded_information(
             "`means` and `log_vars` must have one shape. Received: shapes "
             f"{means.shape} and {log_vars.shape}"
         )
-    inputs.check_count("seed", seed, minimum=0)
+    inputs.check_seed(seed)
     # A stream of its own: not the draws of made-up codes that have the same seed.
     noise = np.random.default_rng((seed, 3)).normal(size=means.shape)
     codes = means + np.exp(0.5 * log_vars) * noise

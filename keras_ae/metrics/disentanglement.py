@@ -144,7 +144,7 @@ def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
             "`dci` needs scikit-learn; `pip install keras-ae[map]` brings it."
         ) from error
     codes, factors = _beside(codes, factors, least_dimensions=2, least_factors=2)
-    inputs.check_count("seed", seed, minimum=0)
+    inputs.check_seed(seed)
     if len(codes) < 20:
         raise ValueError(
             "`codes` must be of 20 examples or more, to learn from and to hold out. "
@@ -282,7 +282,7 @@ def factor_vae_score(
     codes, factors = _beside(codes, factors, least_factors=2)
     inputs.check_count("batch_size", batch_size, minimum=2)
     inputs.check_count("votes", votes)
-    inputs.check_count("seed", seed, minimum=0)
+    inputs.check_seed(seed)
     # A dimension that never varies would win every vote.
     codes = codes[:, np.ptp(codes, axis=0) > 0]
     if not codes.size:

@@ -208,7 +208,7 @@ def kernel_distance(
     features, other = _two_sets(features=features, other=other)
     inputs.check_count("subsets", subsets)
     inputs.check_count("subset_size", subset_size, minimum=2)
-    inputs.check_count("seed", seed, minimum=0)
+    inputs.check_seed(seed)
     if subset_size > min(len(features), len(other)):
         raise ValueError(
             "`subset_size` must be at most the number of samples, "

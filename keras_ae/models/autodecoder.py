@@ -301,7 +301,7 @@ class AutoDecoder(Autoencoder):
         """
         _refuse_distribution(self)
         x = with_missing(x, mask)
-        data = self._inspect(x, "x", inputs.from_frame(y))
+        data = self._inspect(x, "x", inputs.plain(y))
         if not hasattr(data, "shape") and not isinstance(data, Batches):
             (batch, _), _ = inputs.first_batch(data)
             batch_size = batch_size or batch.shape[0]
@@ -462,7 +462,7 @@ class AutoDecoder(Autoencoder):
         self._require_fitted("extend")
         inputs.check_count("epochs", epochs, minimum=0)
         inputs.check_weight("replay", replay)
-        inputs.check_count("seed", seed, minimum=0)
+        inputs.check_seed(seed)
         data = self._inspect(with_missing(x, mask), "x")
         if not hasattr(data, "shape"):
             data = self._gathered(data)

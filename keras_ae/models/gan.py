@@ -138,7 +138,7 @@ class GAN(Autoencoder):
                 f"Received: ema_momentum={ema_momentum!r}"
             )
         self.gradient_penalty = gradient_penalty
-        self.spectral_norm = spectral_norm
+        self.spectral_norm = inputs.check_flag("spectral_norm", spectral_norm)
         self.ema_momentum = ema_momentum
         self.prior = distributions.get_prior(prior, latent_dim)
         self.discriminator = discriminator
@@ -283,7 +283,7 @@ class GAN(Autoencoder):
             "restarts": restarts,
             "steps": steps,
             "learning_rate": learning_rate,
-            "seed": inputs.check_count("seed", seed, minimum=0),
+            "seed": inputs.check_seed(seed),
         }
         search = functools.partial(self._search, **settings)
         return self._in_batches(f"project {settings}", search, x, batch_size)

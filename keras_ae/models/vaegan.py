@@ -151,7 +151,7 @@ class VAEGAN(VAE):
             "discriminator_start", discriminator_start, minimum=0
         )
         self.equilibrium = _check_equilibrium(equilibrium)
-        self.spectral_norm = spectral_norm
+        self.spectral_norm = inputs.check_flag("spectral_norm", spectral_norm)
         self.discriminator = discriminator
         self.prior_sampling = PriorSampling(self.prior, self.latent_dim)
         if pixel_weight:

@@ -179,7 +179,7 @@ class VariationalAutoDecoder(AutoDecoder):
             Their Discrete Approximations, 1996 (https://doi.org/10.2307/3318418).
         """
         inputs.check_count("steps", steps)
-        inputs.check_count("seed", seed, minimum=0)
+        inputs.check_seed(seed)
         if not 0 < step_size < 1:
             raise ValueError(
                 "`step_size` must be between 0 and 1, in variances of the posterior. "

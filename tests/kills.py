@@ -1,0 +1,168 @@
+"""Kills runs at random instants and resumes them: are they the run nothing disturbed?
+
+    python tests/kills.py [--tries 20] [--seed 0]
+
+`KERAS_BACKEND` says on which backend. Each try is one training with a run beside it,
+pictures and a report, killed once or several times until a start comes through, then
+compared with a whole one in every file, but for times. It ends with status 1 if one
+differs.
+"""
+
+import argparse
+import csv
+import json
+import multiprocessing
+import os
+import random
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+RECIPE = '''"""A tiny VAE on tiny moons, and an autoencoder beside it."""
+import keras_ae
+
+
+def main(run):
+    train, validation, test = run.load("moon-phases", image_size=8)
+    networks = {"architecture": "dense", "widths": (16,)}
+    training = {"epochs": 3, "batch_size": 16}
+    vae = run.model(lambda: compiled(keras_ae.VAE(2, **networks)))
+    run.fit(vae, train, validation, **training)
+    beside = run.child("beside")
+    ae = beside.model(lambda: compiled(keras_ae.AE(2, **networks)))
+    beside.fit(ae, train, validation, **training)
+    run.evaluate(vae, test)
+    run.pictures(vae, test, run.labels["test"]["phase"], "phase")
+
+
+def compiled(model):
+    model.compile()
+    return model
+'''
+# What tells when and how long, and what a resumed run adds.
+TIMES = r"[\d.]+ (s|min|h)\b|\d{4}-\d\d-\d\d[T ][\d:.+]+|--resume"
+
+
+def start(folder, directory, resume):
+    """Runs the recipe in this process; ends it with its status."""
+    os.chdir(folder)
+    # Its words are not wanted, and a pipe would be another thing that breaks.
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    from keras_ae import cli
+
+    again = ("--resume",) if resume else ("--limit", "48")
+    cli.main(["recipe", "tiny.py", "--run-dir", directory, *again])
+
+
+def whole(context, folder):
+    """Runs it undisturbed in `whole`; returns the seconds it took."""
+    begin = time.monotonic()
+    process = context.Process(target=start, args=(folder, "whole", False))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"the undisturbed run ended with status {process.exitcode}")
+    return time.monotonic() - begin
+
+
+def killed(context, folder, directory, seconds, rng):
+    """Starts it, kills it, and resumes until it ends; returns how often it was killed.
+
+    Each start is given longer than the one before, so that one comes through.
+    """
+    for count in range(12):
+        resume = (folder / directory / "settings.json").exists()
+        process = context.Process(target=start, args=(folder, directory, resume))
+        process.start()
+        process.join(rng.uniform(0, seconds * (1 + count / 2)))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        elif process.exitcode:
+            raise SystemExit(
+                f"{folder / directory}: after {count} kills it ended with status "
+                f"{process.exitcode}"
+            )
+        else:
+            return count
+        if not resume and (folder / directory).exists():
+            left = [*(folder / directory).iterdir()]
+            if left and not (folder / directory / "settings.json").exists():
+                raise SystemExit(f"{folder / directory} can't be resumed: {left}")
+    raise SystemExit(f"{folder / directory} did not end")
+
+
+def differences(one, other):
+    """Names of the files that differ in more than times."""
+    names = [
+        {path.relative_to(run) for path in run.rglob("*") if path.is_file()}
+        for run in (one, other)
+    ]
+    found = [f"{name} is in one only" for name in sorted(names[0] ^ names[1])]
+    for name in sorted(names[0] & names[1]):
+        if content(one / name) != content(other / name):
+            found.append(str(name))
+    return found
+
+
+def content(path):
+    """What a file of a run says, without times."""
+    if path.suffix == ".keras":
+        from keras_ae import callbacks, runs
+
+        rows = callbacks.read_note(path)
+        weights = [weight.tobytes() for weight in runs.load_model(path).get_weights()]
+        return weights, [{**row, "seconds": 0} for row in rows]
+    if path.name == "history.csv":
+        with open(path, newline="") as file:
+            return [{**row, "seconds": 0} for row in csv.DictReader(file)]
+    if path.name in ("settings.json", "evaluation.json"):
+        read = json.loads(path.read_text())
+        for name in ("command", "started", "first_command", "first_started", "again"):
+            read.pop(name, None)
+        return json.loads(re.sub(TIMES, "", json.dumps(read)))
+    if path.suffix in (".html", ".md"):
+        return re.sub(r"whole|killed-\d+", "", re.sub(TIMES, "", path.read_text()))
+    return path.read_bytes()
+
+
+def campaign(tries, seed, folder):
+    """Kills `tries` runs in `folder`; returns a line for each that differs."""
+    (folder / "tiny.py").write_text(RECIPE)
+    os.environ["KERAS_AE_CACHE"] = str(folder / "cache")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["keras_ae.commands", "kills"])
+    rng = random.Random(seed)
+    whole(context, folder)
+    # The first start imports; this one is as long as the others.
+    whole_again = folder / "whole"
+    whole_again.rename(folder / "first")
+    seconds = whole(context, folder)
+    lines = [
+        f"undisturbed: {line}" for line in differences(folder / "first", whole_again)
+    ]
+    for number in range(tries):
+        directory = f"killed-{number}"
+        kills = killed(context, folder, directory, seconds, rng)
+        found = differences(folder / "whole", folder / directory)
+        print(
+            f"{number + 1:4} of {tries}: {kills} kills, {found or 'the same'}",
+            flush=True,
+        )
+        lines += [f"try {number}: {line}" for line in found]
+    return lines
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tries", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        return int(bool(campaign(arguments.tries, arguments.seed, Path(folder))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Random arguments: each is right, or refused in a sentence; nothing is lost or hangs.
+
+`KERAS_AE_TRIES=1000 pytest tests/test_fuzz.py` tries more of them, each time others.
+"""
+
+import inspect
+import os
+import re
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import keras_ae
+from keras_ae import cli, models
+
+hypothesis = pytest.importorskip("hypothesis")
+st = hypothesis.strategies
+
+pytestmark = pytest.mark.once
+
+TRIES = int(os.environ.get("KERAS_AE_TRIES", 0))
+
+
+def tries(usual):
+    return hypothesis.settings(
+        max_examples=TRIES or usual,
+        derandomize=not TRIES,
+        database=None,
+        deadline=None,
+        suppress_health_check=[*hypothesis.HealthCheck],
+    )
+
+
+NUMBERS = st.one_of(
+    st.integers(-2, 5),
+    st.sampled_from([2**31, 10**19, -(10**19)]),
+    st.floats(-2, 2),
+    st.sampled_from([float("nan"), float("inf"), 1e300]),
+)
+NAMES = st.sampled_from(
+    ["", "auto", "dense", "conv", "linear", "relu", "normal", "gaussian", "bernoulli"]
+    + ["laplace", "wasserstein", "l2", "rbf", "masking", "means", "learned", "x", "é"]
+)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, NAMES),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.tuples(inner, inner),
+        st.dictionaries(NAMES, inner, max_size=1),
+    ),
+    max_leaves=3,
+)
+
+
+@tries(150)
+@hypothesis.given(st.data())
+def test_constructors_take_an_argument_or_refuse_it(data):
+    name = data.draw(st.sampled_from(models.__all__))
+    Model = getattr(models, name)
+    known = [
+        parameter.name
+        for parameter in inspect.signature(Model).parameters.values()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and parameter.name not in ("image_shape", "name", "dtype", "trainable")
+    ]
+    chosen = data.draw(st.lists(st.sampled_from(known), max_size=2, unique=True))
+    arguments = {argument: data.draw(VALUES) for argument in chosen}
+    shape = data.draw(st.sampled_from([(5,), (4, 3), (6, 5, 1)]))
+    hypothesis.note(f"{name} {arguments} {shape}")
+    try:
+        model = Model(image_shape=shape, **arguments)
+    except ValueError as error:
+        assert "Received" in str(error) or re.search("`.+`", str(error)), error
+        return
+    except TypeError as error:
+        assert "argument" in str(error), error
+        return
+    assert model.get_config()
+
+
+@pytest.fixture(scope="module")
+def things(tmp_path_factory):
+    """A folder of pictures, a model, a run and files that are none of these."""
+    folder = tmp_path_factory.mktemp("things")
+    rng = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    for index in range(12):
+        pixels = rng.integers(0, 256, (9 + index % 3, 8, 3)).astype("uint8")
+        Image.fromarray(pixels).save(folder / "photos" / f"{index:02d}.png")
+    keras.utils.set_random_seed(0)
+    model = keras_ae.VAE(2, image_shape=(9, 8, 3), architecture="dense", widths=(4,))
+    model.save(folder / "model.keras")
+    (folder / "text.txt").write_text("no picture")
+    (folder / "empty").mkdir()
+    (folder / "empty.png").touch()
+    return folder
+
+
+PATHS = st.sampled_from(
+    ["photos", "photos/00.png", "model.keras", "text.txt", "empty", "empty.png"]
+    + ["missing", "new/out", "new/out.png", "out.png", "out.csv", ".", "-", "a\nb"]
+)
+# Nothing that trains long, downloads or opens a port.
+COMMANDS = ("reconstruct", "sample", "interpolate", "embed", "map", "evaluate")
+COMMANDS += ("compress", "decompress", "denoise", "traverse", "report", "compare")
+
+
+def snapshot(folder):
+    return {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and "new" not in path.parts
+    }
+
+
+@pytest.mark.slow
+@tries(60)
+@hypothesis.given(st.data())
+def test_commands_do_it_or_say_why_not(data, things, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("try")
+    shutil.copytree(things, folder, dirs_exist_ok=True)
+    command = data.draw(
+        st.sampled_from([c for c in COMMANDS if c in cli.main.commands])
+    )
+    arguments = data.draw(st.lists(PATHS, max_size=3))
+    options = [
+        option
+        for option in cli.main.commands[command].params
+        if option.param_type_name == "option" and option.name != "backend"
+    ]
+    for option in data.draw(st.lists(st.sampled_from(options), max_size=3)):
+        arguments.append(option.opts[0])
+        if not option.is_flag:
+            value = st.one_of(PATHS, NUMBERS.map(str), NAMES)
+            arguments.append(data.draw(value))
+    hypothesis.note(f"{command} {arguments}")
+    before, here = snapshot(folder), os.getcwd()
+    os.chdir(folder)
+    try:
+        result = CliRunner().invoke(cli.main, [command, *arguments])
+    finally:
+        os.chdir(here)
+    assert result.exit_code in (0, 1, 2), result.output
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    assert "Traceback" not in result.output
+    if result.exit_code:
+        assert "Error: " in result.stderr
+    after = snapshot(folder)
+    assert before == {path: after.get(path) for path in before}
