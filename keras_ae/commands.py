@@ -27,6 +27,7 @@ from keras_ae import (
     metrics,
     models,
     plots,
+    progress,
     report,
     scripts,
 )
@@ -458,6 +459,8 @@ def denoise(
 ) -> None:
     """Takes the noise from pictures, each into a PNG file of the same name.
 
+    A model with spatial codes leaves them their size; on a sheet they all have one.
+
     Args:
         path: A `.keras` file or a run directory, of a model that denoises.
         pictures: Paths of noisy pictures, and of folders of them.
@@ -475,10 +478,11 @@ def denoise(
             f"This {type(model).__name__} has not learned to denoise pictures. A "
             "DenoisingAE has; `keras-ae reconstruct` works on every model."
         )
-    _restore(model, model.denoise, "denoised", pictures, output, limit)
+    own_size = model.is_spatial
+    _restore(model, model.denoise, "denoised", pictures, output, limit, own_size)
 
 
-def _restore(model, verb, done, pictures, output, limit):
+def _restore(model, verb, done, pictures, output, limit, own_size=False):
     """Writes what `verb`, a method of the model, makes of each picture."""
     files = _files(pictures)
     folder = pathlib.Path(output)
@@ -501,15 +505,35 @@ def _restore(model, verb, done, pictures, output, limit):
             raise ValueError(
                 f"{target} would be overwritten; choose another `--output`."
             )
+    shapes = {model.built_image_shape: files}
+    if own_size:
+        shapes = _by_shape(model, files)
     count = 0
-    for found, images in _read(model, files):
-        folder.mkdir(parents=True, exist_ok=True)
-        restored = as_pictures(model, verb(images))
-        for file, picture in zip(found, restored, strict=True):
-            with callbacks.replacing(folder / f"{file.stem}.png") as temporary:
-                plots.picture(picture).save(temporary)
-        count += len(found)
+    with progress.shown(done, len(files)) as advance:
+        for shape, group in shapes.items():
+            for found, images in _read(model, group, shape):
+                folder.mkdir(parents=True, exist_ok=True)
+                for file, picture in zip(found, verb(images), strict=True):
+                    with callbacks.replacing(folder / f"{file.stem}.png") as temporary:
+                        plots.picture(picture).save(temporary)
+                count += len(found)
+                advance(count)
     print(f"{count} picture{'' if count == 1 else 's'} {done} in {folder}")
+
+
+def _by_shape(model, files):
+    """Files by the shape that a model is given their pictures in, of their own size."""
+    groups, broken = collections.defaultdict(list), []
+    for file in files:
+        try:
+            size = datasets.pictures.upright_size(file.read_bytes())
+        except OSError:  # said when it is decoded
+            broken.append(file)
+        else:
+            groups[*size, *model.built_image_shape[2:]].append(file)
+    first = next(iter(groups), model.built_image_shape)
+    groups[first] = broken + groups[first]
+    return groups
 
 
 def _check_distinct(targets):
@@ -695,6 +719,8 @@ def sample(
         for file in filter(pathlib.Path.exists, files):
             raise ValueError(f"{file} would be overwritten; choose another folder.")
     model = load_model(path)
+    if not (model.SAMPLERS or model.draws_by_itself):
+        raise ValueError(f"This {type(model).__name__} {model.no_samplers}.")
     if data is not None:
         sampler = sampler or ("mixture" if "mixture" in model.SAMPLERS else "pixelcnn")
         split = "train" if datasets.known_name(data) else "all"
@@ -1063,13 +1089,13 @@ def _files(paths):
     return files
 
 
-def _read(model, files) -> Iterator[tuple[list[pathlib.Path], np.ndarray]]:
-    """Yields chunks of paths and their pictures at the model's size."""
+def _read(model, files, shape=None) -> Iterator[tuple[list[pathlib.Path], np.ndarray]]:
+    """Yields chunks of paths and their pictures, at the model's size by default."""
     picture_shape(model)
     for start in range(0, len(files), _CHUNK):
         chunk = files[start : start + _CHUNK]
         images, names = datasets.read_pictures(
-            chunk, model.built_image_shape, names=True
+            chunk, shape or model.built_image_shape, names=True
         )
         yield [pathlib.Path(name) for name in names], images
 

@@ -270,6 +270,90 @@ def spatial_decoder(
     return keras.Model(inputs, x, name="decoder")
 
 
+def denoising_encoder(
+    image_shape: Sequence[int],
+    latent_dim: int,
+    widths: Sequence[int],
+    activation: str = "relu",
+    dtype=None,
+) -> keras.Model:
+    """Builds an encoder of noisy pictures, whose code keeps all of them.
+
+    Stages of stride 2 with residual blocks, and without normalisation, which would
+    change the brightness. The weights fit pictures of any size.
+
+    Args:
+        image_shape: Shape of one picture, `(height, width)` or
+            `(height, width, channels)`.
+        latent_dim: Numbers in the code of one place of the grid.
+        widths: Filters of each stage of stride 2.
+        activation: Activation of the hidden layers.
+        dtype: Dtype policy of the hidden layers.
+
+    Returns:
+        A model from `(batch, *image_shape)` to `(batch, rows * columns * latent_dim)`,
+        in float32, where `rows, columns = grid(image_shape, widths)`.
+    """
+    inputs = keras.Input(image_shape, name="x")
+    x = inputs
+    if len(image_shape) == 2:
+        x = layers.Reshape((*image_shape, 1), dtype=dtype)(x)
+    # Every stage halves a picture of even size, in one place whatever the size is.
+    rows, columns = grid(image_shape, widths)
+    missing = [
+        (0, 2 ** len(widths) * cells - size)
+        for cells, size in zip((rows, columns), image_shape, strict=False)
+    ]
+    if any(behind for _, behind in missing):
+        x = layers.ZeroPadding2D(missing, "channels_last", dtype=dtype)(x)
+    for width in widths:
+        x = _convolution(width, 4, 2, dtype, use_bias=True)(x)
+        x = _residual(x, width, activation, dtype)
+    x = _residual(x, widths[-1], activation, dtype)
+    x = _convolution(latent_dim, 1, 1, "float32", use_bias=True)(x)
+    x = layers.Flatten(dtype="float32", name="z")(x)
+    return keras.Model(inputs, x, name="encoder")
+
+
+def denoising_decoder(
+    image_shape: Sequence[int],
+    latent_dim: int,
+    widths: Sequence[int],
+    activation: str = "relu",
+    dtype=None,
+) -> keras.Model:
+    """Builds a decoder, the mirror image of `denoising_encoder`.
+
+    Returns:
+        A model from `(batch, rows * columns * latent_dim)` to the likelihood's
+        parameters `(batch, *image_shape)`, in float32 and without an activation.
+    """
+    rows, columns = grid(image_shape, widths)
+    inputs = keras.Input((rows * columns * latent_dim,), name="z")
+    x = layers.Reshape((rows, columns, latent_dim), dtype=dtype)(inputs)
+    x = _convolution(widths[-1], 1, 1, dtype, use_bias=True)(x)
+    x = _residual(x, widths[-1], activation, dtype)
+    for stage in reversed(range(len(widths))):
+        x = _residual(x, widths[stage], activation, dtype)
+        filters = widths[stage - 1] if stage else math.prod(image_shape[2:])
+        kind = dtype if stage else "float32"
+        x = _convolution(4 * filters, 3, 1, kind, use_bias=True)(x)
+        x = DepthToSpace(dtype=kind)(x)
+    x = _crop(x, image_shape, "float32")
+    if len(image_shape) == 2:
+        x = layers.Reshape(image_shape, dtype="float32")(x)
+    return keras.Model(inputs, x, name="decoder")
+
+
+def _residual(x, filters, activation, dtype):
+    """x + f(x) of two plain convolutions, which starts as x."""
+    h = layers.Activation(activation, dtype=dtype)(x)
+    h = _convolution(filters, 3, 1, dtype, use_bias=True)(h)
+    h = layers.Activation(activation, dtype=dtype)(h)
+    h = _convolution(filters, 3, 1, dtype, use_bias=True, kernel_initializer="zeros")(h)
+    return layers.Add(dtype=dtype)([x, h])
+
+
 def critic(
     image_shape: Sequence[int],
     architecture: str = "auto",
@@ -383,7 +467,7 @@ def _unchanged(layer):
     return layer
 
 
-def _convolution(filters, kernel_size, strides, dtype, use_bias=False):
+def _convolution(filters, kernel_size, strides, dtype, use_bias=False, **kwargs):
     return Conv2D(
         filters,
         kernel_size,
@@ -392,6 +476,7 @@ def _convolution(filters, kernel_size, strides, dtype, use_bias=False):
         use_bias=use_bias,
         data_format="channels_last",
         dtype=dtype,
+        **kwargs,
     )
 
 

@@ -127,6 +127,7 @@ MAY_IMPORT = {
         "metrics",
         "models",
         "plots",
+        "progress",
         "report",
         "runs",
         "scripts",
