@@ -95,7 +95,8 @@ def main(
             model.fit(seen, **options)
         else:
             # The naive VAE takes no notice of what was observed.
-            model.fit(np.nan_to_num(seen), ~np.isnan(seen), **options)
+            observed = ~np.isnan(seen) if isinstance(model, ObservedVAE) else None
+            model.fit(np.nan_to_num(seen), observed, **options)
         return model
 
     originals = test / np.float32(255)

@@ -273,6 +273,37 @@ def test_reconstruct_writes_one_picture_for_each(invoke, saved, photos, tmp_path
     assert_one_sentence(twice, "2 pictures would be written to")
 
 
+def test_a_sheet_shows_originals_and_reconstructions(invoke, saved, photos, tmp_path):
+    result = invoke("reconstruct", saved, photos, "--output", "beside.png")
+    assert result.exit_code == 0, result.output
+    assert "reconstructed below" in result.output
+    with Image.open(tmp_path / "beside.png") as image:
+        sheet = np.asarray(image.convert("RGB"))
+    model = keras.saving.load_model(saved)
+    x = keras_ae.datasets.read_pictures([photos], (16, 12, 3))
+    expected = keras_ae.plots.reconstructions(x, model.reconstruct(x))
+    np.testing.assert_allclose(sheet, np.asarray(expected.convert("RGB")), atol=1)
+    own = invoke("reconstruct", saved, photos, "--output", photos / "photo-00.png")
+    assert_one_sentence(own, "would be overwritten")
+
+
+def test_train_goes_on_with_a_trained_model(invoke, saved, photos, tmp_path):
+    train = ("train", "vae", "photos", "--from", saved, "--epochs", 1)
+    assert_one_sentence(invoke(*train, "--latent-dim", 3), "leave out latent_dim")
+    other = invoke("train", "ae", "photos", "--from", saved)
+    assert_one_sentence(other, "must name a trained AE", "a VAE")
+    # Weights that hardly move are those that were trained.
+    result = invoke(*train, "--set", "learning_rate=1e-9")
+    assert result.exit_code == 0, result.output
+    assert "Goes on with" in result.stdout
+    went_on = keras.saving.load_model(tmp_path / "runs" / "vae-photos" / "model.keras")
+    before = keras.saving.load_model(saved)
+    x = keras_ae.datasets.read_pictures([photos], (16, 12, 3))
+    np.testing.assert_allclose(went_on.encode(x), before.encode(x), atol=1e-3)
+    again = invoke("train", "vae", "photos", "--resume", "--epochs", 2)
+    assert again.exit_code == 0, again.output
+
+
 def test_originals_are_never_overwritten(invoke, saved, photos, tmp_path):
     # The picture of another name would be written over one that nobody mentioned.
     with Image.open(photos / "photo-00.png") as image:
