@@ -14,6 +14,7 @@ import pathlib
 import shlex
 import sys
 import typing
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -37,6 +38,8 @@ from keras_ae.runs import Run, environment, load_model
 _MAY_CHANGE = ("epochs", "data_dir", "patience", "track")
 # Pictures in memory at a time, where there may be any number of them.
 _CHUNK = 1024
+# Estimated noise above which pictures are no longer clean.
+_NOISY = 0.03
 # Pictures on a sheet of originals and what was made of them.
 _ON_A_SHEET = 64
 # Labelled pictures that attributes are looked for in, and taken of each side.
@@ -216,6 +219,8 @@ def train(
         elif not asked and given.get("latent_dim") == 2 * FEW_DIMS:
             given["latent_dim"] = plan.latent_dim
         model = run.model(build)
+        if hasattr(model, "denoise"):
+            _say_what_is_learned(model, pictures)
         patience = plan.patience if patience is None else patience
         print(
             f"For {len(pictures):,} pictures: codes of {model.latent_dim}, batches of "
@@ -246,6 +251,26 @@ def _trained(path, constructor):
             f"an encoder. Received: {path}, a {type(model).__name__}"
         )
     return model
+
+
+def _say_what_is_learned(model, pictures):
+    """Says that clean pictures are needed, and whether these look clean."""
+    level = getattr(model.corruption, "level", None)
+    level = f" of {level}" if level is not None else ""
+    print(
+        f"It learns to take {type(model.corruption).__name__}{level} from pictures "
+        "that are clean.",
+        flush=True,
+    )
+    noise = metrics.noise_level(pictures[:500]) if min(pictures.shape[1:3]) > 9 else 0.0
+    if noise > _NOISY:
+        warnings.warn(
+            f"The pictures look noisy themselves: a deviation of about {noise:.2f}. "
+            "What is in them stays in what is restored. Train on clean ones, or from "
+            "Python on pairs: `fit(noisy, clean)`, or two takes of each, "
+            "`fit(take, other_take)`.",
+            stacklevel=2,
+        )
 
 
 def _kept_from(start, constructor, settings, options):

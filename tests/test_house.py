@@ -112,6 +112,7 @@ MAY_IMPORT = {
         "evaluation",
         "files",
         "machine",
+        "metrics",
         "models",
         "optimizers",
         "plots",
