@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 import keras
 import numpy as np
 
-from keras_ae import metrics, plots
+from keras_ae import metrics, plots, seeds
 from keras_ae.files import replacing
 from keras_ae.inputs import check_count
 
@@ -474,15 +474,7 @@ class EpochSeeds(keras.callbacks.Callback):
         self._seed = seed
 
     def on_epoch_begin(self, epoch, logs=None):
-        states = [
-            variable
-            for variable in self.model.non_trainable_variables
-            if variable.name == "seed_generator_state"
-        ]
-        for index, state in enumerate(states):
-            seeds = np.random.SeedSequence([self._seed, epoch, index])
-            # Within int32, the narrowest type that a backend keeps seeds in.
-            state.assign(seeds.generate_state(2) & 0x3FFFFFFF)
+        seeds.assign(self.model, self._seed, epoch)
 
 
 class Rows(keras.callbacks.Callback):
@@ -519,6 +511,10 @@ class HistoryFile(keras.callbacks.Callback):
         self._rows = rows
 
     def on_epoch_end(self, epoch, logs=None):
+        self.write()
+
+    def write(self) -> None:
+        """Writes all rows."""
         names = list(dict.fromkeys(name for row in self._rows for name in row))
         try:
             with (

@@ -67,6 +67,10 @@ class _Commands(click.Group):
     def main(self, args=None, prog_name="keras-ae", standalone_mode=True, **extra):
         if not standalone_mode:
             return super().main(args, prog_name, standalone_mode=False, **extra)
+        for stream in (sys.stdout, sys.stderr):
+            # Names of files may be none in the terminal's encoding.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
         sys.exit(self._run(args, prog_name, extra))
 
     def _run(self, args, prog_name, extra):

@@ -173,12 +173,18 @@ def train(
             f"Received: learning_rate={settings['learning_rate']}"
         )
     what = {"model": model_name, "data": str(pathlib.Path(data))}
-    if resume and start is None:
-        start = _saved(directory / "settings.json").get("from")
-    elif start is not None:
+    trained = None
+    if start is not None:
         start = str(pathlib.Path(start).resolve())
         what["from"] = start
-        options = _kept_from(start, constructor, settings, options)
+        trained = _trained(start, constructor)
+        options = _kept_from(start, trained, settings, options)
+    elif resume:
+        start = _saved(directory / "settings.json").get("from")
+        if start is not None:
+            # What it began from may be gone; a checkpoint has all that goes on.
+            last = directory / "last.keras"
+            trained = _trained(last if last.exists() else start, constructor)
     run, settings = _start(
         scripts.run_name(model_name, data),
         directory,
@@ -200,7 +206,7 @@ def train(
     }
 
     def build():
-        model = constructor(**given) if start is None else _trained(start, constructor)
+        model = constructor(**given) if trained is None else trained
         if not model.player_names:
             model.compile(optimizer=keras.optimizers.Adam(learning_rate))
         elif learning_rate is not None:
@@ -222,8 +228,9 @@ def train(
         if hasattr(model, "denoise"):
             _say_what_is_learned(model, pictures)
         patience = plan.patience if patience is None else patience
+        codes = "" if hasattr(model, "denoise") else f"codes of {model.latent_dim}, "
         print(
-            f"For {len(pictures):,} pictures: codes of {model.latent_dim}, batches of "
+            f"For {len(pictures):,} pictures: {codes}batches of "
             f"{run.batch_size or plan.batch_size}, at most {run.epochs or plan.epochs} "
             f"epochs, the end after {patience} without a better one. Other numbers: "
             "--latent-dim, --batch-size, --epochs, --set patience=N.",
@@ -273,9 +280,9 @@ def _say_what_is_learned(model, pictures):
         )
 
 
-def _kept_from(start, constructor, settings, options):
+def _kept_from(start, trained, settings, options):
     """The options, with what a trained model keeps; refuses what it does not."""
-    size = list(picture_shape(_trained(start, constructor))[:2])
+    size = list(picture_shape(trained)[:2])
     changed = settings.keys() - {"learning_rate", "patience"}
     asked = options.get("image_size")
     if asked is not None and np.broadcast_to(asked, 2).tolist() != size:
@@ -484,7 +491,7 @@ def denoise(
 ) -> None:
     """Takes the noise from pictures, each into a PNG file of the same name.
 
-    A model with spatial codes leaves them their size; on a sheet they all have one.
+    A model without a bottleneck leaves them their size; on a sheet they all have one.
 
     Args:
         path: A `.keras` file or a run directory, of a model that denoises.
@@ -503,7 +510,7 @@ def denoise(
             f"This {type(model).__name__} has not learned to denoise pictures. A "
             "DenoisingAE has; `keras-ae reconstruct` works on every model."
         )
-    own_size = model.is_spatial
+    own_size = model.keeps_pixels
     _restore(model, model.denoise, "denoised", pictures, output, limit, own_size)
 
 
@@ -658,6 +665,7 @@ def decompress(path: str, file: str, output: str) -> None:
         FileExistsError: If one of the pictures exists: it may be the original.
         FileNotFoundError: If a path does not exist.
     """
+    datasets.folders.check_file(file)
     data = pathlib.Path(file).read_bytes()
     model = load_model(path)
     picture_shape(model)
@@ -787,14 +795,12 @@ def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:
         ValueError: If `output` ends otherwise, or is one of the two pictures.
     """
     check_png(output)
-    for name in (a, b):
-        if pathlib.Path(output).resolve() == pathlib.Path(name).resolve():
-            raise ValueError(f"{name} would be overwritten; choose another `--output`.")
+    files = [_files([name])[0] for name in (a, b)]
+    for file in files:
+        if pathlib.Path(output).resolve() == file.resolve():
+            raise ValueError(f"{file} would be overwritten; choose another `--output`.")
     model = load_model(path)
-    ends = []
-    for name in (a, b):
-        for _, images in _read(model, _files([name])[:1]):
-            ends.append(images[:1])
+    ends = [images for file in files for _, images in _read(model, [file])]
     row = model.interpolate(*ends, steps=steps)[0]
     save_image(plots.sheet(as_pictures(model, row), columns=steps), output)
 
@@ -1019,7 +1025,10 @@ def embed(
         if target.suffix == ".npz":
             np.savez(temporary, codes=codes, **columns)
         else:
-            with open(temporary, "w", newline="") as file:
+            # Names of files may be none in UTF-8.
+            with open(
+                temporary, "w", newline="", encoding="utf-8", errors="backslashreplace"
+            ) as file:
                 table = csv.writer(file)
                 table.writerow([*columns, *(f"z{i}" for i in range(codes.shape[1]))])
                 table.writerows(zip(*columns.values(), *codes.T, strict=True))

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ae import distributions, inputs, metrics
+from keras_ae import distributions, inputs, metrics, seeds
 from keras_ae.datasets import Batches
 from keras_ae.metrics import arrays
 from keras_ae.progress import shown
@@ -249,7 +249,10 @@ def _objective(task):
     batch_size = min(256, len(task.images))
     batches = Batches(task.given, batch_size, shuffle=False, targets=targets)
     progress = _Progress(lambda done: task.progress("objective", done, len(batches)))
-    found = model.evaluate(batches, return_dict=True, verbose=0, callbacks=[progress])
+    with seeds.repeatable(model, task.seed):
+        found = model.evaluate(
+            batches, return_dict=True, verbose=0, callbacks=[progress]
+        )
     for name, value in found.items():
         # What needs labels is not a number where there are none.
         if not np.isnan(value):
@@ -355,6 +358,9 @@ def _codes(task):
     model = task.model
     if model.encoder is None:
         task.left_out["codes"] = f"{task.kind} has no encoder"
+        return
+    if model.keeps_pixels:
+        task.left_out["codes"] = f"{task.kind} keeps the pixels themselves in its codes"
         return
     if len(task.images) < 2:
         task.left_out["codes"] = "one picture's code says nothing of codes"

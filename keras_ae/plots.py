@@ -402,7 +402,7 @@ def error_bars(
             values.mean(axis=0),
             values.std(axis=0, ddof=1) if len(values) > 1 else None,
             color=colour,
-            label=name,
+            label=_plain(name),
             marker="o",
             markersize=4,
             capsize=3,
@@ -591,11 +591,15 @@ def _colour_by(figure, axes, labels, label_name):
     for value, colour in zip(values, _class_colours(len(values)), strict=True):
         colours[labels == value] = _rgb(colour)
         name = str(value)
-        entries.append(
-            (name if len(name) <= 24 else f"{name[:12]}…{name[-11:]}", colour)
-        )
-    _class_legend(axes, [*entries, *rest], label_name)
+        short = name if len(name) <= 24 else f"{name[:12]}…{name[-11:]}"
+        entries.append((_plain(short), colour))
+    _class_legend(axes, [*entries, *rest], label_name and _plain(label_name))
     return colours
+
+
+def _plain(text):
+    """Text without what matplotlib reads as mathematics."""
+    return text.replace("$", r"\$")
 
 
 def _class_colours(count):
@@ -644,7 +648,7 @@ def _scale(figure, axes, values, label_name):
     bar = figure.colorbar(scale, ax=axes, ticks=ticks)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=_INK)
-    bar.set_label(label_name or "", color=_INK)
+    bar.set_label(_plain(label_name or ""), color=_INK)
     return scale.to_rgba(values)[:, :3]
 
 

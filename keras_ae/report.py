@@ -63,6 +63,8 @@ _MEANINGS = {
 }
 # What all scores of an evaluation share, or that tells a reader nothing.
 _COMMON = {"data", "pictures", "image_shape", "binarized", "seed", "model"}
+# Names of files may be none in UTF-8.
+_ERRORS = "backslashreplace"
 _PUBLISHED = ("paper_", "published_")
 OWN_CHANGES = "<!-- Written by keras-ae. Delete this line to keep your own changes. -->"
 _STYLE = """
@@ -131,11 +133,11 @@ def write(directory: pathlib.Path, model: keras.Model) -> pathlib.Path:
     facts = Facts(directory, model)
     path = directory / "report.html"
     with replacing(path) as temporary:
-        temporary.write_text(_page(facts), encoding="utf-8")
+        temporary.write_text(_page(facts), "utf-8", _ERRORS)
     card = directory / "README.md"
     if not card.exists() or OWN_CHANGES in card.read_text(encoding="utf-8"):
         with replacing(card) as temporary:
-            temporary.write_text(_card(facts), encoding="utf-8")
+            temporary.write_text(_card(facts), "utf-8", _ERRORS)
     return path
 
 
@@ -569,7 +571,8 @@ def _learning(facts):
         ]
     names = list(dict.fromkeys(name for row in facts.history for name in row))
     rows = [[_number(row.get(name, "")) for name in names] for row in facts.history]
-    best = [row["epoch"] == facts.best_epoch for row in facts.history].index(True)
+    epochs = [row["epoch"] for row in facts.history]
+    best = epochs.index(facts.best_epoch) if facts.best_epoch in epochs else None
     table = _table([(name, "number") for name in names], rows, best)
     parts.append(f"<details><summary>Every epoch</summary>{table}</details>")
     return parts

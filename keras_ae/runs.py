@@ -327,8 +327,13 @@ class Run:
         if model.stop_training and not stopped:
             model.end_phase()
             left = model.epochs_left(epochs, done)
+        history_file = callbacks.HistoryFile(
+            self.directory / "history.csv", self.history
+        )
         if self.resume and done:
             self._say_resumed(done, left, stopped)
+            # Its last row may have been lost after the last checkpoint.
+            history_file.write()
         if left and not stopped:
             print(f"Training {self.name}, epochs: at most {done + left}.", flush=True)
             interrupt = callbacks.Interrupt()
@@ -362,9 +367,7 @@ class Run:
                             start_from_epoch=min(warm_up, epochs - 1),
                             history=self.history,
                         ),
-                        callbacks.HistoryFile(
-                            self.directory / "history.csv", self.history
-                        ),
+                        history_file,
                         stopping,
                         callbacks.SampleSheet(
                             self.directory / "pictures",
@@ -574,7 +577,8 @@ class Run:
 
         Reconstructions beside originals, samples, interpolations, traversals, the
         latent map, what the codes of a two-dimensional latent space decode to, and the
-        usage of codebooks.
+        usage of codebooks. Of what denoises, spoilt pictures and what it makes of them;
+        where it keeps the pixels in its codes, nothing else.
 
         Args:
             model: The trained model.
@@ -598,6 +602,8 @@ class Run:
             )
         if model.can_sample:
             self.picture("samples", *_samples(model, self.seed))
+        if model.keeps_pixels:
+            return
         half = max(1, min(6, len(chosen) // 2))
         steps = model.interpolate(chosen[:half], chosen[-half:], steps=9)
         self.picture(

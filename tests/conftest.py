@@ -1,12 +1,17 @@
 """Shared by all tests: seeds, and real data where it lies beside the checkout."""
 
 import gc
+import math
+import os
 import re
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from click.testing import CliRunner
+
+from keras_ae import cli
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
@@ -36,12 +41,27 @@ def pytest_xdist_make_scheduler(config, log):
     return Stories(config, log)
 
 
+def memory():
+    """Returns the bytes that this process holds; infinity where that can't be read."""
+    pages = Path("/proc/self/statm")
+    if not pages.exists():
+        return math.inf
+    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def forget():
+    """Frees models that are no more: TensorFlow's graphs are large, and cyclic."""
+    keras.utils.clear_session()
+    # It takes seconds, after every file minutes of a run.
+    if memory() > 3 * 2**30:
+        gc.collect()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def forgotten():
-    """Models go with their file: TensorFlow's graphs are large, and know themselves."""
+    """Models go with their file."""
     yield
-    keras.utils.clear_session()
-    gc.collect()
+    forget()
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +70,19 @@ def seeded(request):
     keras.utils.set_random_seed(0)
     if hasattr(request.module, "RNG"):
         request.module.RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """Function that runs `keras-ae ...` in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KERAS_AE_DATA", raising=False)
+    monkeypatch.setenv("KERAS_AE_CACHE", str(tmp_path / "cache"))
+
+    def invoke(*arguments):
+        return CliRunner().invoke(cli.main, [str(part) for part in arguments])
+
+    return invoke
 
 
 @pytest.fixture(scope="session")

@@ -11,26 +11,12 @@ import sys
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import keras_ae
 from keras_ae import cli, scripts
 
 pytestmark = pytest.mark.once
-
-
-@pytest.fixture
-def invoke(tmp_path, monkeypatch):
-    """Function that runs `keras-ae ...` in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("KERAS_AE_DATA", raising=False)
-    monkeypatch.setenv("KERAS_AE_CACHE", str(tmp_path / "cache"))
-
-    def invoke(*arguments):
-        return CliRunner().invoke(cli.main, [str(part) for part in arguments])
-
-    return invoke
 
 
 @pytest.fixture(scope="session")
@@ -230,30 +216,6 @@ def test_bad_arguments_of_a_model_are_named(invoke, photos, tmp_path):
     assert invoke("train", "vae", photos, "--latent-dim", 0).exit_code == 2
 
 
-def test_train_on_own_pictures_leaves_a_run_to_use_and_resume(invoke, photos, tmp_path):
-    (photos / "truncated.png").write_bytes((photos / "photo-00.png").read_bytes()[:100])
-    train = ("train", "Vae", "photos", "--image-size", 16)
-    options = ("--set", "architecture=dense", "--set", "widths=8", "--latent-dim", 2)
-    result = invoke(*train, *options, "--epochs", 1)
-    assert result.exit_code == 0, result.output
-    assert "truncated.png" in result.stderr
-    run = tmp_path / "runs" / "vae-photos"
-    assert (run / "report.html").exists()
-    assert "keras-ae sample" in result.stdout
-
-    result = invoke("train", "vae", "photos", "--resume", "--epochs", 2)
-    assert result.exit_code == 0, result.output
-    with open(run / "history.csv", newline="") as file:
-        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
-    assert invoke("evaluate", run, "photos").exit_code == 0
-
-    for number in range(10):
-        name = f"more-{number}.png"
-        (photos / name).write_bytes((photos / "photo-00.png").read_bytes())
-    grown = invoke("train", "vae", "photos", "--resume", "--epochs", 3)
-    assert_one_sentence(grown, "training pictures", "start a new run")
-
-
 def test_reconstruct_writes_one_picture_for_each(invoke, saved, photos, tmp_path):
     result = invoke("reconstruct", saved, photos, "--output", "out", "--limit", 5)
     assert result.exit_code == 0, result.output
@@ -288,7 +250,8 @@ def test_a_sheet_shows_originals_and_reconstructions(invoke, saved, photos, tmp_
 
 
 def test_train_goes_on_with_a_trained_model(invoke, saved, photos, tmp_path):
-    train = ("train", "vae", "photos", "--from", saved, "--epochs", 1)
+    start = shutil.copy(saved, tmp_path / "start.keras")
+    train = ("train", "vae", "photos", "--from", start, "--epochs", 1)
     assert_one_sentence(invoke(*train, "--latent-dim", 3), "leave out latent_dim")
     other = invoke("train", "ae", "photos", "--from", saved)
     assert_one_sentence(other, "must name a trained AE", "a VAE")
@@ -300,6 +263,8 @@ def test_train_goes_on_with_a_trained_model(invoke, saved, photos, tmp_path):
     before = keras.saving.load_model(saved)
     x = keras_ae.datasets.read_pictures([photos], (16, 12, 3))
     np.testing.assert_allclose(went_on.encode(x), before.encode(x), atol=1e-3)
+    # Its own checkpoint is enough to go on from.
+    start.unlink()
     again = invoke("train", "vae", "photos", "--resume", "--epochs", 2)
     assert again.exit_code == 0, again.output
 
@@ -513,6 +478,44 @@ def test_map_by_neighbours_needs_a_package(invoke, saved, photos, monkeypatch):
     result = invoke(*tsne, "a.png")
     assert result.exit_code == 0, result.output
     assert "12 pictures" in result.stdout and "by t-SNE" in result.stdout
+
+
+def test_train_tells_how_well_it_denoises_pictures_of_any_size(invoke, tmp_path):
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(24):
+        pixels = np.full((20, 17 + index % 2), 20 * (index % 10), "uint8")
+        pixels[4:9, 3:12] += 50
+        if index > 18:
+            pixels = rng.integers(0, 256, pixels.shape).astype("uint8")
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{index:02d}.png")
+    result = invoke("train", "denoisingae", "photos", "--epochs", 1)
+    assert result.exit_code == 0, result.output
+    assert (
+        "take GaussianCorruption of 0.3 from pictures that are clean" in result.stdout
+    )
+    assert re.search(r"noisy .* dB, blurred .* dB, denoised .* dB", result.stdout)
+    run = tmp_path / "runs" / "denoisingae-photos"
+    scores = json.loads((run / "scores.json").read_text())
+    assert {"psnr_noisy", "psnr_blurred", "psnr_denoised"} <= scores.keys()
+    assert {path.stem for path in (run / "pictures").glob("*.png")} >= {"denoised"}
+    result = invoke("denoise", run, "photos", "--output", "clean")
+    assert result.exit_code == 0, result.output
+    for name, size in (("00.png", (17, 20)), ("01.png", (18, 20))):
+        with Image.open(tmp_path / "clean" / name) as made:
+            assert made.size == size
+    assert_one_sentence(invoke("sample", run), "keeps all of a picture in its code")
+
+
+def test_noisy_pictures_are_no_lesson_in_denoising(invoke, tmp_path):
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        pixels = rng.normal(128, 40, (16, 16)).clip(0, 255).astype("uint8")
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{index:02d}.png")
+    with pytest.warns(UserWarning, match="look noisy themselves"):
+        result = invoke("train", "denoisingae", "photos", "--epochs", 1)
+    assert result.exit_code == 0, result.output
 
 
 def test_denoise_writes_one_clean_picture_for_each(invoke, saved, photos, tmp_path):

@@ -7,7 +7,6 @@ import zlib
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 import keras_ae
@@ -302,17 +301,6 @@ def test_jpeg_refuses_what_is_no_picture_and_what_does_not_fit():
 
 
 # The command line
-
-
-@pytest.fixture
-def invoke(tmp_path, monkeypatch):
-    """Function that runs `keras-ae ...` in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def invoke(*arguments):
-        return CliRunner().invoke(cli.main, [str(part) for part in arguments])
-
-    return invoke
 
 
 @pytest.fixture(scope="module")

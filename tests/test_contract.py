@@ -1,7 +1,6 @@
 """The contract that every registered model passes, on every backend."""
 
 import functools
-import gc
 import json
 import math
 import os
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import pytest
+from conftest import forget
 from contract import (
     BACKEND,
     NON_DEFAULT,
@@ -70,9 +70,9 @@ def unlike(name):
     return None if name in REPRESENTATIVE else pytest.mark.slow
 
 
-# A formula is the same on each backend. JAX compiles every operation of it by itself,
-# and is compared with the others, compiled, in tests/test_backends.py.
-FORMULAS = REPRESENTATIVE if BACKEND == "jax" else TRAINED
+# A formula is the same on each backend: tests/test_backends.py compares them, compiled.
+# PyTorch, which compiles nothing, has all of them here.
+FORMULAS = TRAINED if BACKEND == "torch" else REPRESENTATIVE
 
 of_compiled = of("story", compiling, scope="module")
 few_compiled = of("story", unlike, scope="module")
@@ -207,8 +207,7 @@ class Story:
 def story(request, images, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     yield Story(getattr(models, request.param), images, folder)
-    keras.utils.clear_session()
-    gc.collect()
+    forget()
 
 
 @of_compiled
@@ -231,7 +230,7 @@ def test_builds_from_data_and_from_image_shape(story, images):
             # Each shape is met by a few of the models, and by all with `--all`.
             marks=[] if name in FEW or (i + j) % 6 == 0 else pytest.mark.slow,
         )
-        for i, name in enumerate(FEW if BACKEND == "jax" else WITH_NETWORKS)
+        for i, name in enumerate(WITH_NETWORKS if BACKEND == "torch" else FEW)
         for j, shape in enumerate(SHAPES)
     ],
     indirect=["Model"],

@@ -76,9 +76,10 @@ MAY_IMPORT = {
         "quantizers",
         "samplers",
         "sampling",
+        "seeds",
         "verbs",
     },
-    "callbacks": {"datasets", "files", "inputs", "metrics", "plots"},
+    "callbacks": {"datasets", "files", "inputs", "metrics", "plots", "seeds"},
     "compression": {"metrics"},
     "report": {"callbacks", "scores", "scripts"},
     "samplers": {
@@ -102,6 +103,7 @@ MAY_IMPORT = {
         "metrics",
         "progress",
         "scores",
+        "seeds",
     },
     "trackers": {"callbacks", "inputs", "plots"},
     "runs": {

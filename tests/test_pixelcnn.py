@@ -190,6 +190,7 @@ def repeated_quantizers(n, token_shape, num_codes=4):
     ("make", "token_shape", "free"),
     [(copied_rows, (4, 3), 3), (repeated_quantizers, (2, 2, 2), 4)],
 )
+@pytest.mark.once
 def test_learns_to_the_entropy(make, token_shape, free):
     prior = PixelCNN(4, filters=16, blocks=2)
     prior.build((None, *token_shape))

@@ -77,6 +77,7 @@ class Pictures:
                 f"There is no picture, folder or zip at {self.location}."
             )
         else:
+            check_file(self.location)
             try:
                 self._zip = zipfile.ZipFile(self.location)
             except zipfile.BadZipFile as error:
@@ -99,7 +100,7 @@ class Pictures:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     yield from self._scan_folder(f"{name}/")
-                elif _is_picture(name) and entry.is_file():
+                elif _is_picture(name) and os.path.isfile(entry.path):
                     status = entry.stat()
                     # Unpacking and copying may bring the second from elsewhere, the
                     # third is always of this file.
@@ -131,6 +132,12 @@ class Pictures:
             if posixpath.basename(member) == file_name:
                 return self._zip.read(member).decode("utf-8")
         return None
+
+
+def check_file(path: str | os.PathLike) -> None:
+    """Raises `ValueError` for what is there and no file: a pipe or a device waits."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"Expected a file. Received: {path}, which is none.")
 
 
 def _is_picture(name):

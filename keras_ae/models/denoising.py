@@ -8,15 +8,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs, networks
+from keras_ae import inputs, networks, seeds
 from keras_ae.layers import check_corruption, get_corruption
-from keras_ae.models.spatial import SpatialAE
+from keras_ae.models.deterministic import AE
 
 # Pixels by which the sizes of pictures that are denoised at one go differ.
 _STEP = 32
 
 
-class DenoisingAE(SpatialAE):
+class DenoisingAE(AE):
     """Denoising autoencoder: restores x from a spoilt copy of it.
 
         loss(x) = -log p(x | z),  z = encoder(x̃),  x̃ ~ corruption(x)
@@ -26,15 +26,15 @@ class DenoisingAE(SpatialAE):
     takes of each picture will do where there is no clean one. So that validation
     measures denoising too, give it pairs: `model.corrupt` makes them.
 
-    Pictures of at least 16 by 16 pixels get convolutions whose code has a vector for
-    each place of a grid, a quarter of the picture's height and width: what restores
-    must let through all that is not noise, and noise enough keeps it from copying.
-    `denoise` takes pictures of any size then. Every other `architecture`, and networks
-    of your own, squeeze an example through a code of `latent_dim` numbers, for what it
-    can tell about them.
+    Pictures of at least 16 by 16 pixels get convolutions without a bottleneck: what
+    restores must let through all that is not noise, and the noise keeps it from
+    copying. The code of each square of 2 by 2 pixels is those pixels and `latent_dim`
+    features, from which the decoder tells what to add to them. `denoise` takes pictures
+    of any size then. Every other `architecture`, and networks of your own, squeeze an
+    example through a code of `latent_dim` numbers, for what it can tell about them.
 
     Args:
-        latent_dim: Numbers in a code, or in the vector of each place of the grid.
+        latent_dim: Numbers in a code, or features of each square of pixels.
         corruption: `"gaussian"`, `"masking"`, `"salt_and_pepper"`, a layer from
             `keras_ae.layers`, or any Keras layer that keeps the shape.
         noise_level: Level of a corruption given by name: the standard deviation of
@@ -42,8 +42,8 @@ class DenoisingAE(SpatialAE):
             (0.25) or set to 0 or 1 (0.1). A pair `(low, high)` draws a level for each
             example.
         architecture: `"auto"` as above, or as for `AE`.
-        widths: As for `AE`; of the grid's convolutions `(32, 96)`, the filters of each
-            stage of stride 2.
+        widths: As for `AE`; of convolutions without a bottleneck `(32, 32)`: the
+            filters, the same ones, of each residual block.
         likelihood: Distribution of the data given a code. Defaults to a Gaussian of
             scale 1.
         **kwargs: As for `AE`.
@@ -67,7 +67,7 @@ class DenoisingAE(SpatialAE):
     """
 
     takes_targets = True
-    WIDTHS = (32, 96)
+    WIDTHS = (32, 32)
 
     def __init__(
         self,
@@ -85,41 +85,36 @@ class DenoisingAE(SpatialAE):
     # Building
 
     @property
-    def is_spatial(self) -> bool:
-        """Whether a code has a vector for each place of a grid."""
-        return len(self.grid) == 2
-
-    def _grid(self, image_shape):
-        architecture, _ = networks.resolve(image_shape, "auto")
-        own = self.architecture != "auto" or any(self._given.values())
-        if own or architecture != "conv":
-            return (1,)
-        return networks.grid(image_shape, self.widths or self.WIDTHS)
+    def code_dim(self) -> int:
+        if not self.keeps_pixels:
+            return self.latent_dim
+        return networks.denoising_code(self.image_shape, self.latent_dim)
 
     def build_networks(self, image_shape):
+        architecture, _ = networks.resolve(image_shape, "auto")
+        own = self.architecture != "auto" or any(self._given.values())
+        self.keeps_pixels = architecture == "conv" and not own
+        if self.keeps_pixels:
+            self.SAMPLERS = ()
         super().build_networks(image_shape)
         check_corruption(self.corruption, image_shape)
 
     def build_encoder(self, *, heads, **options):
-        if not self.is_spatial:
+        if not self.keeps_pixels:
             return super().build_encoder(heads=heads, **options)
-        return networks.denoising_encoder(**self._spatial(options))
+        return networks.denoising_encoder(**self._without_bottleneck(options))
 
     def build_decoder(self, **options):
-        if not self.is_spatial:
+        if not self.keeps_pixels:
             return super().build_decoder(**options)
-        return networks.denoising_decoder(**self._spatial(options))
+        return networks.denoising_decoder(**self._without_bottleneck(options))
 
-    def _spatial(self, options):
+    def _without_bottleneck(self, options):
         del options["architecture"]
         widths = self.widths or self.WIDTHS
         return {**options, "latent_dim": self.latent_dim, "widths": widths}
 
     # Sampling
-
-    @property
-    def SAMPLERS(self):
-        return () if self.built and self.is_spatial else SpatialAE.SAMPLERS
 
     no_samplers = (
         "keeps all of a picture in its code, and has nothing to draw new ones from; "
@@ -138,7 +133,7 @@ class DenoisingAE(SpatialAE):
 
         Args:
             x: Noisy array `(n, *image_shape)`, or a data set of such batches. Where
-                codes are spatial, an array of pictures of any height and width.
+                there is no bottleneck, an array of pictures of any height and width.
             batch_size: Examples of `image_shape` at a time, for arrays; of larger ones
                 fewer.
 
@@ -146,7 +141,7 @@ class DenoisingAE(SpatialAE):
             Array of the shape of x, pictures in [0, 1].
         """
         shape = tuple(getattr(x, "shape", ()))[1:]
-        known = self.built and self.is_spatial and len(shape) == len(self.image_shape)
+        known = self.built and self.keeps_pixels and len(shape) == len(self.image_shape)
         if not known or shape == self.image_shape or shape[2:] != self.image_shape[2:]:
             return self.reconstruct(x, batch_size)
         # Sizes in steps, since each one is built and compiled by itself.
@@ -186,20 +181,8 @@ class DenoisingAE(SpatialAE):
             float32 array `(n, *image_shape)`; Gaussian noise leaves [0, 1].
         """
         x = self._inspect(x, "x")
-        states = [
-            variable
-            for variable in self.corruption.variables
-            if variable.name == "seed_generator_state"
-        ]
-        before = [ops.convert_to_numpy(state) for state in states]
-        if seed is not None:
-            for index, state in enumerate(states):
-                state.assign(np.array([seed % 2**31, index]))
-        noisy = self._in_batches("corrupt", self._corrupted, x, batch_size)
-        if seed is not None:
-            for state, value in zip(states, before, strict=True):
-                state.assign(value)
-        return noisy
+        with seeds.repeatable(self.corruption, seed):
+            return self._in_batches("corrupt", self._corrupted, x, batch_size)
 
     def _corrupted(self, x):
         noisy = self.corruption(self.to_floats(x), training=True)

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_ae import inputs, networks, samplers
-from keras_ae.models import spatial
+from keras_ae.models.deterministic import AE
 from keras_ae.pixelcnn import PixelCNN
 from keras_ae.quantizers import (
     ResidualQuantizer,
@@ -18,8 +18,10 @@ from keras_ae.quantizers import (
 )
 from keras_ae.sampling import Choice
 
+SPATIAL_WIDTHS = (64, 128)
 
-class QuantizedAE(spatial.SpatialAE):
+
+class QuantizedAE(AE):
     """Base of autoencoders between whose networks a quantizer sits.
 
     Convolutions give a vector for each place of a grid, a quarter of the picture's
@@ -30,7 +32,7 @@ class QuantizedAE(spatial.SpatialAE):
     A subclass makes `quantizer`, a layer from `keras_ae.quantizers`.
     """
 
-    monitor_names = (*spatial.SpatialAE.monitor_names, "perplexity", "usage")
+    monitor_names = (*AE.monitor_names, "perplexity", "usage")
     SAMPLERS = ("pixelcnn",)
     learns_choice = True
 
@@ -43,15 +45,30 @@ class QuantizedAE(spatial.SpatialAE):
     # Building
 
     @property
+    def code_dim(self) -> int:
+        return math.prod(self.grid) * self.latent_dim
+
+    @property
     def token_shape(self) -> tuple[int, ...]:
         """Shape of the tokens of one example."""
         return (*self.grid, *self.quantizer.token_shape)
 
+    def network_options(self, image_shape):
+        options = super().network_options(image_shape)
+        architecture, widths = networks.resolve(
+            image_shape, self.architecture, self.widths
+        )
+        if len(self.grid) == 2:
+            widths = self.widths or SPATIAL_WIDTHS
+        return {**options, "architecture": architecture, "widths": widths or None}
+
     def build_networks(self, image_shape):
-        self.quantizer.build((None, *self._grid(image_shape), self.latent_dim))
+        self.grid = self._grid(image_shape)
+        self.quantizer.build((None, *self.grid, self.latent_dim))
         super().build_networks(image_shape)
 
     def _grid(self, image_shape):
+        """What the vectors of one example are arranged in."""
         architecture, _ = networks.resolve(image_shape, self.architecture, self.widths)
         if architecture not in ("conv", "residual"):
             return (self.positions or 1,)
@@ -61,7 +78,17 @@ class QuantizedAE(spatial.SpatialAE):
                 f"each place of a grid. Received: positions={self.positions} with "
                 f"architecture='{self.architecture}'; pass architecture='dense'."
             )
-        return networks.grid(image_shape, self.widths or spatial.WIDTHS)
+        return networks.grid(image_shape, self.widths or SPATIAL_WIDTHS)
+
+    def build_encoder(self, *, heads, **options):
+        if len(self.grid) == 1:
+            return super().build_encoder(heads=heads, **options)
+        return networks.spatial_encoder(**{**options, "latent_dim": self.latent_dim})
+
+    def build_decoder(self, **options):
+        if len(self.grid) == 1:
+            return super().build_decoder(**options)
+        return networks.spatial_decoder(**{**options, "latent_dim": self.latent_dim})
 
     # Training
 
