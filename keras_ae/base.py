@@ -101,6 +101,8 @@ class Autoencoder(Samples, Verbs, keras.Model, metaclass=_BuildsFromImageShape):
     # The logged value that tells which weights are best; None for the last ones.
     score_name: str | None = "loss"
     encoder_heads: tuple[str, ...] = ("z",)
+    # Whether a code has the pixels themselves, and is no summary of the picture.
+    keeps_pixels: bool = False
     # Whether every example that `fit` and `evaluate` are given must have a label.
     needs_labels: bool = False
     # Whether a `y` of the shape of `x` may be something else than `x` again.

@@ -14,6 +14,7 @@ import pathlib
 import shlex
 import sys
 import typing
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from keras_ae import (
     metrics,
     models,
     plots,
+    progress,
     report,
     scripts,
 )
@@ -36,6 +38,8 @@ from keras_ae.runs import Run, environment, load_model
 _MAY_CHANGE = ("epochs", "data_dir", "patience", "track")
 # Pictures in memory at a time, where there may be any number of them.
 _CHUNK = 1024
+# Estimated noise above which pictures are no longer clean.
+_NOISY = 0.03
 # Pictures on a sheet of originals and what was made of them.
 _ON_A_SHEET = 64
 # Labelled pictures that attributes are looked for in, and taken of each side.
@@ -221,9 +225,12 @@ def train(
         elif not asked and given.get("latent_dim") == 2 * FEW_DIMS:
             given["latent_dim"] = plan.latent_dim
         model = run.model(build)
+        if hasattr(model, "denoise"):
+            _say_what_is_learned(model, pictures)
         patience = plan.patience if patience is None else patience
+        codes = "" if hasattr(model, "denoise") else f"codes of {model.latent_dim}, "
         print(
-            f"For {len(pictures):,} pictures: codes of {model.latent_dim}, batches of "
+            f"For {len(pictures):,} pictures: {codes}batches of "
             f"{run.batch_size or plan.batch_size}, at most {run.epochs or plan.epochs} "
             f"epochs, the end after {patience} without a better one. Other numbers: "
             "--latent-dim, --batch-size, --epochs, --set patience=N.",
@@ -251,6 +258,26 @@ def _trained(path, constructor):
             f"an encoder. Received: {path}, a {type(model).__name__}"
         )
     return model
+
+
+def _say_what_is_learned(model, pictures):
+    """Says that clean pictures are needed, and whether these look clean."""
+    level = getattr(model.corruption, "level", None)
+    level = f" of {level}" if level is not None else ""
+    print(
+        f"It learns to take {type(model.corruption).__name__}{level} from pictures "
+        "that are clean.",
+        flush=True,
+    )
+    noise = metrics.noise_level(pictures[:500]) if min(pictures.shape[1:3]) > 9 else 0.0
+    if noise > _NOISY:
+        warnings.warn(
+            f"The pictures look noisy themselves: a deviation of about {noise:.2f}. "
+            "What is in them stays in what is restored. Train on clean ones, or from "
+            "Python on pairs: `fit(noisy, clean)`, or two takes of each, "
+            "`fit(take, other_take)`.",
+            stacklevel=2,
+        )
 
 
 def _kept_from(start, trained, settings, options):
@@ -464,6 +491,8 @@ def denoise(
 ) -> None:
     """Takes the noise from pictures, each into a PNG file of the same name.
 
+    A model without a bottleneck leaves them their size; on a sheet they all have one.
+
     Args:
         path: A `.keras` file or a run directory, of a model that denoises.
         pictures: Paths of noisy pictures, and of folders of them.
@@ -481,10 +510,11 @@ def denoise(
             f"This {type(model).__name__} has not learned to denoise pictures. A "
             "DenoisingAE has; `keras-ae reconstruct` works on every model."
         )
-    _restore(model, model.denoise, "denoised", pictures, output, limit)
+    own_size = model.keeps_pixels
+    _restore(model, model.denoise, "denoised", pictures, output, limit, own_size)
 
 
-def _restore(model, verb, done, pictures, output, limit):
+def _restore(model, verb, done, pictures, output, limit, own_size=False):
     """Writes what `verb`, a method of the model, makes of each picture."""
     files = _files(pictures)
     folder = pathlib.Path(output)
@@ -507,15 +537,35 @@ def _restore(model, verb, done, pictures, output, limit):
             raise ValueError(
                 f"{target} would be overwritten; choose another `--output`."
             )
+    shapes = {model.built_image_shape: files}
+    if own_size:
+        shapes = _by_shape(model, files)
     count = 0
-    for found, images in _read(model, files):
-        folder.mkdir(parents=True, exist_ok=True)
-        restored = as_pictures(model, verb(images))
-        for file, picture in zip(found, restored, strict=True):
-            with callbacks.replacing(folder / f"{file.stem}.png") as temporary:
-                plots.picture(picture).save(temporary)
-        count += len(found)
+    with progress.shown(done, len(files)) as advance:
+        for shape, group in shapes.items():
+            for found, images in _read(model, group, shape):
+                folder.mkdir(parents=True, exist_ok=True)
+                for file, picture in zip(found, verb(images), strict=True):
+                    with callbacks.replacing(folder / f"{file.stem}.png") as temporary:
+                        plots.picture(picture).save(temporary)
+                count += len(found)
+                advance(count)
     print(f"{count} picture{'' if count == 1 else 's'} {done} in {folder}")
+
+
+def _by_shape(model, files):
+    """Files by the shape that a model is given their pictures in, of their own size."""
+    groups, broken = collections.defaultdict(list), []
+    for file in files:
+        try:
+            size = datasets.pictures.upright_size(file.read_bytes())
+        except OSError:  # said when it is decoded
+            broken.append(file)
+        else:
+            groups[*size, *model.built_image_shape[2:]].append(file)
+    first = next(iter(groups), model.built_image_shape)
+    groups[first] = broken + groups[first]
+    return groups
 
 
 def _check_distinct(targets):
@@ -702,6 +752,8 @@ def sample(
         for file in filter(pathlib.Path.exists, files):
             raise ValueError(f"{file} would be overwritten; choose another folder.")
     model = load_model(path)
+    if not (model.SAMPLERS or model.draws_by_itself):
+        raise ValueError(f"This {type(model).__name__} {model.no_samplers}.")
     if data is not None:
         sampler = sampler or ("mixture" if "mixture" in model.SAMPLERS else "pixelcnn")
         split = "train" if datasets.known_name(data) else "all"
@@ -1071,13 +1123,13 @@ def _files(paths):
     return files
 
 
-def _read(model, files) -> Iterator[tuple[list[pathlib.Path], np.ndarray]]:
-    """Yields chunks of paths and their pictures at the model's size."""
+def _read(model, files, shape=None) -> Iterator[tuple[list[pathlib.Path], np.ndarray]]:
+    """Yields chunks of paths and their pictures, at the model's size by default."""
     picture_shape(model)
     for start in range(0, len(files), _CHUNK):
         chunk = files[start : start + _CHUNK]
         images, names = datasets.read_pictures(
-            chunk, model.built_image_shape, names=True
+            chunk, shape or model.built_image_shape, names=True
         )
         yield [pathlib.Path(name) for name in names], images
 

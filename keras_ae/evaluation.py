@@ -359,6 +359,9 @@ def _codes(task):
     if model.encoder is None:
         task.left_out["codes"] = f"{task.kind} has no encoder"
         return
+    if model.keeps_pixels:
+        task.left_out["codes"] = f"{task.kind} keeps the pixels themselves in its codes"
+        return
     if len(task.images) < 2:
         task.left_out["codes"] = "one picture's code says nothing of codes"
         return

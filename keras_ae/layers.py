@@ -589,6 +589,25 @@ class DepthToSpace(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
+class SpaceToDepth(keras.layers.Layer):
+    """Turns pixels into channels: `(2 h, 2 w, c)` becomes `(h, w, 4 c)`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+    def call(self, x):
+        return ops.space_to_depth(x, 2, data_format="channels_last")
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, channels = input_shape
+        return (batch, height // 2, width // 2, 4 * channels)
+
+    # Keras can't guess the config of a layer that was given a dtype policy.
+    def get_config(self):
+        return super().get_config()
+
+
+@keras.saving.register_keras_serializable(package="keras_ae")
 class ResidualBlock(keras.layers.Layer):
     """Two normalised 3x3 convolutions around a skip connection: x + f(x).
 

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -39,10 +40,15 @@ def shown(what: str = "", total: int | None = None) -> Iterator[Callable[..., No
         return
     shows = _Shown(what, total)
     _inside = True
+    # The first step alone may take minutes.
+    timer = threading.Timer(_PATIENCE, shows.begin)
+    timer.daemon = True
+    timer.start()
     try:
         yield shows.advance
     finally:
         _inside = False
+        timer.cancel()
         shows.end()
 
 
@@ -51,8 +57,18 @@ class _Shown:
         self.what, self.total = what, total
         self.began = self.part = time.monotonic()
         self.last = None
+        self.lock = threading.Lock()
+
+    def begin(self):
+        with self.lock:
+            if self.last is None:
+                self.tell(0)
 
     def advance(self, done, total=None, what=None):
+        with self.lock:
+            self.tell(done, total, what)
+
+    def tell(self, done, total=None, what=None):
         now = time.monotonic()
         if what not in (None, self.what):
             self.what, self.part = what, now

@@ -24,6 +24,7 @@ from keras_ae import (
     distributions,
     evaluation,
     machine,
+    metrics,
     models,
     optimizers,
     plots,
@@ -46,6 +47,9 @@ _OPTIONS = (
 # Pictures whose codes are searched for, which takes a thousand times as long as an
 # encoder, where more would do no harm.
 SEARCHED = 200
+# Pictures on which denoising is measured, and deviations of the blurs beside it.
+DENOISED = 200
+BLURS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
 
 
 class Run:
@@ -514,7 +518,29 @@ class Run:
         )
         found.add_to(self.directory / scores.FILE)
         self.scores(**found.values)
+        if hasattr(model, "denoise") and len(test.shape) > 2:
+            self._denoising(model, test[:DENOISED])
         return found.values
+
+    def _denoising(self, model, pictures):
+        """PSNR of pictures spoilt, blurred as well as a blur can, and denoised."""
+        noisy = spoilt(model, pictures, self.seed)
+        blurred = {width: np.clip(blur(noisy, width), 0, 1) for width in BLURS}
+        found = {width: metrics.psnr(pictures, x) for width, x in blurred.items()}
+        best = max(found, key=found.get)
+        reached = {
+            "psnr_noisy": metrics.psnr(pictures, np.clip(noisy, 0, 1)),
+            "psnr_blurred": found[best],
+            "psnr_denoised": metrics.psnr(pictures, model.denoise(noisy)),
+        }
+        self.scores(**reached)
+        spoilt_, blurred_, denoised = reached.values()
+        print(
+            f"PSNR of {len(pictures):,} held-back pictures: noisy {spoilt_:.1f} dB, "
+            f"blurred by a Gaussian of {best} pixels {blurred_:.1f} dB, denoised "
+            f"{denoised:.1f} dB.",
+            flush=True,
+        )
 
     def fit_sampler(
         self, model: keras.Model, sampler: str, pictures: np.ndarray, **options
@@ -561,7 +587,8 @@ class Run:
 
         Reconstructions beside originals, samples, interpolations, traversals, the
         latent map, what the codes of a two-dimensional latent space decode to, and the
-        usage of codebooks.
+        usage of codebooks. Of what denoises, spoilt pictures and what it makes of them;
+        where it keeps the pixels in its codes, nothing else.
 
         Args:
             model: The trained model.
@@ -585,6 +612,8 @@ class Run:
             )
         if model.can_sample:
             self.picture("samples", *_samples(model, self.seed))
+        if model.keeps_pixels:
+            return
         half = max(1, min(6, len(chosen) // 2))
         steps = model.interpolate(chosen[:half], chosen[-half:], steps=9)
         self.picture(
@@ -677,6 +706,27 @@ class Run:
 def spoilt(model: keras.Model, pictures: np.ndarray, seed: int) -> np.ndarray:
     """What a model is to restore pictures from: spoilt ones, if it denoises."""
     return model.corrupt(pictures, seed) if hasattr(model, "corrupt") else pictures
+
+
+def blur(pictures: np.ndarray, width: float) -> np.ndarray:
+    """Pictures `(n, height, width, ...)` blurred by a Gaussian of a standard deviation.
+
+    Args:
+        pictures: Floats.
+        width: The deviation, in pixels.
+    """
+    reach = math.ceil(3 * width)
+    weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / width))
+    weights = np.float32(weights / weights.sum())
+    for axis in (1, 2):
+        x = np.moveaxis(pictures, axis, 0)
+        padded = np.pad(x, [(reach, reach)] + [(0, 0)] * (x.ndim - 1), "edge")
+        x = sum(
+            weight * padded[start : start + len(x)]
+            for start, weight in enumerate(weights)
+        )
+        pictures = np.moveaxis(x, 0, axis)
+    return pictures
 
 
 def held_back(

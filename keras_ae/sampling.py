@@ -83,6 +83,11 @@ class Samples:
     # Whether codes are drawn from the prior by default, wherever those of data are: the
     # decoder has learned from the prior's, or a manifold has no normal distributions.
     keeps_to_prior: bool = False
+    # Why there are no `SAMPLERS`, for a sentence that begins with the class.
+    no_samplers = (
+        "has no encoder, and so no codes to fit a sampler to; `sample` draws from the "
+        "prior"
+    )
     # Whether a sampler must be trained, which takes too long to do when saving.
     learns_choice: bool = False
 
@@ -137,9 +142,8 @@ class Samples:
         name = getattr(sampler, "name", sampler)
         if not self.SAMPLERS:
             raise ValueError(
-                f"{type(self).__name__} has no encoder, and so no codes to fit a "
-                f"sampler to. Received: sampler={sampler!r}; `sample` draws from the "
-                "prior."
+                f"{type(self).__name__} {self.no_samplers}. Received: "
+                f"sampler={sampler!r}"
             )
         if name == sampler and sampler not in self.SAMPLERS:
             *names, last = map(repr, self.SAMPLERS)
@@ -314,6 +318,8 @@ class Samples:
             return choice.sampler
         if self.has_prior:
             return "prior"
+        if not self.SAMPLERS:
+            raise ValueError(f"{type(self).__name__} {self.no_samplers}.")
         if not self.fitted_samplers:
             raise ValueError(
                 f"{type(self).__name__} has no prior over codes to sample from: fit "

@@ -20,6 +20,7 @@ def main(run, latent_dim=256, noise_level=0.5, learning_rate=1e-3, patience=12):
         model = keras_ae.DenoisingAE(
             latent_dim,
             noise_level=noise_level,
+            architecture="conv",
             activation="swish",
             likelihood=keras_ae.likelihoods.Gaussian(1.0, activation="sigmoid"),
         )

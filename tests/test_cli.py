@@ -480,6 +480,44 @@ def test_map_by_neighbours_needs_a_package(invoke, saved, photos, monkeypatch):
     assert "12 pictures" in result.stdout and "by t-SNE" in result.stdout
 
 
+def test_train_tells_how_well_it_denoises_pictures_of_any_size(invoke, tmp_path):
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(24):
+        pixels = np.full((20, 17 + index % 2), 20 * (index % 10), "uint8")
+        pixels[4:9, 3:12] += 50
+        if index > 18:
+            pixels = rng.integers(0, 256, pixels.shape).astype("uint8")
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{index:02d}.png")
+    result = invoke("train", "denoisingae", "photos", "--epochs", 1)
+    assert result.exit_code == 0, result.output
+    assert (
+        "take GaussianCorruption of 0.3 from pictures that are clean" in result.stdout
+    )
+    assert re.search(r"noisy .* dB, blurred .* dB, denoised .* dB", result.stdout)
+    run = tmp_path / "runs" / "denoisingae-photos"
+    scores = json.loads((run / "scores.json").read_text())
+    assert {"psnr_noisy", "psnr_blurred", "psnr_denoised"} <= scores.keys()
+    assert {path.stem for path in (run / "pictures").glob("*.png")} >= {"denoised"}
+    result = invoke("denoise", run, "photos", "--output", "clean")
+    assert result.exit_code == 0, result.output
+    for name, size in (("00.png", (17, 20)), ("01.png", (18, 20))):
+        with Image.open(tmp_path / "clean" / name) as made:
+            assert made.size == size
+    assert_one_sentence(invoke("sample", run), "keeps all of a picture in its code")
+
+
+def test_noisy_pictures_are_no_lesson_in_denoising(invoke, tmp_path):
+    (tmp_path / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        pixels = rng.normal(128, 40, (16, 16)).clip(0, 255).astype("uint8")
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{index:02d}.png")
+    with pytest.warns(UserWarning, match="look noisy themselves"):
+        result = invoke("train", "denoisingae", "photos", "--epochs", 1)
+    assert result.exit_code == 0, result.output
+
+
 def test_denoise_writes_one_clean_picture_for_each(invoke, saved, photos, tmp_path):
     model = keras_ae.DenoisingAE(3, image_shape=(16, 12, 3), widths=(8,))
     model.save(tmp_path / "dae.keras")

@@ -7,7 +7,7 @@ from keras import ops
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import layers
+from keras_ae import layers, runs
 
 SHAPE = (12, 10, 1)
 
@@ -191,3 +191,105 @@ def test_bad_arguments(arguments, message):
 def test_pairs_of_two_shapes_are_refused(images):
     with pytest.raises(ValueError, match="same shape.*Received"):
         make().fit(images, images[:, :6], verbose=0)
+
+
+def discs(count, size=24, seed=0):
+    """Soft discs of any size and place, `(count, size, size, 1)`."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:size, :size]
+    centers = rng.uniform(0.2 * size, 0.8 * size, (count, 2, 1, 1))
+    radii = rng.uniform(0.1 * size, 0.4 * size, (count, 1, 1))
+    distance = np.hypot(rows - centers[:, 0], columns - centers[:, 1])
+    return np.float32(np.clip(radii - distance + 0.5, 0, 1))[..., None]
+
+
+def restorer(**kwargs):
+    keras.utils.set_random_seed(1)
+    settings = {"latent_dim": 4, "widths": (8,), "noise_level": 0.2}
+    return keras_ae.DenoisingAE(**{**settings, **kwargs})
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (17, 23, 3), (24, 19, 1)])
+def test_without_a_bottleneck_it_begins_as_the_identity(shape):
+    model = restorer(image_shape=shape)
+    assert model.keeps_pixels
+    x = np.random.default_rng(0).random((3, *shape), dtype="float32")
+    z = model.encode(x)
+    assert z.shape == (3, model.code_dim)
+    np.testing.assert_allclose(model.decode(z), x, atol=1e-6)
+    np.testing.assert_allclose(model.reconstruct(x), x, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kwargs"),
+    [
+        ((12, 10, 1), {}),
+        ((24, 24, 1), {"architecture": "conv"}),
+        ((24, 24, 1), {"architecture": "dense"}),
+    ],
+)
+def test_others_squeeze_a_picture_through_a_code(shape, kwargs):
+    model = restorer(image_shape=shape, **kwargs)
+    assert not model.keeps_pixels
+    assert model.encode(np.zeros((1, *shape), "float32")).shape == (1, 4)
+
+
+@pytest.mark.thorough
+def test_it_beats_every_blur_and_takes_any_size(tmp_path):
+    model = restorer(widths=(16, 16))
+    model.compile(keras.optimizers.Adam(3e-3))
+    model.fit(discs(600), epochs=8, batch_size=16, verbose=0)
+    clean = discs(50, seed=1)
+    noisy = model.corrupt(clean, seed=0)
+    blurred = max(
+        keras_ae.metrics.psnr(clean, np.clip(runs.blur(noisy, width), 0, 1))
+        for width in runs.BLURS
+    )
+    restored = model.denoise(noisy)
+    assert keras_ae.metrics.psnr(clean, restored) > blurred + 2
+
+    larger = discs(20, size=41, seed=2)[:, :, :35]
+    spoilt = larger + 0.2 * np.random.default_rng(3).normal(size=larger.shape)
+    spoilt = spoilt.astype("float32")
+    denoised = model.denoise(spoilt)
+    assert denoised.shape == larger.shape
+    before = keras_ae.metrics.psnr(larger, np.clip(spoilt, 0, 1))
+    assert keras_ae.metrics.psnr(larger, denoised) > before + 6
+
+    # What it sees of a pixel is the same in a part of a picture.
+    reach = 20
+    part = model.denoise(spoilt[:, :40, :34])
+    np.testing.assert_allclose(
+        part[:, : 40 - reach, : 34 - reach],
+        denoised[:, : 40 - reach, : 34 - reach],
+        atol=1e-4,
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.denoise(spoilt), denoised, atol=1e-5)
+    # It is used with the weights of the moment.
+    model.fit(discs(32), epochs=1, verbose=0)
+    assert (model.denoise(spoilt) != denoised).any()
+    with pytest.raises(ValueError, match="examples of shape"):
+        model.denoise(np.zeros((1, 30, 30, 3), "float32"))
+
+
+def test_what_keeps_pixels_has_nothing_to_sample_from():
+    model = restorer(image_shape=(16, 16, 1))
+    for draw in (lambda: model.sample(2), lambda: model.fit_sampler("mixture")):
+        with pytest.raises(ValueError, match="keeps all of a picture in its code"):
+            draw()
+    found = keras_ae.evaluation.evaluate(model, discs(8, size=16), scores=["codes"])
+    assert not found.values and "pixels" in found.left_out["codes"]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("width", runs.BLURS)
+def test_the_blur_is_a_gaussian_filter(width):
+    ndimage = pytest.importorskip("scipy.ndimage")
+    x = np.random.default_rng(0).random((3, 20, 15, 2), dtype="float32")
+    radius = int(np.ceil(3 * width))
+    expected = ndimage.gaussian_filter(
+        x, (0, width, width, 0), mode="nearest", radius=(0, radius, radius, 0)
+    )
+    np.testing.assert_allclose(runs.blur(x, width), expected, atol=1e-5)

@@ -103,6 +103,47 @@ def test_encoder_and_decoder_export_to_savedmodel(images, tmp_path):
     np.testing.assert_allclose(decoder.serve(z), model.decode(np.array(z)), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["VAE", "SparseAE", "GAN", "VQVAE", "AutoDecoder"])
+def test_networks_of_verbs(images, name):
+    model = getattr(keras_ae, name)(
+        4, image_shape=images.shape[1:], architecture="dense", widths=(8,)
+    )
+    model.in_unit_range = True
+    x = images.astype("float32") / 255
+    z = np.random.default_rng(0).normal(size=(5, model.code_dim)).astype("float32")
+    decode = model.network("decode")
+    assert decode.weights
+    np.testing.assert_allclose(
+        decode.predict(z, verbose=0), model.decode(z), rtol=1e-4, atol=1e-5
+    )
+    for verb in ("encode", "reconstruct"):
+        if model.encoder is None:
+            with pytest.raises(ValueError, match=f"no network to {verb} with"):
+                model.network(verb)
+        else:
+            np.testing.assert_allclose(
+                model.network(verb).predict(x, verbose=0),
+                getattr(model, verb)(x),
+                rtol=1e-4,
+                atol=1e-5,
+            )
+    with pytest.raises(ValueError, match="`verb` must be 'decode'.*'draw'"):
+        model.network("draw")
+    with pytest.raises(ValueError, match="must know its `image_shape`"):
+        getattr(keras_ae, name)(4).network()
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="SavedModel is TensorFlow's format")
+def test_verbs_export_to_savedmodel(images, tmp_path):
+    import tensorflow as tf
+
+    model = keras_ae.VAE(2, image_shape=images.shape[1:], likelihood="bernoulli")
+    z = np.random.default_rng(0).normal(size=(5, 2)).astype("float32")
+    model.network("decode").export(str(tmp_path / "decode"), verbose=False)
+    pictures = tf.saved_model.load(str(tmp_path / "decode")).serve(z)
+    np.testing.assert_allclose(pictures, model.decode(z), atol=1e-5)
+
+
 @pytest.mark.skipif(BACKEND == "jax", reason="Keras exports from JAX with jax2onnx")
 def test_encoder_and_decoder_export_to_onnx(images, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -121,3 +162,6 @@ def test_encoder_and_decoder_export_to_onnx(images, tmp_path):
     np.testing.assert_allclose(z, model.encode(images), atol=1e-5)
     (parameters,) = run(model.decoder, z)
     np.testing.assert_allclose(parameters, model.decode(z), atol=1e-5)
+    model.in_unit_range = True
+    (pictures,) = run(model.network("decode"), z)
+    np.testing.assert_allclose(pictures, model.decode(z), atol=1e-5)

@@ -153,3 +153,13 @@ def test_ms_ssim_counts_opposite_structure_as_0():
 def test_ms_ssim_refuses_pictures_too_small_for_five_scales(shape):
     with pytest.raises(ValueError, match="at least 176 by 176 pixels"):
         metrics.ms_ssim(np.zeros(shape), np.zeros(shape))
+
+
+@pytest.mark.parametrize("level", [0.0, 0.05, 0.2])
+def test_noise_is_estimated(level):
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:48, :40]
+    smooth = 0.5 + 0.3 * np.sin(rows / 9)[..., None] * np.cos(columns / 7)[..., None]
+    pictures = smooth + level * rng.normal(size=(30, 48, 40, 1))
+    found = metrics.noise_level(pictures.astype("float32"))
+    assert found == pytest.approx(level, rel=0.2, abs=0.005)

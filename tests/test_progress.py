@@ -1,6 +1,7 @@
 """What is told of long work, and what not."""
 
 import sys
+import time
 
 import pytest
 
@@ -39,6 +40,15 @@ def test_a_log_gets_a_line_a_minute_with_the_time_left(clock, capsys):
     assert lines[0] == "encode: 300 of 10,000, 3:14 left"
     assert lines[1] == "encode: 3,300 of 10,000, 2:14 left"
     assert len(lines) == 4
+
+
+def test_a_long_first_step_is_told_of(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_PATIENCE", 0.01)
+    with progress.shown("search", 3):
+        deadline = time.monotonic() + 60
+        while not (told := capsys.readouterr().err) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert told == "search: 0 of 3\n"
 
 
 def test_a_terminal_gets_a_bar_that_goes_away(clock, capsys, monkeypatch):

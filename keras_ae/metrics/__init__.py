@@ -15,7 +15,14 @@ from keras_ae.metrics.disentanglement import (
     mutual_information_gap,
     sap,
 )
-from keras_ae.metrics.pictures import ms_ssim, mse, psnr, sharpness, ssim
+from keras_ae.metrics.pictures import (
+    ms_ssim,
+    mse,
+    noise_level,
+    psnr,
+    sharpness,
+    ssim,
+)
 from keras_ae.metrics.sets import (
     FeatureStatistics,
     FidelityAndDiversity,
@@ -44,6 +51,7 @@ __all__ = [
     "mutual_information",
     "mutual_information_gap",
     "nearest_neighbour_accuracy",
+    "noise_level",
     "psnr",
     "sap",
     "sharpness",
