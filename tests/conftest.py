@@ -51,10 +51,8 @@ def memory():
 
 def forget():
     """Frees models that are no more: TensorFlow's graphs are large, and cyclic."""
-    keras.utils.clear_session()
-    # It takes seconds, after every file minutes of a run.
-    if memory() > 3 * 2**30:
-        gc.collect()
+    # To collect takes seconds, after every file minutes of a run.
+    keras.utils.clear_session(free_memory=memory() > 3 * 2**30)
 
 
 @pytest.fixture(autouse=True, scope="module")
