@@ -300,7 +300,10 @@ class Verbs:
             )
         shape = (self.code_dim,) if verb == "decode" else self.built_image_shape
         x = keras.Input(shape, name="z" if verb == "decode" else "x")
-        return keras.Model(x, _Verb(verbs[verb], self, name=verb)(x), name=verb)
+        network = keras.Model(x, _Verb(verbs[verb], self, name=verb)(x), name=verb)
+        # What has never been called is not exported.
+        network(x)
+        return network
 
     def _encode(self, x):
         return self.encoder(self.to_floats(x), training=False)

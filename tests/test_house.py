@@ -81,7 +81,7 @@ MAY_IMPORT = {
     },
     "callbacks": {"datasets", "files", "inputs", "metrics", "plots", "seeds"},
     "compression": {"metrics"},
-    "report": {"callbacks", "scores", "scripts"},
+    "report": {"callbacks", "files", "scores", "scripts"},
     "samplers": {
         "datasets",
         "distributions",
@@ -105,7 +105,7 @@ MAY_IMPORT = {
         "scores",
         "seeds",
     },
-    "trackers": {"callbacks", "inputs", "plots"},
+    "trackers": {"callbacks", "files", "inputs", "plots"},
     "runs": {
         "autodiff",
         "callbacks",
@@ -140,6 +140,7 @@ MAY_IMPORT = {
         "datasets",
         "evaluation",
         "features",
+        "files",
         "plots",
         "report",
         "runs",

@@ -150,6 +150,8 @@ def test_what_is_damaged_is_named(pictures, tmp_path):
     whole = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
     def damaged(name, content):
+        for path in (folder / "scores.json", *whole):
+            path.unlink(missing_ok=True)
         for path, before in whole.items():
             path.write_bytes(before)
         (folder / name).write_bytes(content)
@@ -300,7 +302,7 @@ def test_no_file_fills_the_memory(saved, tmp_path, pictures):
         archive.writestr("padding", bytes(200 * 2**20))
     for command in ("sample", "reconstruct"):
         given = () if command == "sample" else (tmp_path,)
-        result = invoke(command, saved, *given, "--output", tmp_path / "out")
+        result = invoke(command, saved, *given, "--output", tmp_path / "out.png")
         assert_one_sentence(result, "claims to hold", "made to fill a memory")
 
 
