@@ -289,7 +289,7 @@ def denoising_encoder(
         image_shape: Shape of one picture, `(height, width)` or
             `(height, width, channels)`.
         latent_dim: Features in the code of one place.
-        widths: Filters of each residual block, the same of all.
+        widths: Filters within each residual block.
         activation: Activation of the hidden layers.
         dtype: Dtype policy of the hidden layers.
 
@@ -309,11 +309,12 @@ def denoising_encoder(
     if odd != [(0, 0), (0, 0)]:
         x = layers.ZeroPadding2D(odd, "channels_last", dtype="float32")(x)
     pixels = SpaceToDepth(dtype="float32")(x)
-    x = _convolution(widths[0], 3, 1, dtype, use_bias=True)(pixels)
+    x = _convolution(
+        latent_dim, 3, 1, dtype, use_bias=True, kernel_initializer="he_normal"
+    )(pixels)
     for width in widths:
         x = _residual(x, width, activation, dtype)
-    features = _convolution(latent_dim, 1, 1, "float32", use_bias=True)(x)
-    x = layers.Concatenate(dtype="float32")([pixels, features])
+    x = layers.Concatenate(dtype="float32")([pixels, x])
     x = layers.Flatten(dtype="float32", name="z")(x)
     return keras.Model(inputs, x, name="encoder")
 
@@ -338,10 +339,10 @@ def denoising_decoder(
     code = layers.Reshape((rows, columns, channels + latent_dim), dtype="float32")(
         inputs
     )
-    x = _convolution(widths[-1], 1, 1, dtype, use_bias=True)(code)
+    x = code[..., channels:]
     for width in reversed(widths):
         x = _residual(x, width, activation, dtype)
-    x = layers.Activation(activation, dtype=dtype)(x)
+    # No activation here: what is linear in the noisy pixels is most of what it takes.
     x = _convolution(
         channels, 3, 1, "float32", use_bias=True, kernel_initializer="zeros"
     )(x)
@@ -359,12 +360,16 @@ def denoising_code(image_shape: Sequence[int], latent_dim: int) -> int:
     return places * (4 * math.prod(image_shape[2:]) + latent_dim)
 
 
-def _residual(x, filters, activation, dtype):
+def _residual(x, width, activation, dtype):
     """x + f(x) of two plain convolutions, which starts as x."""
     h = layers.Activation(activation, dtype=dtype)(x)
-    h = _convolution(filters, 3, 1, dtype, use_bias=True)(h)
+    h = _convolution(width, 3, 1, dtype, use_bias=True, kernel_initializer="he_normal")(
+        h
+    )
     h = layers.Activation(activation, dtype=dtype)(h)
-    h = _convolution(filters, 3, 1, dtype, use_bias=True, kernel_initializer="zeros")(h)
+    h = _convolution(
+        x.shape[-1], 3, 1, dtype, use_bias=True, kernel_initializer="zeros"
+    )(h)
     return layers.Add(dtype=dtype)([x, h])
 
 

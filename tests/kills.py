@@ -41,7 +41,8 @@ def compiled(model):
     model.compile()
     return model
 '''
-# What tells when and how long, and what a resumed run adds.
+# What tells of the first of several starts, when, and how long.
+RESUMED = r'<tr><th scope="row">First .*?</tr>|\| First .*\n|<details>.*?</details>'
 TIMES = r"[\d.]+ (s|min|h)\b|\d{4}-\d\d-\d\d[T ][\d:.+]+|--resume"
 
 
@@ -124,7 +125,10 @@ def content(path):
             read.pop(name, None)
         return json.loads(re.sub(TIMES, "", json.dumps(read)))
     if path.suffix in (".html", ".md"):
-        return re.sub(r"whole|killed-\d+", "", re.sub(TIMES, "", path.read_text()))
+        text = re.sub(
+            r"whole|first|killed-\d+", "", re.sub(TIMES, "", path.read_text())
+        )
+        return re.sub(RESUMED, "", text)
     return path.read_bytes()
 
 

@@ -236,9 +236,9 @@ def test_others_squeeze_a_picture_through_a_code(shape, kwargs):
 
 @pytest.mark.thorough
 def test_it_beats_every_blur_and_takes_any_size(tmp_path):
-    model = restorer(widths=(16, 16))
+    model = restorer(latent_dim=16, widths=(16,))
     model.compile(keras.optimizers.Adam(3e-3))
-    model.fit(discs(600), epochs=8, batch_size=16, verbose=0)
+    model.fit(discs(600), epochs=12, batch_size=16, verbose=0)
     clean = discs(50, seed=1)
     noisy = model.corrupt(clean, seed=0)
     blurred = max(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -73,6 +74,16 @@ def test_scores_of_the_objective_follow_the_seed(Model, pictures):
     for variable, value in zip(model.non_trainable_variables, expected, strict=True):
         if variable.name == "seed_generator_state":
             np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
+    script = Path(__file__).parent / "kills.py"
+    done = subprocess.run(
+        [sys.executable, script, "--tries", "3"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("the same") == 3
 
 
 def train(folder, pictures, epochs, resume=False):

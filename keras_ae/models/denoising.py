@@ -42,8 +42,8 @@ class DenoisingAE(AE):
             (0.25) or set to 0 or 1 (0.1). A pair `(low, high)` draws a level for each
             example.
         architecture: `"auto"` as above, or as for `AE`.
-        widths: As for `AE`; of convolutions without a bottleneck `(32, 32)`: the
-            filters, the same ones, of each residual block.
+        widths: As for `AE`; of convolutions without a bottleneck `(32,)`: the
+            filters within each residual block, of the encoder and of the decoder.
         likelihood: Distribution of the data given a code. Defaults to a Gaussian of
             scale 1.
         **kwargs: As for `AE`.
@@ -54,7 +54,7 @@ class DenoisingAE(AE):
     Example:
 
     ```python
-    model = keras_ae.DenoisingAE(latent_dim=128, noise_level=0.5)
+    model = keras_ae.DenoisingAE(noise_level=0.5)
     noisy = model.corrupt(x_test, seed=0)
     model.fit(x_train, validation_data=(noisy, x_test), epochs=10)
     restored = model.denoise(noisy)  # (n, height, width, channels)
@@ -67,11 +67,11 @@ class DenoisingAE(AE):
     """
 
     takes_targets = True
-    WIDTHS = (32, 32)
+    WIDTHS = (32,)
 
     def __init__(
         self,
-        latent_dim: int = 128,
+        latent_dim: int = 32,
         *,
         corruption: Any = "gaussian",
         noise_level: float | Sequence[float] | None = None,
