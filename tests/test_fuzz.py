@@ -57,7 +57,7 @@ VALUES = st.recursive(
 
 
 @tries(150)
-@hypothesis.given(st.data())
+@hypothesis.given(data=st.data())
 def test_constructors_take_an_argument_or_refuse_it(data):
     name = data.draw(st.sampled_from(models.__all__))
     Model = getattr(models, name)
@@ -74,7 +74,9 @@ def test_constructors_take_an_argument_or_refuse_it(data):
     try:
         model = Model(image_shape=shape, **arguments)
     except ValueError as error:
-        assert "Received" in str(error) or re.search("`.+`", str(error)), error
+        # Keras' own sentences begin like that.
+        said = "Received|`.+`|Could not interpret"
+        assert re.search(said, str(error)), error
         return
     except TypeError as error:
         assert "argument" in str(error), error
@@ -106,7 +108,7 @@ PATHS = st.sampled_from(
 )
 # Nothing that trains long, downloads or opens a port.
 COMMANDS = ("reconstruct", "sample", "interpolate", "embed", "map", "evaluate")
-COMMANDS += ("compress", "decompress", "denoise", "traverse", "report", "compare")
+COMMANDS += ("compress", "decompress", "denoise", "attribute", "report", "compare")
 
 
 def snapshot(folder):
@@ -119,20 +121,19 @@ def snapshot(folder):
 
 @pytest.mark.slow
 @tries(60)
-@hypothesis.given(st.data())
+@hypothesis.given(data=st.data())
 def test_commands_do_it_or_say_why_not(data, things, tmp_path_factory):
     folder = tmp_path_factory.mktemp("try")
     shutil.copytree(things, folder, dirs_exist_ok=True)
-    command = data.draw(
-        st.sampled_from([c for c in COMMANDS if c in cli.main.commands])
-    )
+    command = data.draw(st.sampled_from(COMMANDS))
     arguments = data.draw(st.lists(PATHS, max_size=3))
     options = [
         option
         for option in cli.main.commands[command].params
         if option.param_type_name == "option" and option.name != "backend"
     ]
-    for option in data.draw(st.lists(st.sampled_from(options), max_size=3)):
+    chosen = st.lists(st.sampled_from(options), max_size=3) if options else st.just([])
+    for option in data.draw(chosen):
         arguments.append(option.opts[0])
         if not option.is_flag:
             value = st.one_of(PATHS, NUMBERS.map(str), NAMES)
