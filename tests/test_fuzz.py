@@ -106,9 +106,20 @@ PATHS = st.sampled_from(
     ["photos", "photos/00.png", "model.keras", "text.txt", "empty", "empty.png"]
     + ["missing", "new/out", "new/out.png", "out.png", "out.csv", ".", "-", "a\nb"]
 )
-# Nothing that trains long, downloads or opens a port.
-COMMANDS = ("reconstruct", "sample", "interpolate", "embed", "map", "evaluate")
-COMMANDS += ("compress", "decompress", "denoise", "attribute", "report", "compare")
+# Commands that would work, each of which is spoilt; none of them trains long.
+COMMANDS = {
+    "reconstruct": ("model.keras", "photos", "--output", "new/out"),
+    "sample": ("model.keras", "-n", "4", "--output", "new.png"),
+    "interpolate": ("model.keras", "photos", "photos/01.png", "--output", "new.png"),
+    "embed": ("model.keras", "photos", "--output", "new.csv"),
+    "map": ("model.keras", "photos", "--output", "new.png"),
+    "evaluate": ("model.keras", "photos", "--scores", "reconstruction"),
+    "compress": ("model.keras", "photos", "--output", "new.kae"),
+    "decompress": ("model.keras", "photos/00.png", "--output", "new/out"),
+    "denoise": ("model.keras", "photos", "--output", "new/out"),
+    "report": ("photos",),
+    "compare": ("photos", "empty"),
+}
 
 
 def snapshot(folder):
@@ -125,8 +136,11 @@ def snapshot(folder):
 def test_commands_do_it_or_say_why_not(data, things, tmp_path_factory):
     folder = tmp_path_factory.mktemp("try")
     shutil.copytree(things, folder, dirs_exist_ok=True)
-    command = data.draw(st.sampled_from(COMMANDS))
-    arguments = data.draw(st.lists(PATHS, max_size=3))
+    command = data.draw(st.sampled_from([*COMMANDS]))
+    arguments = [*COMMANDS[command]]
+    for _ in range(data.draw(st.integers(0, 2))):
+        place = data.draw(st.integers(0, len(arguments) - 1))
+        arguments[place] = data.draw(PATHS)
     options = [
         option
         for option in cli.main.commands[command].params
