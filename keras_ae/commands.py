@@ -32,6 +32,7 @@ from keras_ae import (
     report,
     scripts,
 )
+from keras_ae.datasets import mirrors
 from keras_ae.runs import Run, environment, load_model
 
 # What may change when a run goes on: how long it trains, and where its data lie.
@@ -40,6 +41,9 @@ _MAY_CHANGE = ("epochs", "data_dir", "patience", "track")
 _CHUNK = 1024
 # Estimated noise above which pictures are no longer clean.
 _NOISY = 0.03
+# Fewer pictures than these may have their mirror images learned from, where they make
+# the error of principal components smaller by this share.
+_FEW, _WORTH = 1000, 0.02
 # Pictures on a sheet of originals and what was made of them.
 _ON_A_SHEET = 64
 # Labelled pictures that attributes are looked for in, and taken of each side.
@@ -141,8 +145,8 @@ def train(
         start: A trained model to go on with on these pictures, a `.keras` file or a run
             directory; its size of pictures and its arguments are kept.
         resume: Whether to go on with the run in that directory.
-        chosen: `learning_rate`, `patience` and arguments of the model's constructor, as
-            `name=value`.
+        chosen: `learning_rate`, `patience`, `mirror` (whether mirror images are learned
+            from) and arguments of the model's constructor, as `name=value`.
         options: As for `recipe`.
 
     Raises:
@@ -159,7 +163,8 @@ def train(
     # The players of an adversarial model have rates of their own.
     chosen = [*chosen]
     rate = None if constructor.player_names else 1e-3
-    defaults = {"learning_rate": rate, **arguments(constructor)}
+    # Mirror images are for few pictures that may be either way round.
+    defaults = {"learning_rate": rate, "mirror": None, **arguments(constructor)}
     if constructor.score_name is not None:
         # By the number of pictures.
         defaults["patience"] = None
@@ -198,6 +203,7 @@ def train(
     )
     patience = settings.pop("patience", None)
     learning_rate = settings.pop("learning_rate")
+    mirror = _yes_or_no("mirror", settings.pop("mirror", None))
     # What the constructor chooses by itself; 0 is a value like any other.
     given = {
         name: value
@@ -217,6 +223,7 @@ def train(
     build()
     with _tells_how_to_go_on(run):
         pictures, validation, test = run.load(data)
+        pictures = _with_mirror_images(pictures, validation, mirror)
         plan = training_plan(len(pictures))
         # Where it has a default of its own, that has a reason.
         asked = latent_dim or any(text.startswith("latent_dim=") for text in chosen)
@@ -260,6 +267,28 @@ def _trained(path, constructor):
     return model
 
 
+def _yes_or_no(name, value):
+    known = {"yes": True, "no": False, True: True, False: False, None: None}
+    if not isinstance(value, str | bool | None) or value not in known:
+        raise ValueError(f"`{name}` must be yes or no. Received: {name}={value}")
+    return known[value]
+
+
+def _with_mirror_images(pictures, held_back, asked):
+    """Pictures, and their mirror images where few of them are better learned so."""
+    if asked is None and len(pictures) < _FEW:
+        gain = mirrors.gain(pictures, held_back)
+        if gain > _WORTH:
+            print(
+                f"Learns from mirror images too: there are few pictures, and with "
+                f"them those held back are described {gain:.0%} better. "
+                "`--set mirror=no` leaves them out.",
+                flush=True,
+            )
+            asked = True
+    return mirrors.mirrored(pictures) if asked else pictures
+
+
 def _say_what_is_learned(model, pictures):
     """Says that clean pictures are needed, and whether these look clean."""
     level = getattr(model.corruption, "level", None)
@@ -283,7 +312,7 @@ def _say_what_is_learned(model, pictures):
 def _kept_from(start, trained, settings, options):
     """The options, with what a trained model keeps; refuses what it does not."""
     size = list(picture_shape(trained)[:2])
-    changed = settings.keys() - {"learning_rate", "patience"}
+    changed = settings.keys() - {"learning_rate", "mirror", "patience"}
     asked = options.get("image_size")
     if asked is not None and np.broadcast_to(asked, 2).tolist() != size:
         changed.add("image_size")
