@@ -47,6 +47,8 @@ _OPTIONS = (
 # Pictures whose codes are searched for, which takes a thousand times as long as an
 # encoder, where more would do no harm.
 SEARCHED = 200
+# Seconds of training of which it is said beforehand that they will pass.
+_MINUTES = 120
 # Pictures on which denoising is measured, and deviations of the blurs beside it.
 DENOISED = 200
 BLURS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)
@@ -366,6 +368,7 @@ class Run:
                     callbacks=[
                         callbacks.EpochSeeds(self.seed),
                         callbacks.Rows(self.history),
+                        _TimeLeft(self.history),
                         *extra_callbacks,
                         callbacks.Checkpoint(
                             self.last_path,
@@ -701,6 +704,28 @@ class Run:
             return None
         rows = callbacks.read_note(self.best_path) if self.best_path.exists() else []
         return rows[-1] if rows else self.history[-1]
+
+
+class _TimeLeft(keras.callbacks.Callback):
+    """Says once how long training will take at most, where that is minutes."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self._rows, self._begun = rows, None
+
+    def on_epoch_end(self, epoch, logs=None):
+        # The first epoch compiles.
+        if self._begun != epoch - 1:
+            self._begun = epoch if self._begun is None else self._begun
+            return
+        seconds = self._rows[-1]["seconds"]
+        left = seconds * (self.params["epochs"] - epoch - 1)
+        if left > _MINUTES:
+            print(
+                f"\nAn epoch takes {report.duration(seconds)}: at most "
+                f"{report.duration(left)} more. Ctrl-C stops and keeps what is learned.",
+                flush=True,
+            )
 
 
 def spoilt(model: keras.Model, pictures: np.ndarray, seed: int) -> np.ndarray:

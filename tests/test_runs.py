@@ -174,6 +174,25 @@ def test_ctrl_c_keeps_complete_epochs_and_says_how_to_go_on(invoke, whole, tmp_p
     assert_same_training(whole, tmp_path / "parts")
 
 
+@pytest.mark.once
+def test_long_training_is_told_of_once(capsys):
+    rows = [{"seconds": 100.0}]
+    callback = runs._TimeLeft(rows)
+    callback.set_params({"epochs": 20})
+    callback.on_epoch_end(2)
+    assert capsys.readouterr().out == ""
+    rows[-1] = {"seconds": 30.0}
+    for epoch in (3, 4):
+        callback.on_epoch_end(epoch)
+    (line,) = capsys.readouterr().out.split("\n")[1:-1]
+    assert line.startswith("An epoch takes 30 s: at most 8 min 0 s more. Ctrl-C")
+    callback = runs._TimeLeft(rows)
+    callback.set_params({"epochs": 5})
+    callback.on_epoch_end(2)
+    callback.on_epoch_end(3)
+    assert capsys.readouterr().out == ""
+
+
 def test_a_full_disk_leaves_the_previous_checkpoint_whole(
     invoke, tmp_path, monkeypatch
 ):
