@@ -723,7 +723,7 @@ class _TimeLeft(keras.callbacks.Callback):
         if left > _MINUTES:
             print(
                 f"\nAn epoch takes {report.duration(seconds)}: at most "
-                f"{report.duration(left)} more. Ctrl-C stops and keeps what is learned.",
+                f"{report.duration(left)} more. Ctrl-C stops and keeps it all.",
                 flush=True,
             )
 
