@@ -45,6 +45,23 @@ def normalized(x, scale, shift, epsilon: float):
     return y, mean, variance * (count - 1) / count
 
 
+def filters_in_order(x, kernel):
+    """Returns a convolution's kernel, laid out so that PyTorch can differentiate it.
+
+    Its CPU convolves one small picture by another way than several, whose gradient of
+    the kernel fails where Keras has only changed the order of its axes: "slow_conv2d:
+    grad_weight must be contiguous".
+
+    Args:
+        x: Tensor `(batch, height, width, channels)`.
+        kernel: Tensor or variable `(rows, columns, channels, filters)`.
+    """
+    if BACKEND != "torch" or x.shape[0] != 1:
+        return kernel
+    kernel = ops.transpose(ops.convert_to_tensor(kernel), (3, 2, 0, 1)).contiguous()
+    return ops.transpose(kernel, (2, 3, 1, 0))
+
+
 def convolved_to_one(x, kernel):
     """Convolves pictures with one filter, padded to their size, or returns None.
 

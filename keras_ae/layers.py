@@ -544,12 +544,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
 class Conv2D(keras.layers.Conv2D):
     """Keras' layer, which makes grey pictures faster on TensorFlow's CPUs.
 
+    On PyTorch's it takes a batch of one picture, which Keras' layer can fail on.
+
     Args:
         *args, **kwargs: As for `keras.layers.Conv2D`.
     """
 
     def convolution_op(self, inputs, kernel):
         found = None
+        kernel = kernels.filters_in_order(inputs, kernel)
         if (
             self.filters == self.groups == 1
             and self.padding == "same"

@@ -327,6 +327,14 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
     assert_one_sentence(result, "weights that are NaN", "Train it anew")
 
 
+@pytest.mark.parametrize("architecture", ["conv", "residual"])
+def test_one_small_picture_is_a_batch(architecture):
+    x = np.random.default_rng(0).random((9, 16, 16, 1), dtype="float32")
+    model = keras_ae.AE(2, architecture=architecture, widths=(4, 8))
+    history = model.fit(x, batch_size=8, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+
+
 def test_any_number_of_examples_is_encoded_alike(pictures):
     model = make()
     codes = model.encode(pictures)
