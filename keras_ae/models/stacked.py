@@ -676,7 +676,9 @@ def _check_layer_dims(layer_dims):
         not isinstance(layer_dims, tuple | list)
         or not layer_dims
         or any(
-            not isinstance(units, int) or isinstance(units, bool) or units < 1
+            not isinstance(units, int)
+            or isinstance(units, bool)
+            or not 1 <= units <= inputs.LARGEST
             for units in layer_dims
         )
     ):
@@ -690,7 +692,9 @@ def _check_layer_dims(layer_dims):
 def _check_epochs(epochs, layers):
     given = epochs if isinstance(epochs, tuple) else (epochs,) * layers
     if len(given) != layers or any(
-        not isinstance(count, int) or isinstance(count, bool) or count < 0
+        not isinstance(count, int)
+        or isinstance(count, bool)
+        or not 0 <= count <= inputs.LARGEST
         for count in given
     ):
         raise ValueError(
