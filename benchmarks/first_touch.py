@@ -20,7 +20,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_ae import commands, datasets, metrics, models, plots, runs
+from keras_ae import datasets, metrics, models, plots, runs
+from keras_ae.cli import commands
 from keras_ae.files import write_json
 
 HERE = Path(__file__).parent

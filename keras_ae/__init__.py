@@ -13,68 +13,68 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     # What editors and type checkers see of the names below.
     from keras_ae import (  # noqa: F401
-        adversarial,
-        autodiff,
-        base,
         benchmark,
         callbacks,
         compression,
         datasets,
-        distributions,
-        divergences,
         evaluation,
-        features,
-        flows,
-        layers,
-        likelihoods,
-        manifolds,
         metrics,
         models,
-        networks,
-        optimizers,
-        pixelcnn,
         plots,
-        priors,
-        quantizers,
         runs,
-        samplers,
-        scores,
-        trackers,
     )
+    from keras_ae.backend import autodiff  # noqa: F401
+    from keras_ae.callbacks import trackers  # noqa: F401
+    from keras_ae.evaluation import features, scores  # noqa: F401
     from keras_ae.models import *  # noqa: F403
     from keras_ae.models import Classifier  # noqa: F401
+    from keras_ae.models.adversarial import losses as adversarial  # noqa: F401
+    from keras_ae.models.base import autoencoder as base  # noqa: F401
+    from keras_ae.models.quantized import pixelcnn, quantizers  # noqa: F401
+    from keras_ae.nn import layers, networks  # noqa: F401
+    from keras_ae.probability import (  # noqa: F401
+        distributions,
+        divergences,
+        flows,
+        likelihoods,
+        manifolds,
+        priors,
+        samplers,
+    )
+    from keras_ae.training import optimizers  # noqa: F401
 
 __version__ = "0.1.0"
 
-_MODULES = (
-    "adversarial",
-    "autodiff",
-    "base",
-    "benchmark",
-    "callbacks",
-    "compression",
-    "datasets",
-    "distributions",
-    "divergences",
-    "evaluation",
-    "features",
-    "flows",
-    "layers",
-    "likelihoods",
-    "manifolds",
-    "metrics",
-    "models",
-    "networks",
-    "optimizers",
-    "pixelcnn",
-    "plots",
-    "priors",
-    "quantizers",
-    "runs",
-    "samplers",
-    "scores",
-    "trackers",
-)
+# Where a module lives, by its public name.
+_MODULES = {
+    "adversarial": "models.adversarial.losses",
+    "autodiff": "backend.autodiff",
+    "base": "models.base.autoencoder",
+    "benchmark": "benchmark",
+    "callbacks": "callbacks",
+    "compression": "compression",
+    "datasets": "datasets",
+    "distributions": "probability.distributions",
+    "divergences": "probability.divergences",
+    "evaluation": "evaluation",
+    "features": "evaluation.features",
+    "flows": "probability.flows",
+    "layers": "nn.layers",
+    "likelihoods": "probability.likelihoods",
+    "manifolds": "probability.manifolds",
+    "metrics": "metrics",
+    "models": "models",
+    "networks": "nn.networks",
+    "optimizers": "training.optimizers",
+    "pixelcnn": "models.quantized.pixelcnn",
+    "plots": "plots",
+    "priors": "probability.priors",
+    "quantizers": "models.quantized.quantizers",
+    "runs": "runs",
+    "samplers": "probability.samplers",
+    "scores": "evaluation.scores",
+    "trackers": "callbacks.trackers",
+}
 _MODELS = (
     "AAE",
     "AE",
@@ -121,9 +121,11 @@ __all__ = [*_MODELS, "Classifier", *_MODULES]
 
 
 def __getattr__(name):
-    # Estimators need scikit-learn, so that they are not among the public names.
-    if name in _MODULES or name == "estimators":
-        return importlib.import_module(f"keras_ae.{name}")
+    if name in _MODULES:
+        return importlib.import_module(f"keras_ae.{_MODULES[name]}")
+    # They need scikit-learn, so that they are not among the public names.
+    if name == "estimators":
+        return importlib.import_module("keras_ae.estimators")
     if name in __all__:
         return getattr(importlib.import_module("keras_ae.models"), name)
     raise AttributeError(f"module 'keras_ae' has no attribute '{name}'")

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ae.base import Autoencoder
+from keras_ae.models.base.autoencoder import Autoencoder
 
 try:
     from sklearn.base import BaseEstimator, TransformerMixin

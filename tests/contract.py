@@ -316,7 +316,7 @@ def settings(Model):
         return WAE_SETTINGS
     if issubclass(Model, keras_ae.HierarchicalVAE):
         return LADDER_SETTINGS
-    if issubclass(Model, keras_ae.models.flows.FlowVAE):
+    if issubclass(Model, keras_ae.models.variational.posterior_flows.FlowVAE):
         return FLOW_SETTINGS
     if Model.needs_labels:
         return LABELLED_SETTINGS

@@ -137,7 +137,7 @@ def campaign(tries, seed, folder):
     (folder / "tiny.py").write_text(RECIPE)
     os.environ["KERAS_AE_CACHE"] = str(folder / "cache")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["keras_ae.commands", "kills"])
+    context.set_forkserver_preload(["keras_ae.cli.commands", "kills"])
     rng = random.Random(seed)
     whole(context, folder)
     # The first start imports; this one is as long as the others.

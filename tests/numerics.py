@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 from scipy import integrate, special
 
-from keras_ae import autodiff
+from keras_ae.backend import autodiff
 
 # What the discriminator pays for real and for generated examples and what the generator
 # pays, of the discriminator's output, from the papers.

@@ -8,8 +8,8 @@ from numerics import ADVERSARIAL_LOSSES, to_numpy
 from scipy import special
 
 import keras_ae
-from keras_ae import divergences
-from keras_ae.distributions import Normal, NormalMixture
+from keras_ae.probability import divergences
+from keras_ae.probability.distributions import Normal, NormalMixture
 
 SETTINGS = {"latent_dim": 3, "widths": (16,), "architecture": "dense"}
 

@@ -10,9 +10,9 @@ from keras import ops
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import autodiff
+from keras_ae.backend import autodiff
 from keras_ae.datasets import Batches
-from keras_ae.likelihoods import Gaussian
+from keras_ae.probability.likelihoods import Gaussian
 
 SMALL = {
     "latent_dim": 2,

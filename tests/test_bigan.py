@@ -7,7 +7,7 @@ from keras import ops
 from numerics import ADVERSARIAL_LOSSES, gradient, to_numpy
 
 import keras_ae
-from keras_ae import adversarial
+from keras_ae.models.adversarial import losses
 
 SMALL = {"latent_dim": 3, "architecture": "dense", "widths": (24,)}
 
@@ -155,8 +155,8 @@ def test_own_networks(x, tmp_path):
     np.testing.assert_array_equal(again.reconstruct(x), model.reconstruct(x))
     pair = [ops.convert_to_tensor(x), ops.convert_to_tensor(model.encode(x))]
     np.testing.assert_array_equal(
-        to_numpy(adversarial.logits(again.discriminator, *pair)),
-        to_numpy(adversarial.logits(model.discriminator, *pair)),
+        to_numpy(losses.logits(again.discriminator, *pair)),
+        to_numpy(losses.logits(model.discriminator, *pair)),
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import keras_ae
-from keras_ae import cli, scripts
+from keras_ae import catalogue, cli
 
 pytestmark = pytest.mark.once
 
@@ -102,21 +102,21 @@ def test_info_names_backend_versions_and_data(invoke, tmp_path):
     assert str(tmp_path / "mnist.npz") in result.stdout
 
 
-@pytest.mark.parametrize("name", scripts.recipes())
+@pytest.mark.parametrize("name", catalogue.recipes())
 def test_every_recipe_has_settings_that_can_be_read(name):
-    path = scripts.find_recipe(name)
-    settings = scripts.settings(path)
+    path = catalogue.find_recipe(name)
+    settings = catalogue.settings(path)
     assert settings
     again = [f"{key}={value}" for key, value in settings.items()]
     lists = {key: [*v] for key, v in settings.items() if isinstance(v, tuple)}
-    assert scripts.choose(settings, again) == {**settings, **lists}
-    assert callable(scripts.load(path))
+    assert catalogue.choose(settings, again) == {**settings, **lists}
+    assert callable(catalogue.load(path))
 
 
 def test_settings_are_read_as_the_type_of_their_default():
     defaults = {"rate": 0.1, "widths": (5,), "on": True, "name": "a", "any": None}
     given = ["rate=1", "widths=7,8", "on=no", "name=1", "any=2.5"]
-    chosen = scripts.choose(defaults, given)
+    chosen = catalogue.choose(defaults, given)
     assert chosen == {
         "rate": 1.0,
         "widths": [7, 8],
@@ -130,7 +130,7 @@ def test_copy_gives_a_script_to_change(invoke, tmp_path):
     result = invoke("recipe", "moon-vae", "--copy", "mine")
     assert result.exit_code == 0, result.output
     copied = tmp_path / "mine" / "moon_vae.py"
-    assert copied.read_text() == scripts.find_recipe("moon-vae").read_text()
+    assert copied.read_text() == catalogue.find_recipe("moon-vae").read_text()
     assert f"keras-ae recipe {os.path.join('mine', 'moon_vae.py')}" in result.stdout
     assert_one_sentence(invoke("recipe", "moon-vae", "--copy", "mine"), "overwritten")
 

@@ -6,8 +6,8 @@ import pytest
 from keras import ops
 from numerics import to_numpy
 
-from keras_ae import autodiff
-from keras_ae.codes import CodeTable, check_optimizer
+from keras_ae.backend import autodiff
+from keras_ae.models.decoder_only.code_table import CodeTable, check_optimizer
 
 
 def make(count=6, width=3):

@@ -9,8 +9,9 @@ from scipy import special, stats
 from test_aae import discs
 
 import keras_ae
-from keras_ae import cli, likelihoods
+from keras_ae import cli
 from keras_ae.datasets import Batches
+from keras_ae.probability import likelihoods
 
 SETTINGS = {"num_classes": 4, "widths": (16,), "architecture": "dense"}
 

@@ -37,7 +37,10 @@ from contract import (
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import autodiff, models, networks, projection
+from keras_ae import models
+from keras_ae.backend import autodiff
+from keras_ae.models.base import latent_search
+from keras_ae.nn import networks
 
 # One of each kind of player and optimizer: for what does not depend on the objective.
 REPRESENTATIVE = ("AE", "AutoDecoder", "GAN", "StackedSAE", "VQVAE")
@@ -89,12 +92,12 @@ def Model(request):
 @pytest.fixture(autouse=True)
 def _short_searches(monkeypatch):
     """Searches for codes, which take hundreds of steps, take three."""
-    descend = projection.descend
+    descend = latent_search.descend
 
     def shortened(objective, z, steps, *others):
         return descend(objective, z, 3, *others)
 
-    monkeypatch.setattr(projection, "descend", shortened)
+    monkeypatch.setattr(latent_search, "descend", shortened)
 
 
 class Fit(NamedTuple):

@@ -360,7 +360,7 @@ def test_interpolation_and_traversal(images):
 
 
 def test_spherical_interpolation_keeps_the_norm():
-    from keras_ae.verbs import _slerp
+    from keras_ae.models.base.verbs import _slerp
 
     a, b = np.array([[[3.0, 0.0]]]), np.array([[[0.0, 3.0]]])
     t = np.linspace(0, 1, 5)[:, None]

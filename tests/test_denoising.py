@@ -7,7 +7,8 @@ from keras import ops
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import layers, runs
+from keras_ae import runs
+from keras_ae.nn import layers
 
 SHAPE = (12, 10, 1)
 

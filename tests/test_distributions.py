@@ -7,14 +7,14 @@ from keras import ops
 from numerics import gradient, to_numpy
 from scipy import special, stats
 
-from keras_ae import autodiff
-from keras_ae.distributions import (
+from keras_ae.backend import autodiff
+from keras_ae.probability.distributions import (
     Normal,
     NormalMixture,
     TensorFlowProbability,
     get_prior,
 )
-from keras_ae.likelihoods import Gaussian
+from keras_ae.probability.likelihoods import Gaussian
 
 needs_tensorflow = pytest.mark.skipif(
     autodiff.BACKEND != "tensorflow",

@@ -4,9 +4,9 @@ from keras import ops
 from numerics import gradient
 from scipy import integrate, ndimage, stats
 
-from keras_ae import autodiff
-from keras_ae.distributions import Normal, NormalMixture
-from keras_ae.divergences import (
+from keras_ae.backend import autodiff
+from keras_ae.probability.distributions import Normal, NormalMixture
+from keras_ae.probability.divergences import (
     free_bits,
     kl,
     kl_monte_carlo,

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import keras_ae
-from keras_ae import evaluation, metrics, scores
-from keras_ae.scores import Evaluation, Score
+from keras_ae import evaluation, metrics
+from keras_ae.evaluation import scores
+from keras_ae.evaluation.scores import Evaluation, Score
 
 pytestmark = pytest.mark.once
 

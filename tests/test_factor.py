@@ -8,8 +8,8 @@ from numerics import to_numpy
 from scipy import stats
 
 import keras_ae
-from keras_ae import autodiff
-from keras_ae.models.factor import PermutedDimensions
+from keras_ae.backend import autodiff
+from keras_ae.models.adversarial.factor import PermutedDimensions
 
 NOISE = np.random.default_rng(1).normal(size=(8, 3)).astype("float32")
 

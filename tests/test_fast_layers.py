@@ -7,7 +7,8 @@ from keras import ops
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import autodiff, networks
+from keras_ae.backend import autodiff
+from keras_ae.nn import networks
 
 
 def trained(Layer, x, **options):

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ae import datasets, features, metrics
+from keras_ae import datasets, metrics
+from keras_ae.evaluation import features
 
 pytestmark = pytest.mark.once
 

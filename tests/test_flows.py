@@ -10,7 +10,7 @@ from numerics import gradient, to_numpy
 from scipy import stats
 
 import keras_ae
-from keras_ae import distributions, divergences, flows, likelihoods
+from keras_ae.probability import distributions, divergences, flows, likelihoods
 
 BATCH, DIM = 2, 3
 FLOWS = ["PlanarFlowVAE", "SylvesterFlowVAE", "IAFVAE"]

@@ -6,8 +6,9 @@ import pytest
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import autodiff, dispatch, feeding
+from keras_ae.backend import autodiff, dispatch
 from keras_ae.datasets import Batches
+from keras_ae.training import feeding
 
 pytestmark = pytest.mark.skipif(
     autodiff.BACKEND == "torch", reason="PyTorch takes every step by itself"

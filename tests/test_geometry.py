@@ -8,14 +8,14 @@ from numerics import gradient, to_numpy
 from scipy import special, stats
 
 import keras_ae
-from keras_ae import likelihoods
-from keras_ae.manifolds import (
+from keras_ae.models.variational.hamiltonian import leapfrog
+from keras_ae.probability import likelihoods
+from keras_ae.probability.manifolds import (
     HyperbolicSpace,
     UniformOnSphere,
     VonMisesFisher,
     WrappedNormal,
 )
-from keras_ae.models.hamiltonian import leapfrog
 
 # Dimensions of spheres with concentrations for which SciPy's functions have digits.
 SPHERES = [(2, 0.1), (2, 5.0), (3, 0.3), (3, 300.0), (5, 1e4), (20, 8.0), (20, 1e6)]

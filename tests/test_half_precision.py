@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_ae import flows, layers, quantizers
+from keras_ae.models.quantized import quantizers
+from keras_ae.nn import layers
+from keras_ae.probability import flows
 
 X = np.random.default_rng(0).random((8, 6), dtype="float32")
 

@@ -8,8 +8,8 @@ from numerics import to_numpy
 from scipy import stats
 
 import keras_ae
-from keras_ae.distributions import Normal
-from keras_ae.models.hierarchical import _product
+from keras_ae.models.variational.hierarchical import _product
+from keras_ae.probability.distributions import Normal
 
 SCALE, STDDEV = 0.5, 0.7
 

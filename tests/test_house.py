@@ -15,140 +15,64 @@ pytestmark = pytest.mark.once
 
 PACKAGE = Path(keras_ae.__file__).parent
 
-# What each room may import of ours. A room imports nothing of ours by default.
+# What each package or module may import of ours; nothing by default.
 MAY_IMPORT = {
     "__main__": {"cli"},
-    "autodiff": {"recording"},
-    "dispatch": {"autodiff", "recording"},
-    "kernels": {"autodiff"},
-    "adversarial": {"autodiff", "inputs"},
-    "projection": {"autodiff"},
-    "codes": {"autodiff"},
+    "nn": {"backend", "inputs"},
+    "probability": {"backend", "datasets", "inputs", "nn", "progress"},
     "datasets": {"progress"},
-    "distributions": {"autodiff"},
-    "divergences": {"distributions", "inputs"},
-    "flows": {"distributions", "inputs"},
-    "pixelcnn": {"autodiff", "distributions", "inputs", "progress"},
-    "priors": {"distributions", "flows", "inputs"},
-    "layers": {"inputs", "kernels"},
-    "likelihoods": {"distributions", "kernels"},
-    "labels": {"inputs", "verbs"},
-    "manifolds": {"distributions"},
-    "networks": {"layers"},
-    "quantizers": {"inputs", "layers"},
-    "feeding": {"datasets", "dispatch"},
-    "features": {"callbacks", "datasets", "inputs", "metrics", "networks"},
-    "metrics": {"divergences", "inputs"},
-    "verbs": {"autodiff", "inputs", "progress"},
-    "base": {
-        "autodiff",
-        "datasets",
-        "dispatch",
-        "feeding",
-        "figures",
-        "inputs",
-        "layers",
-        "likelihoods",
-        "networks",
-        "optimizers",
-        "sampling",
-        "verbs",
-    },
+    "training": {"backend", "datasets"},
     "models": {
-        "adversarial",
-        "autodiff",
-        "base",
-        "codes",
+        "backend",
         "datasets",
-        "distributions",
-        "divergences",
-        "flows",
         "inputs",
-        "labels",
-        "layers",
-        "likelihoods",
-        "manifolds",
-        "networks",
-        "optimizers",
-        "pixelcnn",
+        "nn",
+        "probability",
         "progress",
-        "projection",
-        "quantizers",
-        "samplers",
-        "sampling",
-        "seeds",
-        "verbs",
+        "training",
     },
-    "callbacks": {"datasets", "files", "inputs", "metrics", "plots", "seeds"},
+    "metrics": {"inputs", "probability"},
+    "callbacks": {"files", "inputs", "metrics", "nn", "plots"},
     "compression": {"metrics"},
-    "report": {"callbacks", "files", "scores", "scripts"},
-    "samplers": {
-        "datasets",
-        "distributions",
-        "divergences",
-        "inputs",
-        "layers",
-        "likelihoods",
-        "networks",
-        "priors",
-        "progress",
-    },
-    "sampling": {"distributions", "inputs", "samplers", "verbs"},
-    "scores": {"callbacks"},
-    "estimators": {"base"},
+    "estimators": {"models"},
     "evaluation": {
         "datasets",
-        "distributions",
+        "files",
         "inputs",
         "metrics",
+        "nn",
+        "probability",
         "progress",
-        "scores",
-        "seeds",
     },
-    "trackers": {"callbacks", "files", "inputs", "plots"},
+    "benchmark": {"catalogue", "datasets", "files", "machine", "models", "plots"},
     "runs": {
-        "autodiff",
+        "backend",
         "callbacks",
+        "catalogue",
         "datasets",
-        "distributions",
         "evaluation",
         "files",
         "machine",
         "metrics",
         "models",
-        "optimizers",
         "plots",
-        "report",
-        "scores",
-        "scripts",
-        "trackers",
+        "probability",
+        "training",
     },
-    "commands": {
+    "cli": {
+        "benchmark",
         "callbacks",
+        "catalogue",
         "compression",
         "datasets",
+        "evaluation",
+        "files",
         "metrics",
         "models",
         "plots",
         "progress",
-        "report",
         "runs",
-        "scripts",
     },
-    "scoreboard": {
-        "commands",
-        "datasets",
-        "evaluation",
-        "features",
-        "files",
-        "plots",
-        "report",
-        "runs",
-        "scores",
-    },
-    "timesheet": {"machine", "plots"},
-    "benchmark": {"datasets", "files", "machine", "models", "scripts", "timesheet"},
-    "cli": {"benchmark", "commands", "datasets", "runs", "scoreboard", "scripts"},
 }
 
 ROOMS = sorted(
@@ -170,12 +94,12 @@ def imported_modules(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", ROOMS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ROOMS, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_run_in_one_direction(path):
     room = room_of(path)
     if room == "recipes":
         pytest.skip("recipes stand above the package")
-    rooms = {p.stem if p.parent == PACKAGE else p.parent.name for p in ROOMS}
+    rooms = {room_of(path) for path in ROOMS}
     imported = {
         name.split(".")[1]
         for name in imported_modules(path)
@@ -184,19 +108,16 @@ def test_imports_run_in_one_direction(path):
     assert (imported & rooms) - {room} <= MAY_IMPORT.get(room, set())
 
 
-@pytest.mark.parametrize("path", ROOMS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ROOMS, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_few_know_the_backend(path):
     # The machine asks each of them what card it found.
-    if path.stem in ("autodiff", "dispatch", "kernels", "machine"):
+    if room_of(path) in ("backend", "machine"):
         return
     backends = {"tensorflow", "jax", "torch"}
-    if path.stem == "recording":
-        # What it records are PyTorch's kernels; it is imported with PyTorch only.
-        backends.remove("torch")
     assert not backends & {name.split(".")[0] for name in imported_modules(path)}
     text = path.read_text()
     assert "backend.backend()" not in text
-    assert "config.backend()" not in text or path.stem == "cli"
+    assert "config.backend()" not in text or room_of(path) == "cli"
 
 
 def loaded_after(code, **environment):

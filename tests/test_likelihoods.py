@@ -7,9 +7,9 @@ from keras import ops
 from numerics import density, gradient, integral, to_numpy
 from scipy import special, stats
 
-from keras_ae import autodiff, kernels
-from keras_ae.distributions import Normal, NormalMixture
-from keras_ae.likelihoods import (
+from keras_ae.backend import autodiff, kernels
+from keras_ae.probability.distributions import Normal, NormalMixture
+from keras_ae.probability.likelihoods import (
     Bernoulli,
     ContinuousBernoulli,
     DiscretizedLogistic,

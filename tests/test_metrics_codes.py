@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ae import distributions, divergences, metrics
+from keras_ae import metrics
+from keras_ae.probability import distributions, divergences
 
 pytestmark = pytest.mark.once
 

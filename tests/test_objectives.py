@@ -8,8 +8,8 @@ from numerics import to_numpy
 from scipy import special, stats
 
 import keras_ae
-from keras_ae import divergences
-from keras_ae.distributions import Normal
+from keras_ae.probability import divergences
+from keras_ae.probability.distributions import Normal
 
 NOISE = np.random.default_rng(1).normal(size=(8, 3)).astype("float32")
 

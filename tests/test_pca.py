@@ -17,7 +17,7 @@ from sklearn.decomposition import PCA as Oracle
 import keras_ae
 from keras_ae import cli
 from keras_ae.datasets import Batches
-from keras_ae.models import pca
+from keras_ae.models.deterministic import pca
 
 SHAPE = (4, 5, 2)
 

@@ -9,7 +9,7 @@ from keras import ops
 from numerics import to_numpy
 from scipy import stats
 
-from keras_ae.pixelcnn import PixelCNN
+from keras_ae.models.quantized.pixelcnn import PixelCNN
 
 SHAPES = {"row": (5,), "grid": (3, 4), "residual": (2, 3, 2)}
 

@@ -8,7 +8,7 @@ from numerics import to_numpy
 from scipy import special, stats
 
 import keras_ae
-from keras_ae import distributions, priors
+from keras_ae.probability import distributions, priors
 
 PRIORS = {
     "mixture": lambda: priors.LearnedMixture(components=4),

@@ -5,7 +5,8 @@ import pytest
 from keras import ops
 from numerics import to_numpy
 
-from keras_ae import autodiff, projection
+from keras_ae.backend import autodiff
+from keras_ae.models.base import latent_search
 
 CENTER = np.array([0.5, -1.0])
 PRECISION = np.array([[2.0, 0.6], [0.6, 0.8]])
@@ -24,11 +25,11 @@ def tensor(array):
 
 def test_descend_comes_to_rest_at_the_minimum():
     z = np.random.default_rng(0).normal(size=(5, 2))
-    found = projection.descend(quadratic, tensor(z), 300, 0.2)
+    found = latent_search.descend(quadratic, tensor(z), 300, 0.2)
     np.testing.assert_allclose(to_numpy(found.z), np.tile(CENTER, (5, 1)), atol=1e-3)
     np.testing.assert_allclose(to_numpy(found.objective), 0, atol=1e-5)
     assert to_numpy(found.slope).max() < 1e-2
-    early = projection.descend(quadratic, tensor(z), 1, 0.01)
+    early = latent_search.descend(quadratic, tensor(z), 1, 0.01)
     objective = to_numpy(quadratic(early.z))
     np.testing.assert_allclose(to_numpy(early.objective), objective, rtol=1e-5)
     first, last = (
@@ -48,7 +49,7 @@ def test_descend_tells_an_objective_that_takes_turns_by_its_mean():
         return quadratic(z + ops.take(shifts, index % 4, axis=0))
 
     z = tensor(np.random.default_rng(0).normal(size=(5, 2)))
-    found = projection.descend(shifted, z, 800, 0.2, turns=4)
+    found = latent_search.descend(shifted, z, 800, 0.2, turns=4)
     np.testing.assert_allclose(to_numpy(found.z), np.tile(CENTER, (5, 1)), atol=0.05)
     # The mean of the four at the center.
     spread = 0.25 * 9 * np.trace(PRECISION)
@@ -80,7 +81,7 @@ def test_search_starts_from_the_nearest_observed():
         far = (x[:, None] - decoded) ** 2
         far = np.sum(far if known is None else known[:, None] * far, axis=2)
         # A step this short goes nowhere.
-        found = projection.search(
+        found = latent_search.search(
             tensor(x),
             decode,
             distance,
@@ -101,13 +102,13 @@ def test_the_best_of_several_ends_counts():
     x += 0.1 * rng.normal(size=x.shape)
     candidates = np.linspace(-3, 3, 5)[:, None]
     one, several = (
-        projection.search(
+        latent_search.search(
             tensor(x), decode, distance, tensor(candidates), restarts, 200, 0.1
         )
         for restarts in (1, 5)
     )
     each = tensor(np.repeat(x, 5, axis=0))
-    ends = projection.descend(
+    ends = latent_search.descend(
         lambda z, index: distance(each, z, None, index),
         tensor(np.tile(candidates, (12, 1))),
         200,
@@ -132,7 +133,7 @@ def test_langevin_draws_from_a_normal_distribution(compiled):
         expected = expected - step_size * slope + np.sqrt(2 * step_size) * epsilon
 
     def draw(z, noise):
-        return projection.langevin(quadratic, z, noise, step_size)
+        return latent_search.langevin(quadratic, z, noise, step_size)
 
     if compiled:
         draw = autodiff.compiled(draw, [])

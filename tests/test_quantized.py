@@ -7,13 +7,14 @@ from keras import ops
 from numerics import gradient, to_numpy
 
 import keras_ae
-from keras_ae import autodiff, networks
-from keras_ae.quantizers import (
+from keras_ae.backend import autodiff
+from keras_ae.models.quantized.quantizers import (
     ResidualQuantizer,
     ScalarQuantizer,
     VectorQuantizer,
     code_usage,
 )
+from keras_ae.nn import networks
 
 DECAY = 0.9
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import keras_ae
-from keras_ae import scripts
+from keras_ae import catalogue
 
 pytestmark = pytest.mark.once
 
@@ -30,7 +30,7 @@ def test_tables_are_those_of_the_recorded_runs():
     zoo = Path(keras_ae.__file__).parent / "zoo.json"
     assert record.zoo(README) == zoo.read_text()
     assert {*record.SHOWN_BY} <= {*keras_ae.models.__all__}
-    assert {*record.SHOWN_BY.values()} <= scripts.recipes().keys()
+    assert {*record.SHOWN_BY.values()} <= catalogue.recipes().keys()
     assert list((ROOT / "benchmarks" / "results").glob("*.json"))
 
 

@@ -7,7 +7,7 @@ from keras import ops
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import autodiff, dispatch
+from keras_ae.backend import autodiff, dispatch
 from keras_ae.datasets import Batches
 
 if autodiff.BACKEND != "torch":
@@ -15,7 +15,7 @@ if autodiff.BACKEND != "torch":
 
 import torch
 
-from keras_ae import recording
+from keras_ae.backend import recording
 
 
 def train(x, *args, Model=keras_ae.VAE, arguments=None, compiled=None, **kwargs):

@@ -7,9 +7,9 @@ from keras import ops
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import networks
-from keras_ae.layers import ResidualBlock, SpectralNormalization
 from keras_ae.models import AE, RAE, ContractiveAE
+from keras_ae.nn import networks
+from keras_ae.nn.layers import ResidualBlock, SpectralNormalization
 
 
 def squared_jacobian_norms(function, x, step=1e-2):

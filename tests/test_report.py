@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 import keras_ae
-from keras_ae import cli, report, runs
+from keras_ae import cli, runs
+from keras_ae.runs import report
 
 pytestmark = pytest.mark.once
 

@@ -8,9 +8,9 @@ from numerics import gradient, to_numpy
 from scipy import special, stats
 from sklearn.mixture import GaussianMixture as Oracle
 
-from keras_ae import samplers
-from keras_ae.distributions import GaussianMixture, NormalMixture, get_prior
-from keras_ae.samplers import fit, fit_mixture
+from keras_ae.probability import samplers
+from keras_ae.probability.distributions import GaussianMixture, NormalMixture, get_prior
+from keras_ae.probability.samplers import fit, fit_mixture
 
 MEANS = np.array([[-4.0, 0.0, 1.0], [3.0, 3.0, 0.0]])
 WEIGHTS = np.array([1.0, 3.0])

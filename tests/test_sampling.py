@@ -8,7 +8,7 @@ import pytest
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import priors, samplers
+from keras_ae.probability import priors, samplers
 
 RNG = np.random.default_rng(0)
 X = RNG.random((80, 6)).astype("float32")

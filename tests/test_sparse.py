@@ -7,7 +7,7 @@ from keras import ops
 from numerics import gradient, to_numpy
 
 import keras_ae
-from keras_ae.layers import KLSparsity, KSparse, L1Sparsity
+from keras_ae.nn.layers import KLSparsity, KSparse, L1Sparsity
 
 
 def kl(target, mean):

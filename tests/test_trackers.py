@@ -7,7 +7,8 @@ import types
 import pytest
 
 import keras_ae
-from keras_ae import runs, trackers
+from keras_ae import runs
+from keras_ae.callbacks import trackers
 
 
 @pytest.fixture

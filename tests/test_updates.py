@@ -6,7 +6,7 @@ import pytest
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import autodiff
+from keras_ae.backend import autodiff
 
 fused = pytest.mark.skipif(
     autodiff.BACKEND != "tensorflow", reason="Only TensorFlow's update is fused"

@@ -7,7 +7,8 @@ from scipy import stats
 from sklearn.decomposition import PCA
 
 import keras_ae
-from keras_ae import autodiff, distributions, likelihoods
+from keras_ae.backend import autodiff
+from keras_ae.probability import distributions, likelihoods
 
 
 def linear_gaussian_vae(prior_stddev=1.0, scale=0.5):

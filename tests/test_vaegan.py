@@ -7,8 +7,8 @@ from keras import ops
 from numerics import ADVERSARIAL_LOSSES, gradient, to_numpy
 
 import keras_ae
-from keras_ae import autodiff
-from keras_ae.models.vaegan import _with_features
+from keras_ae.backend import autodiff
+from keras_ae.models.adversarial.vaegan import _with_features
 
 FEATURES = 6
 

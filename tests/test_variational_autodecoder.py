@@ -7,8 +7,8 @@ from keras import ops
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae.distributions import Normal, NormalMixture
-from keras_ae.likelihoods import Gaussian
+from keras_ae.probability.distributions import Normal, NormalMixture
+from keras_ae.probability.likelihoods import Gaussian
 
 SMALL = {"latent_dim": 2, "architecture": "dense", "widths": (8,)}
 SCALE = 0.5

@@ -7,8 +7,8 @@ from numerics import to_numpy
 from test_aae import curved, make, play
 
 import keras_ae
-from keras_ae import divergences
-from keras_ae.distributions import Normal
+from keras_ae.probability import divergences
+from keras_ae.probability.distributions import Normal
 
 WAE = keras_ae.WAE
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_ae
-from keras_ae.sampling import Choice
+from keras_ae.models.base.sampling import Choice
 
 X = np.random.default_rng(0).random((200, 6), dtype="float32")
 

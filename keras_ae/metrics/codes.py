@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_ae import divergences, inputs
+from keras_ae import inputs
 from keras_ae.metrics import arrays
+from keras_ae.probability import divergences
 
 # Steps that a logistic regression takes at most; one or two hundred are the rule.
 _STEPS = 2000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_ae import divergences
 from keras_ae.metrics import arrays
+from keras_ae.probability import divergences
 
 # Weights of the window in which structural similarity is measured.
 _WINDOW = divergences.gaussian_window(divergences.WINDOW)

@@ -1,0 +1,1 @@
+"""What TensorFlow, JAX and PyTorch do each in its own way."""

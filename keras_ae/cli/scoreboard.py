@@ -1,0 +1,465 @@
+"""The commands `evaluate` and `compare`: tables of scores, models side by side."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_ae import datasets, evaluation, plots
+from keras_ae.cli.commands import (
+    as_pictures,
+    check_absent,
+    check_png,
+    load_pictures,
+    picture_shape,
+    save_image,
+)
+from keras_ae.evaluation import features, scores
+from keras_ae.evaluation.scores import GROUPS
+from keras_ae.files import read_json
+from keras_ae.runs import load_model, report
+
+# Training pictures whose codes a probe learns from.
+_PROBED = 10_000
+# Moons whose factors are looked for in codes.
+_MOONS = 10_000
+# What every score of a table depends on, and is said once.
+_COMMON = ("data", "pictures", "digest", "image_shape", "binarized")
+# What is said as a number of them.
+_COUNTED = ("pictures", "samples", "codes", "factors", "training_pictures")
+# Pictures in a row of a comparison.
+_COLUMNS = 10
+
+
+def evaluate(
+    path: str,
+    data: str,
+    groups: Sequence[str] = (),
+    *,
+    output: str | None = None,
+    **options: Any,
+) -> None:
+    """Scores a model on a folder of pictures, or on the test split of a data set.
+
+    Args:
+        path: A `.keras` file or a run directory, which then keeps the scores.
+        data: Path of a folder or zip of pictures, or name of a data set.
+        groups: Names of `scores.GROUPS`, or `"all"`. Defaults to those that take little
+            time.
+        output: Path of a JSON file for the scores. What it holds of the same model is
+            kept; nothing else is overwritten.
+        **options: `samples`, `importance_samples`, `binarize` and `seed` as for
+            `evaluation.evaluate`, where to `binarize` is by default as the run was
+            trained; `data_dir` and `limit` as for `datasets.load`; `feature_network`,
+            what samples and pictures are compared in: `"classifier"`, which is trained
+            on the data set's labels once and kept in the cache, `"inception"` or the
+            path of a network.
+
+    Raises:
+        ValueError: If nothing could be measured, or `output` is another file.
+        FileNotFoundError: If a path does not exist.
+    """
+    groups = _groups(groups)
+    model = load_model(path)
+    target = _own_file(path) if output is None else pathlib.Path(output)
+    if output is not None and target.exists():
+        _check_same_model(target, model)
+    begun = time.perf_counter()
+    found = _measure(model, path, data, groups, **options)
+    seconds = time.perf_counter() - begun
+    if not found.scores:
+        reasons = "; ".join(f"{name}: {why}" for name, why in found.left_out.items())
+        raise ValueError(f"Nothing could be measured. {reasons}")
+    print(_heading(path, found))
+    print(_table(found))
+    if any("grey" in score.depends_on.get("measure", "") for score in found.scores):
+        print(
+            "\nA Bernoulli likelihood gives grey values no probability. If the model "
+            "was trained on\nbinarised pictures, `--binarize` scores it on such."
+        )
+    print(f"\n{report.duration(seconds)}.", end=" ")
+    if target is None:
+        print("`--output scores.json` keeps the scores.")
+        return
+    found.add_to(target)
+    print(f"The scores, with all that they depend on, are in {target}")
+
+
+def compare(
+    paths: Sequence[str],
+    *,
+    data: str | None = None,
+    groups: Sequence[str] = (),
+    output: str | None = None,
+    **options: Any,
+) -> None:
+    """Lays the scores of models beside each other, and their pictures.
+
+    Args:
+        paths: Run directories, or `.keras` files.
+        data: Path of a folder or zip of pictures, or name of a data set. Defaults to
+            what the runs were trained on, where all record the same.
+        groups: What to measure now, on `data`, as for `evaluate`. By default the scores
+            that `evaluate` has left in the runs are read.
+        output: Path of a picture, `.png`: held-back pictures as each model reconstructs
+            them, and samples of each.
+        **options: As for `evaluate`.
+
+    Raises:
+        ValueError: If there are fewer than two models, no scores or no data, or for a
+            picture if the models' pictures differ in size.
+        FileNotFoundError: If a path does not exist.
+    """
+    if len(paths) < 2:
+        raise ValueError(f"Two runs or more can be compared. Received: {paths[0]}")
+    for path in paths:
+        if not pathlib.Path(path).exists():
+            raise FileNotFoundError(f"There is no model file or run directory {path}.")
+    if output is not None:
+        check_png(output)
+    names = _names(paths)
+    data = data or _recorded_data(paths)
+    if data is None and (groups or output is not None):
+        raise ValueError(
+            "`--data` must name the pictures: the runs do not all record the same."
+        )
+    # Without a model to run, the table is there at once.
+    needed = groups or output is not None
+    models = {
+        name: load_model(path) if needed else None
+        for name, path in zip(names, paths, strict=True)
+    }
+    evaluations = {}
+    for (name, model), path in zip(models.items(), paths, strict=True):
+        kept = _own_file(path)
+        if groups:
+            found = _measure(model, path, data, _groups(groups), **options)
+            if kept is not None:
+                found.add_to(kept)
+            evaluations[name] = found
+        if kept is not None and kept.is_file():
+            evaluations[name] = scores.load(kept)
+    print(_side_by_side(names, paths, evaluations))
+    if output is None:
+        return
+    _check_one_size(models)
+    first = next(iter(models.values()))
+    images, _ = _test_pictures(first, data, options)
+    seed = options.get("seed", 0)
+    save_image(plots.labelled(_blocks(models, images, seed)), output)
+
+
+# Measuring
+
+
+def _groups(names):
+    """Groups that were asked for, None for the default."""
+    if "all" in names:
+        return tuple(GROUPS)
+    return tuple(names) or None
+
+
+def _measure(
+    model,
+    path,
+    data,
+    groups,
+    *,
+    samples=10_000,
+    importance_samples=None,
+    feature_network="classifier",
+    binarize=None,
+    seed=0,
+    **loading,
+):
+    """Evaluates a model on a data set."""
+    images, found = _test_pictures(model, data, loading)
+    split = " (test split)" if _has_splits(data) else ""
+    wanted = evaluation.CHEAP if groups is None else groups
+    if binarize is None:
+        binarize = _recorded(path).get("training", {}).get("binarize", False)
+        if binarize:
+            print("Scored on binarised pictures, as the run was trained.")
+    labels = found.get("label")
+    train = None
+    if labels is not None and "codes" in wanted:
+        limit = min(_PROBED, loading.get("limit") or _PROBED)
+        pictures, known = load_pictures(
+            model, data, "train", loading.get("data_dir"), limit
+        )
+        train = pictures, known["label"]
+    network = None
+    if "samples" in wanted and model.can_sample:
+        network = _feature_network(model, data, feature_network, loading)
+    result = evaluation.evaluate(
+        model,
+        images,
+        None if groups is None else [g for g in groups if g != "factors"],
+        labels=labels,
+        train=train,
+        features=network,
+        samples=samples,
+        importance_samples=importance_samples,
+        binarize=binarize,
+        data=f"{data}{split}",
+        seed=seed,
+    )
+    return _with_factors(result, model, data, seed) if "factors" in wanted else result
+
+
+def _test_pictures(model, data, loading):
+    """Held-back pictures of a data set, or all of a folder, with what is known."""
+    return load_pictures(
+        model,
+        data,
+        "test" if _has_splits(data) else "all",
+        loading.get("data_dir"),
+        loading.get("limit"),
+    )
+
+
+def _has_splits(data):
+    return bool(datasets.known_name(data) or datasets.celeba.is_celeba(data))
+
+
+def _with_factors(found, model, data, seed):
+    """Adds scores of disentanglement on moons, the data whose factors are known."""
+    if datasets.known_name(data) != "moon-phases":
+        found.left_out["factors"] = (
+            f"the factors behind the pictures of {data} are not known; those of "
+            "moon-phases are"
+        )
+        return found
+    height, width, _ = picture_shape(model)
+    # The phase of all moons is an angle, that of waxing ones a number.
+    moons, factors = datasets.moon.waxing(_MOONS, (height, width), seed)
+    more = evaluation.evaluate(
+        model,
+        moons.reshape(-1, *model.built_image_shape),
+        ["factors"],
+        factors=factors,
+        data="waxing moons, rendered",
+        seed=seed,
+    )
+    found.left_out.update(more.left_out)
+    return found._replace(scores=[*found.scores, *more.scores])
+
+
+def _feature_network(model, data, choice, loading):
+    if choice == "inception":
+        return features.inception()
+    if choice != "classifier":
+        return features.load(choice)
+    images, known = load_pictures(
+        model, data, "train", loading.get("data_dir"), loading.get("limit")
+    )
+    targets = _targets(known)
+    if targets is None:
+        print(
+            f"{data} has no labels to train a classifier on: sets are compared in "
+            "InceptionV3's features."
+        )
+        return features.inception()
+    folder = datasets.cache.directory() / "features"
+    print(
+        f"Sets are compared in the features of a classifier of {data}, trained once "
+        f"and kept in {folder}",
+        flush=True,
+    )
+    return features.for_data(as_pictures(model, images), targets, folder)
+
+
+def _targets(known):
+    """Classes, or a matrix of attributes, of pictures; None where there are neither."""
+    if "label" in known:
+        return known["label"]
+    attributes = [
+        values
+        for values in known.values()
+        if values.dtype.kind in "biu" and np.isin(values, (0, 1)).all()
+    ]
+    return np.stack(attributes, axis=1) if attributes else None
+
+
+# Files
+
+
+def _own_file(path):
+    """Where a run keeps its scores; None for a `.keras` file."""
+    path = pathlib.Path(path)
+    return path / scores.FILE if path.is_dir() else None
+
+
+def _check_same_model(target, model):
+    """Refuses to write over scores of another model, or over another file."""
+    try:
+        same = scores.load(target).weights_digest == evaluation.weights_digest(model)
+    except ValueError:
+        same = False
+    if not same:
+        check_absent(target)
+
+
+def _recorded(path):
+    """What a run's `settings.json` holds; nothing for a `.keras` file."""
+    file = pathlib.Path(path) / "settings.json"
+    return read_json(file)
+
+
+def _recorded_data(paths):
+    recorded = {_recorded(path).get("data") for path in paths}
+    return recorded.pop() if len(recorded) == 1 else None
+
+
+def _names(paths):
+    """Names of runs, short where they differ so."""
+    short = [pathlib.Path(path).resolve().stem for path in paths]
+    return short if len(set(short)) == len(paths) else [str(path) for path in paths]
+
+
+# Tables
+
+
+def _heading(path, found):
+    about = found.scores[0].depends_on
+    shape = " x ".join(map(str, about["image_shape"]))
+    binarized = ", binarised" if about["binarized"] else ""
+    return (
+        f"\n{found.model} of {path}, scored on {about['data']}: "
+        f"{about['pictures']:,} pictures of {shape}{binarized}\n"
+        "↑ higher is better, ↓ lower is better, ± standard error"
+    )
+
+
+def _table(found):
+    """The scores as lines: name, value, which is better, what it is."""
+    values = [_value(score) for score in found.scores]
+    width = max(len(score.name) for score in found.scores)
+    wide = max(map(len, values))
+    lines, group = [], None
+    for score, value in zip(found.scores, values, strict=True):
+        if score.group != group:
+            group = score.group
+            lines += ["", _group_line(found, group)]
+        better, text = score.meaning
+        arrow = {"higher": "↑", "lower": "↓"}.get(better, " ")
+        name = score.name.replace("_", " ")
+        lines.append(f"  {name:{width}}  {value:>{wide}} {arrow}  {text}".rstrip())
+    if found.left_out:
+        lines += ["", "Left out"]
+        lines += [
+            f"  {name.replace('_', ' '):{width}}  {why}"
+            for name, why in found.left_out.items()
+        ]
+    return "\n".join(lines)
+
+
+def _group_line(found, group):
+    """A group's name and what all of its scores depend on beside the pictures."""
+    bases = [score.depends_on for score in found.scores if score.group == group]
+    said = {key: found.scores[0].depends_on[key] for key in _COMMON}
+    shared = {
+        key: value
+        for key, value in bases[0].items()
+        if key not in ("digest", "training_digest")
+        and value != said.get(key)
+        and all(basis.get(key) == value for basis in bases)
+    }
+    details = ", ".join(_detail(key, value) for key, value in shared.items())
+    return f"{group} ({details})" if details else group
+
+
+def _detail(key, value):
+    what = key.replace("_", " ")
+    if key in _COUNTED:
+        return f"{value:,} {what}"
+    return f"{value}" if key in ("model", "measure", "data") else f"{what} {value}"
+
+
+def _value(score):
+    """The figure, to the digits that its error leaves."""
+    value, error = score.value, score.error
+    if not error or error < 1e-6 * abs(value):
+        whole = float(value).is_integer() and abs(value) < 1e6
+        return f"{value:,.0f}" if whole else f"{value:,.5g}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:,.{digits}f} ± {error:,.{digits}f}"
+
+
+def _side_by_side(names, paths, evaluations):
+    """The table of a comparison."""
+    missing = [
+        f"{name} has no scores yet: `keras-ae evaluate {path} DATA` measures them."
+        for name, path in zip(names, paths, strict=True)
+        if name not in evaluations
+    ]
+    if not evaluations:
+        raise ValueError(" ".join(missing))
+    rows, apart = scores.side_by_side(evaluations)
+    lines = [*missing, ""] if missing else []
+    names = [*evaluations]
+    table = [["", *names]]
+    for row in rows:
+        cells = [
+            _value(row.scores[name]) + (" *" if name in row.best else "  ")
+            if name in row.scores
+            else "–  "
+            for name in names
+        ]
+        table.append([row.name.replace("_", " "), *cells])
+    widths = [
+        max(len(line[column]) for line in table) for column in range(len(table[0]))
+    ]
+    group = None
+    for line, row in zip(table, [None, *rows], strict=True):
+        if row is not None and row.group != group:
+            group = row.group
+            lines += ["", group]
+        cells = [
+            f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True)
+        ]
+        lines.append(f"  {line[0]:{widths[0]}}  {'  '.join(cells)}".rstrip())
+    if any(row.best for row in rows):
+        lines += ["", "* the best of its row, or within the errors of it"]
+    if apart:
+        lines += ["", "Not comparable"]
+        lines += [
+            f"  {name.replace('_', ' ')}: {reason}" for name, reason in apart.items()
+        ]
+    return "\n".join(lines)
+
+
+# Pictures
+
+
+def _check_one_size(models):
+    shapes = {name: model.built_image_shape for name, model in models.items()}
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(
+            f"{name} of {' x '.join(map(str, shape))}" for name, shape in shapes.items()
+        )
+        raise ValueError(
+            f"There is no picture of models whose pictures differ in size: {listed}."
+        )
+
+
+def _blocks(models, images, seed):
+    """The same pictures as each model reconstructs them, and samples of each."""
+    count = min(_COLUMNS, len(images))
+    chosen = images[np.linspace(0, len(images) - 1, count).astype(int)]
+    first = next(iter(models.values()))
+    restored = {"held back": as_pictures(first, chosen)}
+    drawn = {}
+    for name, model in models.items():
+        # A decoder-only model searches for the codes; a GAN has none.
+        if model.encoder is not None or hasattr(model, "infer"):
+            restored[name] = as_pictures(model, model.reconstruct(chosen))
+        if model.can_sample:
+            drawn[name] = as_pictures(model, model.sample(count, seed=seed))
+    blocks = {"Reconstructions": restored, "Samples": drawn}
+    return {heading: rows for heading, rows in blocks.items() if rows}

@@ -1,0 +1,463 @@
+"""Feature spaces for comparing sets of pictures: those of classifiers."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import os
+import pathlib
+import warnings
+import zipfile
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_ae import inputs
+from keras_ae.datasets import Batches
+from keras_ae.files import replacing
+from keras_ae.metrics import FeatureStatistics
+from keras_ae.metrics.arrays import array
+from keras_ae.nn import networks
+
+DIMENSIONS = 64
+# Pictures in memory at a time, and values in them.
+_CHUNK, _VALUES = 4096, 2**26
+
+
+class FeatureNetwork:
+    """A classifier of pictures whose last hidden layer is a feature space.
+
+    Pictures are rounded to 8 bits first, as files hold them, so that data and what a
+    model draws differ in nothing but their content. One channel is repeated, with a
+    warning, where the network sees three.
+
+    Args:
+        network: Keras model from integer pictures `(batch, *image_shape)` of 0-255 to
+            probabilities, with a layer called `"features"` that gives `(batch,
+            dimensions)`. `train`, `for_data` and `inception` make it.
+
+    Attributes:
+        network: That model.
+        name: What it tells apart, and at which size: `"classifier-10-classes-28px"`.
+        digest: 16 hexadecimal digits of its weights; distances can be compared where
+            the digests agree.
+        resize: How it brings pictures to its size: `"none"`, or such as `"bilinear,
+            antialiased, to 299 x 299"`.
+
+    Reference:
+        Salimans et al., Improved Techniques for Training GANs, 2016
+        (https://arxiv.org/abs/1606.03498), for measuring in a classifier's features.
+    """
+
+    def __init__(self, network: keras.Model):
+        self.network = network
+        self._features = keras.Model(
+            network.inputs, network.get_layer("features").output
+        )
+        self._warned = False
+
+    @property
+    def name(self) -> str:
+        return self.network.name
+
+    @functools.cached_property
+    def digest(self) -> str:
+        digest = hashlib.sha256(self.name.encode())
+        for weight in self.network.get_weights():
+            digest.update(np.ascontiguousarray(weight, "<f4").tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def resize(self) -> str:
+        for layer in self.network.layers:
+            if isinstance(layer, layers.Resizing):
+                antialiased = ", antialiased" if layer.antialias else ""
+                return (
+                    f"{layer.interpolation}{antialiased}, "
+                    f"to {layer.height} x {layer.width}"
+                )
+        return "none"
+
+    def features(self, images: Any, batch_size: int = 64) -> np.ndarray:
+        """Returns the features of pictures.
+
+        Args:
+            images: Array `(n, *image_shape)`, integers 0-255 or floats in [0, 1], which
+                are clipped; or a data set or generator of batches of such pictures, all
+                of one size.
+            batch_size: Pictures at a time.
+
+        Returns:
+            float32 array `(n, dimensions)`.
+
+        Raises:
+            ValueError: If the pictures are of another shape or range, or of two sizes.
+        """
+        return np.concatenate(list(self._predict(self._features, images, batch_size)))
+
+    def statistics(self, images: Any, batch_size: int = 64) -> FeatureStatistics:
+        """Returns mean and covariance of the features, for `metrics.frechet_distance`.
+
+        Args:
+            images: As for `features`. Neither all pictures nor all features are in
+                memory at a time.
+            batch_size: Pictures at a time.
+
+        Returns:
+            The statistics, which may be updated with more features.
+
+        Raises:
+            ValueError: As for `features`.
+        """
+        statistics = FeatureStatistics()
+        for features in self._predict(self._features, images, batch_size):
+            statistics.update(features)
+        return statistics
+
+    def predict(self, images: Any, batch_size: int = 64) -> np.ndarray:
+        """Returns the probability of each class, or of each attribute.
+
+        Args:
+            images: As for `features`.
+            batch_size: Pictures at a time.
+
+        Returns:
+            float32 array `(n, classes)` whose rows sum to 1, or `(n, attributes)`.
+
+        Raises:
+            ValueError: As for `features`.
+        """
+        return np.concatenate(list(self._predict(self.network, images, batch_size)))
+
+    def _predict(self, model, images, batch_size):
+        """Yields what a model says of some pictures, and then of the next."""
+        inputs.check_count("batch_size", batch_size)
+        if isinstance(images, list | tuple):
+            images = array("images", images)
+        size = None
+        for batch in inputs.batches(images, _rows(images)):
+            batch = self._repeated(batch)
+            if size not in (None, batch.shape[1:]):
+                raise ValueError(
+                    "`images` must be of one size. Received: pictures of shape "
+                    f"{size} and then of {batch.shape[1:]}"
+                )
+            size = batch.shape[1:]
+            yield model.predict(_eight_bits(batch), batch_size=batch_size, verbose=0)
+        if size is None:
+            raise ValueError("`images` must hold one picture or more. Received: none")
+
+    def _repeated(self, images):
+        """Returns pictures as the network sees them: of its shape and channels."""
+        expected = self.network.input_shape[1:]  # None where any size will do
+        shape = images.shape[1:]
+        grey = len(shape) == 2 or shape[2:] == (1,)
+        if expected[2:] == (3,) and grey:
+            if not self._warned:
+                warnings.warn(
+                    f"The pictures have one channel; {self.name} sees it three times.",
+                    stacklevel=4,
+                )
+                self._warned = True
+            images = images.reshape(*images.shape[:3], 1).repeat(3, axis=-1)
+            shape = images.shape[1:]
+        if len(shape) != len(expected) or any(
+            size not in (None, received)
+            for size, received in zip(expected, shape, strict=True)
+        ):
+            sizes = (str(size or "any") for size in expected)
+            raise ValueError(
+                f"`images` must have the shape (n, {', '.join(sizes)}). "
+                f"Received: {images.shape}"
+            )
+        return images
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the network to a `.keras` file, which `load` reads on any backend."""
+        pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            self.network.save(temporary)
+
+
+def train(
+    images: np.ndarray,
+    targets: np.ndarray,
+    seed: int = 0,
+    epochs: int = 4,
+    batch_size: int = 64,
+    verbose: int = 0,
+) -> FeatureNetwork:
+    """Trains a small convolutional classifier for its features.
+
+    Train one network on the training split and measure all models with it; `for_data`
+    does so once and keeps it.
+
+    Args:
+        images: Array `(n, height, width, channels)` or `(n, height, width)`, integers
+            0-255 or floats in [0, 1].
+        targets: Integers `(n,)`, classes from 0; or a matrix `(n, attributes)` of 0
+            and 1, any number of which may hold for one picture.
+        seed: Seed of the weights and of the order of the pictures.
+        epochs: Passes over the pictures.
+        batch_size: Pictures a step.
+        verbose: As in `keras.Model.fit`.
+
+    Returns:
+        The trained network.
+
+    Raises:
+        ValueError: If pictures or targets are of another shape or range.
+
+    Example:
+
+    ```python
+    faces, labels = keras_ae.datasets.load("celeba", labels=True)
+    names = [name for name in labels if name != "path"]
+    targets = np.stack([labels[name] for name in names], axis=1)
+    network = keras_ae.features.train(faces, targets)
+    keras_ae.metrics.frechet_distance(
+        network.features(test), network.features(model.sample(len(test)))
+    )
+    ```
+    """
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        inputs.check_count(name, value)
+    inputs.check_seed(seed)
+    images = _pictures(images)
+    targets, outputs = _targets(targets, len(images))
+    by_class = targets.ndim == 1
+    kind = "classes" if by_class else "attributes"
+    height, width = images.shape[1:3]
+    size = f"{height}px" if height == width else f"{height}x{width}px"
+    network = _build(
+        images.shape[1:],
+        outputs,
+        "softmax" if by_class else "sigmoid",
+        f"classifier-{outputs}-{kind}-{size}",
+        seed,
+    )
+    batches = Batches(_eight_bits(images), batch_size, seed=seed, targets=targets)
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, epochs * len(batches))
+    network.compile(
+        keras.optimizers.Adam(rate),
+        "sparse_categorical_crossentropy" if by_class else "binary_crossentropy",
+    )
+    network.fit(batches, epochs=epochs, shuffle=False, verbose=verbose)
+    return FeatureNetwork(network)
+
+
+def for_data(
+    images: np.ndarray,
+    targets: np.ndarray,
+    directory: str | os.PathLike,
+    seed: int = 0,
+    epochs: int = 4,
+    batch_size: int = 64,
+    verbose: int = 0,
+) -> FeatureNetwork:
+    """Loads the network that was trained on these data, or trains and keeps one.
+
+    The file is named after a hash of all pictures, targets and settings: what was
+    trained on other data, or otherwise, is never mistaken for it.
+
+    Args:
+        images: As for `train`.
+        targets: As for `train`.
+        directory: Where networks are kept. It is made where there is none.
+        seed: As for `train`.
+        epochs: As for `train`.
+        batch_size: As for `train`.
+        verbose: As for `train`.
+
+    Returns:
+        The network, the same with every call and on every backend.
+
+    Raises:
+        ValueError: If pictures or targets are of another shape or range, or the file is
+            damaged.
+
+    Example:
+
+    ```python
+    network = keras_ae.features.for_data(train, train_labels, "features")
+    ```
+    """
+    images = _pictures(images)
+    targets, _ = _targets(targets, len(images))
+    settings = f"{images.shape} {targets.shape} {seed} {epochs} {batch_size}"
+    content = hashlib.sha256(settings.encode())
+    for batch in inputs.batches(images, _rows(images)):
+        content.update(_eight_bits(batch).tobytes())
+    content.update(targets.tobytes())
+    path = pathlib.Path(directory) / f"classifier-{content.hexdigest()[:16]}.keras"
+    if path.is_file():
+        return load(path)
+    network = train(images, targets, seed, epochs, batch_size, verbose)
+    network.save(path)
+    return network
+
+
+def inception(weights: str | os.PathLike = "imagenet") -> FeatureNetwork:
+    """Returns InceptionV3 as Keras Applications have it, trained on ImageNet.
+
+    Features are its 2,048 pooled ones, of pictures of any size in three channels, which
+    are resized to 299 by 299 pixels. Its weights and its resizing are not those of the
+    network that published FIDs are measured with: distances come close, but can be
+    compared only with those measured here.
+
+    Args:
+        weights: `"imagenet"`, which Keras downloads once (96 MB), or the path of that
+            file.
+
+    Returns:
+        The network.
+
+    Raises:
+        OSError: If the weights cannot be had.
+
+    Example:
+
+    ```python
+    network = keras_ae.features.inception()
+    keras_ae.metrics.kernel_distance(network.features(test), network.features(samples))
+    ```
+
+    Reference:
+        Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016
+        (https://arxiv.org/abs/1512.00567).
+    """
+    policy = keras.config.dtype_policy()
+    # Features of less precision would be others.
+    keras.config.set_dtype_policy("float32")
+    try:
+        inception = keras.applications.InceptionV3(weights=os.fspath(weights))
+    except Exception as error:  # Keras raises bare ones where a download fails
+        raise OSError(
+            f"The weights {os.fspath(weights)!r} of InceptionV3 could not be had; "
+            "train a classifier on your data instead, with "
+            f"`keras_ae.features.for_data`. ({error})"
+        ) from error
+    finally:
+        keras.config.set_dtype_policy(policy)
+    x = keras.Input((None, None, 3), dtype="uint8", name="images")
+    scaled = layers.Rescaling(1 / 127.5, offset=-1.0, dtype="float32")(x)
+    resized = layers.Resizing(
+        *inception.input_shape[1:3], "bilinear", antialias=True, dtype="float32"
+    )(scaled)
+    *_, pooled, classifier = inception.layers
+    trunk = keras.Model(inception.inputs, pooled.output)
+    features = layers.Identity(dtype="float32", name="features")(trunk(resized))
+    return FeatureNetwork(
+        keras.Model(x, classifier(features), name="inception-v3-imagenet")
+    )
+
+
+def load(path: str | os.PathLike) -> FeatureNetwork:
+    """Loads a network that `FeatureNetwork.save` wrote.
+
+    Args:
+        path: A `.keras` file.
+
+    Returns:
+        The network, with the digest that it had.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged or holds something else.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no feature network at {path}.")
+    refusal = ValueError(f"{path} is not a feature network, or it is damaged.")
+    if not zipfile.is_zipfile(path):
+        raise refusal
+    try:
+        network = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds
+        raise refusal from error
+    if "features" not in {layer.name for layer in getattr(network, "layers", ())}:
+        raise refusal
+    return FeatureNetwork(network)
+
+
+def _build(image_shape, outputs, activation, name, seed):
+    x = keras.Input(image_shape, dtype="uint8", name="images")
+    scaled = layers.Rescaling(1 / 255, dtype="float32")(x)
+    encoder = networks.encoder(image_shape, DIMENSIONS, dtype="float32")
+    # Before the activation, where they are nearer to a Gaussian.
+    features = layers.Identity(dtype="float32", name="features")(encoder(scaled))
+    hidden = layers.Activation("relu", dtype="float32")(features)
+    probabilities = layers.Dense(outputs, activation, dtype="float32")(hidden)
+    network = keras.Model(x, probabilities, name=name)
+    # Keras draws weights from global random state, which is the caller's.
+    rng = np.random.default_rng(seed)
+    for variable in network.trainable_variables:
+        if len(variable.shape) > 1:
+            glorot = keras.initializers.GlorotUniform(int(rng.integers(2**31)))
+            variable.assign(glorot(variable.shape))
+    return network
+
+
+def _rows(images):
+    """How many pictures of an array to look at a time."""
+    values = math.prod(getattr(images, "shape", ())[1:])
+    return max(1, min(_CHUNK, _VALUES // max(1, values)))
+
+
+def _pictures(images):
+    images = array("images", images)
+    if images.ndim not in (3, 4) or not images.size:
+        raise ValueError(
+            "`images` must have the shape (n, height, width) or (n, height, width, "
+            f"channels). Received: {images.shape}"
+        )
+    return images
+
+
+def _targets(targets, count):
+    """Returns targets as a network is trained on them, and its number of outputs."""
+    targets = np.asarray(targets)
+    whole = targets.dtype.kind in "biu" or (
+        targets.dtype.kind == "f" and np.array_equal(targets, np.round(targets))
+    )
+    if targets.ndim not in (1, 2) or len(targets) != count or not whole:
+        raise ValueError(
+            f"`targets` must be {count} integers, one a picture, or a matrix ({count}, "
+            "attributes) of 0 and 1. Received: an array of dtype "
+            f"{targets.dtype} and shape {targets.shape}"
+        )
+    low, high = targets.min(), targets.max()
+    if targets.ndim == 2:
+        if low < 0 or high > 1:
+            raise ValueError(
+                "`targets` must be 0 or 1 where they are a matrix (n, attributes). "
+                f"Received: values from {low} to {high}"
+            )
+        return targets.astype("float32"), targets.shape[1]
+    if low < 0 or low == high:
+        raise ValueError(
+            "`targets` must be classes from 0, at least two of them. Received: values "
+            f"from {low} to {high}"
+        )
+    return targets.astype("int32"), int(high) + 1
+
+
+def _eight_bits(images):
+    """Returns pictures in uint8; floats are read as [0, 1], clipped and rounded."""
+    images = np.asanyarray(images)
+    if images.dtype == np.uint8:
+        return images
+    inputs.check_values(images)
+    if images.dtype.kind in "iu":
+        return images.astype("uint8")
+    outside = np.mean((images < -0.1) | (images > 1.1))
+    if outside > 0.1:
+        raise ValueError(
+            "Floats must be in [0, 1], but for a few that are clipped. Received: "
+            f"values from {images.min()} to {images.max()}, {outside:.0%} of them "
+            "beyond"
+        )
+    return np.rint(255 * np.clip(images, 0, 1)).astype("uint8")

@@ -1,0 +1,477 @@
+"""VAE-GAN: a variational autoencoder whose reconstructions a discriminator judges."""
+
+import numbers
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_ae import inputs
+from keras_ae.backend import autodiff
+from keras_ae.models.adversarial import losses
+from keras_ae.models.base.autoencoder import Player
+from keras_ae.models.variational.vae import VAE
+from keras_ae.nn import networks
+from keras_ae.nn.layers import PriorSampling
+from keras_ae.probability.likelihoods import Gaussian
+
+# Beyond these, one of the two gradients has vanished and there is nothing to balance.
+GAMMA_RANGE = (1e-4, 1e4)
+GAMMA_MOMENTUM = 0.95
+
+
+class VAEGAN(VAE):
+    """VAE-GAN: a VAE that reconstructs what a discriminator looks at, not pixels.
+
+        encoder:       min ½ ||f(x) - f(x̂)||² + β KL(q(z | x) || p(z))
+        decoder:       min γ ½ ||f(x) - f(x̂)||² + generator(D(x̂)) + generator(D(x̃))
+        discriminator: min real(D(x)) + ½ fake(D(x̂)) + ½ fake(D(x̃))
+
+    where x̂ is decoded from z ~ q(z | x), x̃ from z ~ p(z), f(x) are the features in a
+    hidden layer of the discriminator D, and `generator`, `real` and `fake` are those of
+    `GAN`. Features are divided by the root mean square of f(x) over the batch, so that
+    the first term is -log N(f(x); f(x̂), I) but for a constant, in nats and summed over
+    features, whatever scale the discriminator gives them. With a `pixel_weight` w,
+    encoder and decoder add -w log p(x | z), the decoder's times γ. The three players
+    take turns within each step, and each learns from its own terms alone: the
+    discriminator never learns to make reconstructing easy. Its two kinds of fakes count
+    half each, and not whole as in the paper, so that fakes weigh as much as examples
+    and a draw is a draw.
+
+    The model is p(z) p(x | z), as of a VAE, with the pixels' `likelihood`. So `elbo`,
+    logged beside the terms, and `log_likelihood` are what they say and can be compared
+    with a VAE's; without a `pixel_weight` nothing maximises them, and they will be
+    lower. `reconstruction` is measured with features that change as the discriminator
+    learns: its values of two epochs can't be compared, nor can the loss. No logged
+    figure says how good the pictures are, so that the last weights count as the best.
+
+    Also logged are `real_score`, `fake_score`, `discriminator_accuracy` and `diversity`
+    as in `GAN`, of samples from the prior, and an adaptive `gamma`.
+
+    Args:
+        latent_dim: Numbers in a code.
+        image_shape: Shape of one example; see `Autoencoder`, also for `architecture`,
+            `widths` and `activation`. The discriminator mirrors the encoder with leaky
+            ReLU and without batch normalisation.
+        likelihood: Distribution of the data given a code. Its mean is what the
+            discriminator is shown. Defaults to a Gaussian of the optimal scale within
+            [0, 1]; for other data pass `"gaussian"`.
+        prior: As for `VAE`, also `beta` and `free_bits`.
+        gamma: γ, a number >= 0. Defaults to an adaptive one: the ratio of the norms of
+            the gradients of the adversarial and of the feature loss with respect to the
+            reconstructed pictures, so that both pull at them alike; a running average.
+        pixel_weight: Weight of -log p(x | z), >= 0. Without it the likelihood may have
+            no learned scale, which nothing would learn.
+        adversarial_loss: One of the losses of `GAN`.
+        feature_layer: Name of the discriminator's layer to take the features from.
+            Defaults to the end of the middle stage of convolutions (of four the third,
+            as in the paper), or to the middle hidden layer where there are none.
+        discriminator_start: Number of epochs, >= 0, before the discriminator learns and
+            adversarial terms count. Until then the features are random ones, which
+            keep distances well: encoder and decoder warm up on the loss that they go
+            on with. Epochs are numbered by `fit`: go on with `initial_epoch`.
+        equilibrium: None, or a pair (loss, margin), such as (0.68, 0.4), that keeps the
+            contest even. After a step in which the discriminator's mean loss on real
+            or on fake examples was below loss - margin, it sits out the next; after one
+            in which either was above loss + margin, the decoder does. When both would,
+            neither does. The loss of a draw is log 2, 0.69, for `"non_saturating"`.
+        spectral_norm: Whether the discriminator's layers are spectrally normalised.
+        encoder: Your own encoder, as for `VAE`.
+        decoder: Your own decoder, as for `VAE`.
+        discriminator: Your own Keras model from examples to `(batch, 1)`, without an
+            activation, functional or `Sequential`.
+        **kwargs: `name`, `dtype` and `trainable`.
+
+    Raises:
+        ValueError: If an argument is out of range, a network of the wrong shape, or the
+            discriminator has no such layer.
+
+    Example:
+
+    ```python
+    model = keras_ae.VAEGAN(latent_dim=128)
+    model.fit(x_train, validation_data=x_test, epochs=30)
+    pictures = model.sample(64, seed=0)  # (64, height, width, channels)
+    sharp = model.reconstruct(x_test)  # (n, height, width, channels)
+    ```
+
+    Reference:
+        Larsen et al., Autoencoding beyond Pixels Using a Learned Similarity Metric,
+        2016 (https://arxiv.org/abs/1512.09300); for the adaptive weight, Esser et al.,
+        Taming Transformers for High-Resolution Image Synthesis, 2021
+        (https://arxiv.org/abs/2012.09841).
+    """
+
+    takes_value_weights = False
+    term_names = (
+        "reconstruction",
+        "kl",
+        "decoder_reconstruction",
+        "adversarial_reconstruction",
+        "adversarial_sample",
+        "discriminator_real",
+        "discriminator_reconstruction",
+        "discriminator_sample",
+    )
+    monitor_names = (
+        *VAE.monitor_names,
+        "real_score",
+        "fake_score",
+        "discriminator_accuracy",
+        "diversity",
+    )
+    player_names = ("encoder", "decoder", "discriminator")
+    score_name = None
+
+    def __init__(
+        self,
+        latent_dim: int = 128,
+        *,
+        likelihood: Any = None,
+        gamma: float | None = None,
+        pixel_weight: float = 0.0,
+        adversarial_loss: str = "non_saturating",
+        feature_layer: str | None = None,
+        discriminator_start: int = 0,
+        equilibrium: tuple[float, float] | None = None,
+        spectral_norm: bool = False,
+        discriminator: keras.Model | None = None,
+        **kwargs,
+    ):
+        self._loss = losses.get_loss(adversarial_loss)
+        self.adversarial_loss = adversarial_loss
+        if likelihood is None:
+            likelihood = Gaussian(activation="sigmoid")
+        super().__init__(latent_dim, likelihood=likelihood, **kwargs)
+        self._given["discriminator"] = discriminator is not None
+        if gamma is not None:
+            inputs.check_weight("gamma", gamma)
+        inputs.check_pixel_weight(pixel_weight, self.likelihood)
+        self.gamma = gamma
+        self.pixel_weight = pixel_weight
+        self.feature_layer = feature_layer
+        self.discriminator_start = inputs.check_count(
+            "discriminator_start", discriminator_start, minimum=0
+        )
+        self.equilibrium = _check_equilibrium(equilibrium)
+        self.spectral_norm = inputs.check_flag("spectral_norm", spectral_norm)
+        self.discriminator = discriminator
+        self.prior_sampling = PriorSampling(self.prior, self.latent_dim)
+        if pixel_weight:
+            self.term_names = (*self.term_names, "pixels", "decoder_pixels")
+        if gamma is None:
+            self.monitor_names = (*self.monitor_names, "gamma")
+
+    def default_optimizers(self):
+        # A slower discriminator is fooled by blurred pictures already: its accuracy on
+        # faces stays at 0.5, and it teaches the decoder nothing.
+        adam = keras.optimizers.Adam
+        return {
+            "encoder": adam(1e-3),
+            "decoder": adam(5e-4, beta_1=0.5),
+            "discriminator": adam(1e-3, beta_1=0.5),
+        }
+
+    # Building
+
+    def build_networks(self, image_shape):
+        super().build_networks(image_shape)
+        if self.discriminator is None:
+            self.discriminator = networks.critic(
+                image_shape,
+                self.architecture,
+                self.widths,
+                dtype=self.dtype_policy,
+                spectral_norm=self.spectral_norm,
+            )
+        networks.check("discriminator", self.discriminator, image_shape, (1,))
+        judge = _with_features(self.discriminator, self.feature_layer)
+        # Keras would save its layers, which are the discriminator's, a second time.
+        object.__setattr__(self, "_judge", judge)
+        self.epoch = self._add_state("epoch", (), "zeros")
+        if self.gamma is None:
+            self.gradient_norms = self._add_state("gradient_norms", (2,), "zeros")
+        if self.equilibrium is not None:
+            self.gates = self._add_state("gates", (2,), "ones")
+
+    def _add_state(self, name, shape, initializer):
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=initializer,
+            trainable=False,
+            dtype="float32",
+            autocast=False,
+            aggregation="mean",
+        )
+
+    # Training
+
+    def players(self):
+        waits, keeps_even = bool(self.discriminator_start), self.equilibrium is not None
+        decoder_variables = [
+            *self.decoder.trainable_variables,
+            *self.likelihood.trainable_variables,
+        ]
+        return [
+            Player(
+                self.terms,
+                self.encoder.trainable_variables,
+                self.monitors,
+                name="encoder",
+            ),
+            Player(
+                self.decoder_terms,
+                decoder_variables,
+                self.decoder_monitors if self.gamma is None else None,
+                name="decoder",
+                plays=self._decoder_plays if keeps_even else None,
+            ),
+            Player(
+                self.discriminator_terms,
+                self.discriminator.trainable_variables,
+                self.discriminator_monitors,
+                name="discriminator",
+                plays=self._discriminator_plays if waits or keeps_even else None,
+            ),
+        ]
+
+    def _started(self):
+        return ops.convert_to_tensor(self.epoch) >= self.discriminator_start
+
+    def _decoder_plays(self):
+        gate = ops.convert_to_tensor(self.gates)[0] > 0.5
+        return ops.logical_or(gate, ops.logical_not(self._started()))
+
+    def _discriminator_plays(self):
+        started = self._started()
+        if self.equilibrium is None:
+            return started
+        return ops.logical_and(ops.convert_to_tensor(self.gates)[1] > 0.5, started)
+
+    def terms(self, x, outputs, training=False):
+        """Returns the encoder's losses."""
+        features, _ = self._look(self.likelihood.mean(outputs["parameters"]), training)
+        outputs["log_prob"] = self.likelihood.log_prob(
+            x, outputs["parameters"], training
+        )
+        terms = {
+            "reconstruction": self._distance(
+                self._real_features(x, training), features
+            ),
+            "kl": self.kl_weight * self.kl(outputs, self.free_bits),
+        }
+        if self.pixel_weight:
+            terms["pixels"] = -self.pixel_weight * outputs["log_prob"]
+        return terms
+
+    def monitors(self, x, outputs, terms):
+        pixels = {"reconstruction": -outputs["log_prob"]}
+        return super().monitors(x, outputs, pixels)
+
+    def decoder_terms(self, x, outputs, training=False):
+        """Returns the decoder's losses."""
+        reconstructed = self.likelihood.mean(outputs["parameters"])
+        sampled = self._sample(x, training)
+        real_features = self._real_features(x, training)
+        if training and self.gamma is None:
+            self._balance(reconstructed, real_features)
+        features, logits = self._look(reconstructed, training)
+        _, sample_logits = self._look(sampled, training)
+        gamma = self._current_gamma()
+        started = ops.cast(self._started(), "float32")
+        terms = {
+            "decoder_reconstruction": gamma * self._distance(real_features, features),
+            "adversarial_reconstruction": started * self._loss.generator(logits),
+            "adversarial_sample": started * self._loss.generator(sample_logits),
+        }
+        if self.pixel_weight:
+            log_prob = self.likelihood.log_prob(x, outputs["parameters"], training)
+            terms["decoder_pixels"] = -gamma * self.pixel_weight * log_prob
+        return terms
+
+    def decoder_monitors(self, x, outputs, terms):
+        """Returns the adaptive weight."""
+        gamma = ops.broadcast_to(self._current_gamma(), (ops.shape(x)[0],))
+        return {"gamma": gamma}
+
+    def discriminator_terms(self, x, outputs, training=False):
+        """Returns the discriminator's losses."""
+        reconstructed = self.likelihood.mean(outputs["parameters"])
+        sampled = self._sample(x, training)
+        real, reconstruction, sample = (
+            self._look(ops.stop_gradient(shown), training)[1]
+            for shown in (x, reconstructed, sampled)
+        )
+        outputs |= {"real_logits": real, "sample_logits": sample, "sampled": sampled}
+        terms = {
+            "discriminator_real": self._loss.real(real),
+            "discriminator_reconstruction": 0.5 * self._loss.fake(reconstruction),
+            "discriminator_sample": 0.5 * self._loss.fake(sample),
+        }
+        if training and self.equilibrium is not None:
+            self._set_gates(*terms.values())
+        return terms
+
+    def discriminator_monitors(self, x, outputs, terms):
+        """Returns how the contest stands, and how varied samples are."""
+        return {
+            **losses.contest(
+                self._loss, outputs["real_logits"], outputs["sample_logits"]
+            ),
+            "diversity": losses.diversity(x, outputs["sampled"]),
+        }
+
+    def _sample(self, x, training):
+        """Pictures from the prior, as many as there are examples."""
+        parameters = self.decoder(self.prior_sampling(x), training=training)
+        return self.likelihood.mean(parameters)
+
+    def _look(self, x, training):
+        """Features `(batch, features)` and logits `(batch,)` of pictures."""
+        features, logits = self._judge(x, training=training)
+        features = ops.cast(ops.reshape(features, (ops.shape(x)[0], -1)), "float32")
+        return features, ops.cast(logits[:, 0], "float32")
+
+    def _real_features(self, x, training):
+        return ops.stop_gradient(self._look(x, training)[0])
+
+    def _distance(self, real_features, features):
+        scale = ops.maximum(ops.mean(ops.square(real_features)), 1e-12)
+        return 0.5 * ops.sum(ops.square(real_features - features), axis=1) / scale
+
+    def _current_gamma(self):
+        if self.gamma is not None:
+            return self.gamma
+        adversarial_norm, reconstruction_norm = ops.unstack(
+            ops.convert_to_tensor(self.gradient_norms)
+        )
+        # Both averages start at 0, which their ratio does not feel.
+        ratio = adversarial_norm / ops.maximum(reconstruction_norm, 1e-12)
+        return ops.where(adversarial_norm > 0, ops.clip(ratio, *GAMMA_RANGE), 1.0)
+
+    def _balance(self, reconstructed, real_features):
+        """Updates the norms of both losses' gradients at the reconstructed pictures."""
+        reconstructed = ops.stop_gradient(reconstructed)
+
+        def adversarial_loss(x):
+            return self._loss.generator(self._look(x, True)[1])
+
+        def distance(x):
+            return self._distance(real_features, self._look(x, True)[0])
+
+        norms = []
+        for loss in (adversarial_loss, distance):
+            gradient = autodiff.gradient(autodiff.pure(self, loss), reconstructed)
+            gradient = ops.reshape(gradient, (ops.shape(gradient)[0], -1))
+            norms.append(ops.mean(ops.norm(ops.stop_gradient(gradient), axis=1)))
+        averages = ops.convert_to_tensor(self.gradient_norms)
+        updated = GAMMA_MOMENTUM * averages + (1 - GAMMA_MOMENTUM) * ops.stack(norms)
+        # What an untrained discriminator says is no loss yet.
+        counts = ops.logical_and(self._started(), ops.all(ops.isfinite(updated)))
+        self.gradient_norms.assign(ops.where(counts, updated, averages))
+
+    def _set_gates(self, real, reconstruction, sample):
+        """Decides who plays the next step, from the discriminator's losses."""
+        loss, margin = self.equilibrium
+        scores = ops.stack([ops.mean(real), ops.mean(reconstruction + sample)])
+        decoder = ops.logical_not(ops.any(scores > loss + margin))
+        discriminator = ops.logical_not(ops.any(scores < loss - margin))
+        gates = ops.cast(ops.stack([decoder, discriminator]), "float32")
+        self.gates.assign(ops.where(ops.any(gates > 0.5), gates, ops.ones(2)))
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks=None,
+        **kwargs,
+    ) -> keras.callbacks.History:
+        """Trains the model; see `Autoencoder.fit`.
+
+        Args:
+            x: Data as for `Autoencoder.fit`.
+            y: Ignored.
+            batch_size, epochs, verbose, callbacks, **kwargs: As in `keras.Model.fit`.
+                The discriminator starts by the number of the epoch, which
+                `initial_epoch` begins with.
+
+        Returns:
+            Keras' `History`: the loss, its terms and monitors by epoch.
+        """
+        counter = _CountEpochs()
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            counter.set_model(self)
+            callbacks.callbacks.append(counter)
+        else:
+            callbacks = [counter, *keras.tree.flatten(callbacks or [])]
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+
+
+class _CountEpochs(keras.callbacks.Callback):
+    """Tells the model the number of the epoch, which its players go by."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.epoch.assign(epoch)
+
+
+def _check_equilibrium(equilibrium):
+    """Returns the pair (loss, margin) as a tuple, or None."""
+    if equilibrium is None:
+        return None
+    pair = tuple(equilibrium) if isinstance(equilibrium, tuple | list) else ()
+    if (
+        len(pair) != 2
+        or not all(isinstance(value, numbers.Real) for value in pair)
+        or not 0 < pair[1] < float("inf")
+        or not abs(pair[0]) < float("inf")
+    ):
+        raise ValueError(
+            "`equilibrium` must be None or a pair (loss, margin) with a margin > 0. "
+            f"Received: equilibrium={equilibrium!r}"
+        )
+    return pair
+
+
+def _with_features(discriminator, name):
+    """The discriminator, with the features of one of its layers as first output."""
+    if not getattr(discriminator, "inputs", None):
+        raise ValueError(
+            "`discriminator` must be a functional or Sequential Keras model, so that a "
+            "layer's features can be seen. Received: a "
+            f"{type(discriminator).__name__}"
+        )
+    layers = [
+        layer
+        for layer in discriminator.layers
+        if not isinstance(layer, keras.layers.InputLayer)
+    ]
+    if name is None:
+        layer = _middle(discriminator, layers)
+    else:
+        found = [layer for layer in layers if layer.name == name]
+        if not found:
+            raise ValueError(
+                "`feature_layer` must be one of the discriminator's layers: "
+                f"{', '.join(layer.name for layer in layers)}. Received: "
+                f"feature_layer={name!r}"
+            )
+        layer = found[0]
+    outputs = [layer.output, discriminator.outputs[0]]
+    return keras.Model(discriminator.inputs[0], outputs)
+
+
+def _middle(discriminator, layers):
+    """The end of the middle stage of convolutions, or the middle hidden layer."""
+    # Of all layers of one size the last; those of the picture's size are no stage.
+    ends = {
+        layer.output.shape[1:3]: layer
+        for layer in layers
+        if len(layer.output.shape) == 4
+    }
+    ends.pop(discriminator.inputs[0].shape[1:3], None)
+    hidden = [*ends.values()] or [layer for layer in layers[:-1] if layer.weights]
+    return hidden[len(hidden) // 2] if hidden else layers[-min(2, len(layers))]

@@ -1,0 +1,1 @@
+"""What every model is: its verbs, its samples, its training."""

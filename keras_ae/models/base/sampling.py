@@ -1,0 +1,415 @@
+"""The verb `sample`: codes drawn from a prior, or from what is fitted to codes."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ae import inputs
+from keras_ae.models.base.verbs import seed_generator
+from keras_ae.probability import distributions, samplers
+
+# Of the arrays of fitted samplers in a saved model.
+_PREFIX = "sampler:"
+_STATE = "known of the data"
+# What a model keeps of its training data, to look where its codes are: so many
+# examples and bytes at most.
+EXAMPLES = 5_000
+_BYTES = 2**26
+# Codes follow the prior where no density is likelier than it by more than so many nats.
+_CLOSE = 0.5
+
+
+class Choice(NamedTuple):
+    """What `sample` draws codes from, and why.
+
+    Attributes:
+        sampler: `"prior"`, or a name of `fitted_samplers`.
+        nats: How much likelier held-back codes are under the best density that was
+            fitted to others than under the prior, a lower bound on KL(q(z) || p(z));
+            None where the model has no prior, or its codes were not compared with it.
+    """
+
+    sampler: str
+    nats: float | None
+
+    def __str__(self):
+        if self.nats is None:
+            return (
+                f"Samples are drawn from {_IN_WORDS.get(self.sampler, self.sampler)}."
+            )
+        if self.sampler == "prior":
+            return "Samples are drawn from the prior, which the codes follow."
+        return (
+            f"Samples are drawn from {_IN_WORDS[self.sampler]}: these are at least "
+            f"{self.nats:.0f} nats from the prior, which `sampler='prior'` draws from."
+        )
+
+
+_IN_WORDS = {
+    "prior": "the prior",
+    "gaussian": "a normal distribution fitted to the codes",
+    "mixture": "a mixture of normal distributions fitted to the codes",
+    "pixelcnn": "an autoregressive model of the tokens",
+}
+
+
+class _Fitted:
+    """Distributions by name, out of sight of Keras, which would train them.
+
+    Attributes:
+        by_name: The distributions.
+        choice: None, or the `Choice` of what `sample` draws from by default.
+        data: None, or data that the model was trained on, to look for its codes.
+    """
+
+    def __init__(self):
+        self.forget()
+
+    def forget(self):
+        self.by_name, self.choice, self.data = {}, None, None
+
+
+class Samples:
+    """What a model needs to draw new pictures: a prior, or fitted samplers.
+
+    `SAMPLERS` are the names that `fit_sampler` knows.
+    """
+
+    SAMPLERS = ("normal", "gaussian", "mixture", "maf", "two_stage")
+    # Whether codes are drawn from the prior by default, wherever those of data are: the
+    # decoder has learned from the prior's, or a manifold has no normal distributions.
+    keeps_to_prior: bool = False
+    # Why there are no `SAMPLERS`, for a sentence that begins with the class.
+    no_samplers = (
+        "has no encoder, and so no codes to fit a sampler to; `sample` draws from the "
+        "prior"
+    )
+    # Whether a sampler must be trained, which takes too long to do when saving.
+    learns_choice: bool = False
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._fitted = _Fitted()
+        self._chooses_later = False
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether there is a prior over codes."""
+        return hasattr(self, "prior")
+
+    @property
+    def draws_by_itself(self) -> bool:
+        """Whether `sample` needs no fitted sampler."""
+        return self.has_prior
+
+    @property
+    def can_sample(self) -> bool:
+        """Whether `sample` knows where codes lie."""
+        known = self.SAMPLERS and self._fitted.data is not None
+        return bool(self.draws_by_itself or self.fitted_samplers or known)
+
+    def fit_sampler(
+        self, sampler: Any = "mixture", x=None, seed: int = 0, **options
+    ) -> None:
+        """Fits a way to draw codes to those of `x`, for `sample(n, sampler=…)`.
+
+        It is saved with the model. Training the model any further drops it.
+
+        Args:
+            sampler: `"normal"`, `"gaussian"`, `"mixture"`, `"maf"`, `"two_stage"`, and
+                for a VAE `"vampprior"`: see `samplers.fit`; or one of `keras_ae.priors`
+                of your own making, which `sample` then knows by its `name`.
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes: the pictures
+                that the model was trained on.
+            seed: Integer >= 0.
+            **options: As for `samplers.fit`: `components=20` for a mixture, `epochs=50`
+                for one that learns.
+
+        Raises:
+            ValueError: If the sampler is unknown, or the codes do not suffice for it.
+
+        Example:
+
+        ```python
+        model.fit_sampler("mixture", images)
+        pictures = model.sample(64, sampler="mixture")
+        ```
+        """
+        name = getattr(sampler, "name", sampler)
+        if not self.SAMPLERS:
+            raise ValueError(
+                f"{type(self).__name__} {self.no_samplers}. Received: "
+                f"sampler={sampler!r}"
+            )
+        if name == sampler and sampler not in self.SAMPLERS:
+            *names, last = map(repr, self.SAMPLERS)
+            either = f"{', '.join(names)} or {last}" if names else last
+            raise ValueError(
+                f"`sampler` of {type(self).__name__} must be {either}, or one of "
+                f"`keras_ae.priors`. Received: sampler={sampler!r}"
+            )
+        self._require_built("fit_sampler")
+        inputs.check_seed(seed)
+        codes = self._codes_to_fit(x, seed)
+        self._fitted.by_name[name] = self._fit_sampler(sampler, codes, seed, **options)
+
+    @property
+    def fitted_samplers(self) -> tuple[str, ...]:
+        """Names of what `fit_sampler` has fitted, in that order."""
+        return tuple(self._fitted.by_name)
+
+    def forget_samplers(self) -> None:
+        """Drops what was fitted to codes that are no longer the model's."""
+        self._fitted.forget()
+
+    def remember(self, data: Any) -> None:
+        """Keeps a part of the data that the model is trained on, for `choose_sampler`.
+
+        `fit` calls it.
+
+        Args:
+            data: Data as for `fit`. Of arrays random examples are copied; other data
+                sets are read when a sampler is to be chosen.
+        """
+        if not self.SAMPLERS or self.keeps_to_prior or isinstance(data, Iterator):
+            return
+        data = getattr(data, "images", data)
+        if hasattr(data, "shape"):
+            size = max(1, int(np.prod(data.shape[1:]))) * _itemsize(data)
+            count = min(data.shape[0], EXAMPLES, max(100, _BYTES // size))
+            rows = np.arange(count)
+            if count < data.shape[0]:
+                rng = np.random.default_rng(0)
+                rows = np.sort(rng.choice(data.shape[0], count, replace=False))
+            # Also of a memory map, or of a tensor on another device.
+            is_tensor = ops.is_tensor(data)
+            data = ops.take(data, rows, axis=0) if is_tensor else data[rows]
+            data = np.array(ops.convert_to_numpy(data))
+        self._fitted.data = data
+
+    @contextlib.contextmanager
+    def choosing_later(self) -> Iterator[None]:
+        """`fit` does not choose a sampler as long as the block lasts.
+
+        For who loads the best weights after it.
+        """
+        self._chooses_later = True
+        try:
+            yield
+        finally:
+            self._chooses_later = False
+
+    def choose_sampler(self) -> Choice | None:
+        """Looks where the codes of the training data are: where `sample` should draw.
+
+        A normal distribution and a mixture are fitted to codes, in a VAE to draws from
+        their posteriors. Unless they make held-back codes likelier than the prior does,
+        by more than half a nat, the prior is taken. The model keeps the choice, and
+        is saved with it; `fit` drops it.
+
+        Returns:
+            The `Choice`, which says why when it is printed. None for a model that has
+            no codes to look at: it was not trained by `fit`, or is a GAN.
+        """
+        looks = self.SAMPLERS and self.built and not self.keeps_to_prior
+        if looks and self._fitted.choice is None:
+            codes = self._known_codes()
+            if codes is not None:
+                self._fitted.choice = self._choose(codes)
+        return self._fitted.choice
+
+    def _known_codes(self):
+        """Codes of training data, `(n, ...)`, or None."""
+        data = self._fitted.data
+        if data is None:
+            return None
+        if not hasattr(data, "shape"):
+            data = inputs.first_examples(data, EXAMPLES)
+        return self._codes_to_fit(data, seed=0)
+
+    def _choose(self, codes):
+        order = np.random.default_rng(0).permutation(len(codes))
+        held_back, codes = np.split(codes[order], [max(1, len(codes) // 10)])
+        scores = {}
+        for name, components in (("gaussian", 1), ("mixture", 10)):
+            if len(codes) < 2 * components:
+                continue
+            try:
+                fitted = samplers.fit_mixture(codes, components, max_steps=30, starts=1)
+            except ValueError:
+                # All codes are equal: only the prior says where others might be.
+                continue
+            scores[name] = _mean_log_prob(fitted, held_back), fitted
+        prior = _mean_log_prob(self.prior, held_back) if self.has_prior else None
+        if not scores:
+            return Choice("prior", None) if self.has_prior else None
+        name, (best, fitted) = max(scores.items(), key=lambda item: item[1][0])
+        nats = None if prior is None else best - prior
+        if nats is not None and nats < _CLOSE:
+            return Choice("prior", nats)
+        self._fitted.by_name.setdefault(name, fitted)
+        return Choice(name, nats)
+
+    def sampler(self, name: str):
+        """Returns a fitted sampler: a distribution with `sample` and `log_prob`.
+
+        Raises:
+            ValueError: If none of that name was fitted.
+        """
+        if name not in self._fitted.by_name:
+            known = ", ".join(map(repr, self.fitted_samplers)) or "none"
+            raise ValueError(
+                f"`sampler` must be one that was fitted with `fit_sampler`. Received: "
+                f"sampler={name!r}; fitted: {known}"
+            )
+        return self._fitted.by_name[name]
+
+    def sample(
+        self,
+        n: int,
+        seed: int | None = None,
+        batch_size: int = 256,
+        sampler: str | None = None,
+    ) -> np.ndarray:
+        """Returns the likelihood's mean for new codes.
+
+        Args:
+            n: Pictures to draw, >= 1.
+            seed: Integer; the same seed gives the same codes.
+            batch_size: Codes decoded at a time.
+            sampler: `"prior"`, or the name of what `fit_sampler` has fitted. By
+                default what `choose_sampler` chooses: the prior where the codes of the
+                training data follow it, else a density that is fitted to them.
+
+        Returns:
+            Array `(n, *image_shape)`, pictures in [0, 1].
+
+        Raises:
+            ValueError: If there is neither a prior nor such a sampler.
+        """
+        codes = self._drawn(n, seed_generator(seed), sampler)
+        return self._decode_drawn(codes, batch_size)
+
+    def _drawn(self, n, seeds, sampler=None) -> np.ndarray:
+        """Codes of the shape of those that samplers are fitted to, `(n, ...)`."""
+        self._require_built("sample")
+        n = inputs.check_count("n", n)
+        if sampler in (None, "auto"):
+            sampler = self._default_sampler()
+        if sampler == "prior" and not self.has_prior:
+            raise ValueError(
+                f"`sampler` must be fitted first: {type(self).__name__} has no prior "
+                "over codes. Received: sampler='prior'"
+            )
+        distribution = self.prior if sampler == "prior" else self.sampler(sampler)
+        codes = distribution.sample((n, *self._drawn_shape), seed=seeds)
+        return ops.convert_to_numpy(codes)
+
+    def _default_sampler(self):
+        asked_for = self.fitted_samplers and not self.has_prior
+        choice = (
+            None if asked_for and not self._fitted.choice else self.choose_sampler()
+        )
+        if choice is not None:
+            return choice.sampler
+        if self.has_prior:
+            return "prior"
+        if not self.SAMPLERS:
+            raise ValueError(f"{type(self).__name__} {self.no_samplers}.")
+        if not self.fitted_samplers:
+            raise ValueError(
+                f"{type(self).__name__} has no prior over codes to sample from: fit "
+                "a sampler to the codes of its training pictures first, "
+                f"`model.fit_sampler({self.SAMPLERS[-1]!r}, x)`."
+            )
+        return self.fitted_samplers[-1]
+
+    @property
+    def _drawn_shape(self) -> tuple[int, ...]:
+        return (self.latent_dim,)
+
+    def _codes_to_fit(self, x, seed) -> np.ndarray:
+        """Returns the codes of x, `(n, latent_dim)`."""
+        return self.encode(x)[:, : self.latent_dim]
+
+    def _fit_sampler(self, sampler, codes, seed, **options):
+        return samplers.fit(sampler, codes, seed, self, **options)
+
+    def _decode_drawn(self, codes, batch_size):
+        return self.decode(codes, batch_size)
+
+    # Saving
+
+    def build_from_config(self, config):
+        config = dict(config)
+        # Where files of 0.1 have them.
+        samplers = config.pop("samplers", {})
+        super().build_from_config(config)
+        self._restore({"samplers": samplers})
+
+    def _state(self):
+        """What is known of the codes and of the data, for a file."""
+        if not self.learns_choice:
+            self.choose_sampler()
+        choice = self._fitted.choice
+        return {
+            **super()._state(),
+            "samplers": {
+                name: keras.saving.serialize_keras_object(distribution)
+                for name, distribution in self._fitted.by_name.items()
+            },
+            "choice": choice and list(choice),
+        }
+
+    def _restore(self, state):
+        super()._restore(state)
+        for name, serialized in state.get("samplers", {}).items():
+            distribution = keras.saving.deserialize_keras_object(serialized)
+            if isinstance(distribution, distributions.LearnedPrior):
+                distribution.connect(self)
+            self._fitted.by_name[name] = distribution
+        choice = state.get("choice")
+        self._fitted.choice = choice and Choice(*choice)
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        text = json.dumps(self._state()) if self.built else ""
+        # Also a model that is built before it is loaded reads variables.
+        store[_STATE] = np.frombuffer(text.encode(), "uint8")
+        for key, variable in self._sampler_variables().items():
+            store[key] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store):
+        keys = {*store.keys()}
+        if _STATE in keys and len(store[_STATE]):
+            self._restore(json.loads(np.asarray(store[_STATE]).tobytes()))
+        for key, variable in self._sampler_variables().items():
+            if key in keys:
+                variable.assign(np.asarray(store[key]))
+        # Keras counts what it is given, and should count the model's own.
+        ours = {key for key in keys if key.startswith(_PREFIX)} | {_STATE}
+        super().load_own_variables({key: store[key] for key in keys - ours})
+
+    def _sampler_variables(self):
+        return {
+            f"{_PREFIX}{name}:{index}": variable
+            for name, distribution in self._fitted.by_name.items()
+            if isinstance(distribution, distributions.LearnedPrior)
+            for index, variable in enumerate(distribution.variables)
+        }
+
+
+def _itemsize(data):
+    # NumPy has no bfloat16.
+    name = keras.backend.standardize_dtype(data.dtype).replace("bfloat", "float")
+    return np.dtype(name).itemsize
+
+
+def _mean_log_prob(distribution, codes):
+    codes = ops.convert_to_tensor(codes, "float32")
+    return float(ops.convert_to_numpy(ops.mean(distribution.log_prob(codes))))

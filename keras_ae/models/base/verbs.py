@@ -1,0 +1,404 @@
+"""What people do with a trained model: encode, decode, reconstruct, interpolate."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ae import inputs, progress
+from keras_ae.backend import autodiff
+
+
+class Verbs:
+    """The verbs that every autoencoder has, on arrays and data sets, in batches.
+
+    A model implements `_encode`, `_decode` and `_reconstruct`, functions of a batch.
+    """
+
+    # Whether means are kept in [0, 1] where all of the training data were.
+    keeps_range: bool = True
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._in_unit_range = False
+
+    @property
+    def in_unit_range(self) -> bool:
+        """Whether the data that the model was trained on lie in [0, 1]."""
+        return self._in_unit_range
+
+    @in_unit_range.setter
+    def in_unit_range(self, value: bool) -> None:
+        if value != self._in_unit_range:
+            self._in_unit_range = bool(value)
+            # They would go on as they were compiled.
+            self._compiled_functions.clear()
+            self.predict_function = None
+
+    def _state(self):
+        """What is saved beside configuration and variables."""
+        return {"in_unit_range": self.in_unit_range}
+
+    def _restore(self, state):
+        self.in_unit_range = state.get("in_unit_range", self.in_unit_range)
+
+    @property
+    def code_dim(self) -> int:
+        """Numbers that the decoder takes: `latent_dim`, and what a model adds to it."""
+        return self.latent_dim
+
+    def encode(self, x, batch_size: int = 256) -> np.ndarray:
+        """Returns the codes of `x`.
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes. In a graph,
+                as of `tf.data.Dataset.map(model.encode)` or `jax.jit`, a tensor.
+            batch_size: Examples at a time, for arrays.
+
+        Returns:
+            Array `(n, code_dim)`; in a graph a tensor.
+        """
+        x = self._inspect(x, "x", restored=False)
+        return self._in_batches("encode", self._encode, x, batch_size)
+
+    def decode(self, z, batch_size: int = 256) -> np.ndarray:
+        """Returns the likelihood's mean for codes `z`.
+
+        Args:
+            z: Array `(n, code_dim)`.
+            batch_size: Codes at a time.
+
+        Returns:
+            Array `(n, *image_shape)`, pictures in [0, 1].
+        """
+        self._require_built("decode")
+        if not autodiff.is_traced(z):
+            z = np.asarray(z, "float32")
+        if len(z.shape) != 2 or z.shape[1] != self.code_dim:
+            raise ValueError(
+                f"`z` must have the shape (n, {self.code_dim}). Received: {z.shape}"
+            )
+        return self._in_batches("decode", self._decode, z, batch_size)
+
+    def reconstruct(self, x, batch_size: int = 256) -> np.ndarray:
+        """Returns the decoded codes of `x`.
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            batch_size: Examples at a time, for arrays.
+
+        Returns:
+            Array `(n, *image_shape)`, pictures in [0, 1].
+        """
+        x = self._inspect(x, "x", restored=False)
+        return self._in_batches("reconstruct", self._reconstruct, x, batch_size)
+
+    def interpolate(
+        self, a, b, steps: int = 9, spherical: bool = False, batch_size: int = 256
+    ) -> np.ndarray:
+        """Returns pictures on the way from `a` to `b`, through the codes between.
+
+        Args:
+            a: One example of shape `image_shape`, or several `(n, *image_shape)`.
+            b: As `a`.
+            steps: Pictures in a row, the reconstructions of `a` and `b` included.
+            spherical: Whether to follow the great circle between the codes instead of
+                the straight line; samples of a Gaussian prior lie near a sphere.
+            batch_size: Codes decoded at a time.
+
+        Returns:
+            Array `(steps, *image_shape)` for one example, `(n, steps, *image_shape)`
+            for several.
+
+        Reference:
+            White, Sampling Generative Networks, 2016 (https://arxiv.org/abs/1609.04468).
+        """
+        self._require_built("interpolate")
+        inputs.check_count("steps", steps, minimum=2)
+        a, b = np.asarray(a), np.asarray(b)
+        if a.shape != b.shape:
+            raise ValueError(
+                "`a` and `b` must have the same shape. "
+                f"Received: {a.shape} and {b.shape}"
+            )
+        single = a.ndim == len(self.built_image_shape)
+        if single:
+            a, b = a[None], b[None]
+        z_a, z_b = (self.encode(x)[:, None] for x in (a, b))  # (n, 1, latent_dim)
+        t = np.linspace(0, 1, steps, dtype="float32")[:, None]  # (steps, 1)
+        z = _slerp(z_a, z_b, t) if spherical else (1 - t) * z_a + t * z_b
+        x = self.decode(z.reshape(-1, self.code_dim), batch_size)
+        x = x.reshape(len(a), steps, *self.built_image_shape)
+        return x[0] if single else x
+
+    def traverse(
+        self,
+        x,
+        dims: Sequence[int] | None = None,
+        steps: int = 9,
+        span: float = 3.0,
+        batch_size: int = 256,
+    ) -> np.ndarray:
+        """Returns what changing one latent dimension at a time does to a picture.
+
+        Args:
+            x: One example of shape `image_shape`.
+            dims: Latent dimensions to change. Defaults to all.
+            steps: Values that each dimension takes.
+            span: They run from `-span` to `span`.
+            batch_size: Codes decoded at a time.
+
+        Returns:
+            Array `(len(dims), steps, *image_shape)`.
+        """
+        self._require_built("traverse")
+        inputs.check_count("steps", steps)
+        dims = range(self.latent_dim) if dims is None else dims
+        if not len(dims) or any(not 0 <= dim < self.latent_dim for dim in dims):
+            raise ValueError(
+                f"`dims` must be dimensions from 0 to {self.latent_dim - 1}. "
+                f"Received: dims={list(dims)}"
+            )
+        z = np.tile(self.encode(np.asarray(x)[None]), (len(dims), steps, 1))
+        for row, dim in enumerate(dims):
+            z[row, :, dim] = np.linspace(-span, span, steps)
+        x = self.decode(z.reshape(-1, self.code_dim), batch_size)
+        return x.reshape(len(dims), steps, *self.built_image_shape)
+
+    def attribute_vector(self, x, has_attribute, batch_size: int = 256) -> np.ndarray:
+        """Returns the way from codes without an attribute to codes with it.
+
+        Attributes that come together in the data come together in the vector, too: give
+        pictures in which others are as common with this one as without it.
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            has_attribute: Booleans, or 0 and 1, `(n,)`: which of `x` have the
+                attribute.
+            batch_size: Examples at a time, for arrays.
+
+        Returns:
+            Array `(code_dim,)`: the mean code of those that have the attribute less
+            the mean code of those that do not.
+
+        Raises:
+            ValueError: If `has_attribute` is not one 0 or 1 an example, or all are
+                alike.
+
+        Example:
+
+        ```python
+        faces, labels = keras_ae.datasets.load("celeba", labels=True)
+        smile = model.attribute_vector(faces, labels["Smiling"])
+        smiling = model.add_attribute(faces[:8], smile)
+        ```
+
+        Reference:
+            Larsen et al., Autoencoding beyond Pixels Using a Learned Similarity Metric,
+            2016 (https://arxiv.org/abs/1512.09300).
+        """
+        values = np.asarray(has_attribute)
+        numbers = values.dtype.kind in "biuf"
+        if values.ndim != 1 or not numbers or not np.isin(values, (0, 1)).all():
+            raise ValueError(
+                "`has_attribute` must be booleans, or 0 and 1, one an example. "
+                f"Received: an array of dtype {values.dtype} and shape {values.shape}"
+                + (f", with {np.unique(values)[:3]}" if values.size else "")
+            )
+        values = values.astype(bool)
+        if values.all() or not values.any():
+            raise ValueError(
+                "`has_attribute` must hold for some examples and not for others. "
+                f"Received: {values.sum()} of {len(values)} have the attribute"
+            )
+        codes = self.encode(x, batch_size).astype("float64")  # (n, latent_dim)
+        if len(codes) != len(values):
+            raise ValueError(
+                "`has_attribute` must have one value an example. Received: "
+                f"{len(values)} for {len(codes)} examples"
+            )
+        vector = codes[values].mean(axis=0) - codes[~values].mean(axis=0)
+        return vector.astype("float32")
+
+    def add_attribute(
+        self,
+        x,
+        vector: np.ndarray,
+        strength: float | Sequence[float] = 1.0,
+        batch_size: int = 256,
+    ) -> np.ndarray:
+        """Returns the decoded codes of `x` after a step along an attribute vector.
+
+        Args:
+            x: One example of shape `image_shape`, or several `(n, *image_shape)`.
+            vector: What `attribute_vector` returned, or a sum of such vectors.
+            strength: Length of the step, in vectors; below 0 it takes the attribute
+                away, and 0 gives the reconstruction. Several lengths give a row each.
+            batch_size: Codes decoded at a time.
+
+        Returns:
+            Array `(n, *image_shape)` for one strength, `(n, strengths, *image_shape)`
+            for several; without the first axis for one example.
+
+        Raises:
+            ValueError: If the vector has another length than a code, or is not finite.
+        """
+        self._require_built("add_attribute")
+        vector = np.asarray(vector, "float32")
+        if vector.shape != (self.code_dim,) or not np.isfinite(vector).all():
+            raise ValueError(
+                f"`vector` must be {self.code_dim} finite numbers, as "
+                f"`attribute_vector` gives. Received: an array of shape {vector.shape}"
+            )
+        strengths = np.asarray(strength, "float32")
+        if strengths.ndim > 1 or not strengths.size or not np.isfinite(strengths).all():
+            raise ValueError(
+                "`strength` must be a finite number, or several. Received: "
+                f"strength={strength!r}"
+            )
+        x = np.asarray(x)
+        single = x.ndim == len(self.built_image_shape)
+        z = self.encode(x[None] if single else x)[:, None]  # (n, 1, latent_dim)
+        z = z + strengths.reshape(-1, 1) * vector  # (n, strengths, latent_dim)
+        decoded = self.decode(z.reshape(-1, self.code_dim), batch_size)
+        shape = (len(z), *strengths.shape, *self.built_image_shape)
+        decoded = decoded.reshape(shape)
+        return decoded[0] if single else decoded
+
+    def network(self, verb: str = "decode") -> keras.Model:
+        """Returns a Keras model that does what a verb does to a batch, for export.
+
+        Args:
+            verb: `"encode"`, `"decode"` or `"reconstruct"`.
+
+        Returns:
+            A model from codes `(batch, code_dim)`, or from examples
+            `(batch, *image_shape)` of floats in [0, 1], to what the verb returns. It
+            has the weights of this one, not copies.
+
+        Raises:
+            ValueError: If the verb is another one, the shape of examples is not known
+                yet, or a code has to be searched for or needs a label.
+
+        Example:
+
+        ```python
+        model.network("decode").export("decoder.onnx", format="onnx")
+        ```
+        """
+        verbs = {"decode": self._decode, "encode": self._encode}
+        verbs["reconstruct"] = self._reconstruct
+        if verb not in verbs:
+            raise ValueError(
+                f"`verb` must be {', '.join(map(repr, verbs))}. Received: verb={verb!r}"
+            )
+        self._require_built("network")
+        if verb != "decode" and (self.encoder is None or self.needs_labels):
+            raise ValueError(
+                f"A {type(self).__name__} has no network to {verb} with: "
+                + ("it needs labels." if self.needs_labels else "it has no encoder.")
+            )
+        shape = (self.code_dim,) if verb == "decode" else self.built_image_shape
+        x = keras.Input(shape, name="z" if verb == "decode" else "x")
+        network = keras.Model(x, _Verb(verbs[verb], self, name=verb)(x), name=verb)
+        # What has never been called is not exported.
+        network(x)
+        return network
+
+    def _encode(self, x):
+        return self.encoder(self.to_floats(x), training=False)
+
+    def _decode(self, z):
+        return self._mean(self.decoder(z, training=False))
+
+    def _mean(self, parameters):
+        """The likelihood's mean, in [0, 1] where the data were; linear stays linear.
+
+        The likelihood itself may well be one of all numbers: a Gaussian of a bounded
+        mean learns black and white more slowly.
+        """
+        mean = self.likelihood.mean(parameters)
+        bounded = self.in_unit_range and self.keeps_range
+        bounded = bounded and self.architecture != "linear"
+        return ops.clip(mean, 0.0, 1.0) if bounded else mean
+
+    def _reconstruct(self, x):
+        return self._decode(self._encode(x))
+
+    def _in_batches(self, name, function, data, batch_size, labelled=False):
+        """Applies a compiled function to all of `data`, in batches.
+
+        It is a function of one tensor, or of as many as `inputs.batches` gives.
+        """
+        inputs.check_count("batch_size", batch_size)
+        if autodiff.is_traced(data):
+            return function(data)
+        function = self._compiled(name, function)
+        is_array = hasattr(data, "shape") or isinstance(data, tuple)
+        outputs, done = [], 0
+        with progress.shown(name.strip("_"), inputs.count(data)) as advance:
+            for batch in inputs.batches(data, batch_size, labelled):
+                parts = batch if isinstance(batch, tuple) else (batch,)
+                size = parts[0].shape[0]
+                if size < batch_size and is_array:
+                    # A last, shorter batch would be compiled a second time, and on JAX
+                    # every number of examples by itself.
+                    fixed = batch_size if outputs else autodiff.common_size(size)
+                    fixed = min(fixed, batch_size)
+                    parts = [_padded(part, fixed) for part in parts]
+                output = function(*map(ops.convert_to_tensor, parts))
+                outputs.append(ops.convert_to_numpy(output)[:size])
+                done += size
+                advance(done)
+        return np.concatenate(outputs)
+
+    def _compiled(self, name, function):
+        if name not in self._compiled_functions:
+            self._compiled_functions[name] = autodiff.compiled(function, self.variables)
+        return self._compiled_functions[name]
+
+    def _require_built(self, verb):
+        if not self.built:
+            raise ValueError(
+                f"{type(self).__name__} must know its `image_shape` before `{verb}`: "
+                "pass it to the constructor or call `fit` first."
+            )
+
+
+class _Verb(keras.layers.Layer):
+    """A function of a model as a layer, which knows the model's variables."""
+
+    def __init__(self, function, model, **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self._function = function
+        self.layers_of_model = [
+            layer for layer in model._layers if layer is not self and layer.variables
+        ]
+
+    def call(self, x):
+        return self._function(x)
+
+
+def seed_generator(seed: int | None) -> keras.random.SeedGenerator:
+    """A generator of seeds, a random one for None."""
+    return keras.random.SeedGenerator(None if seed is None else inputs.check_seed(seed))
+
+
+def _padded(batch, size):
+    """A batch with rows of zeros behind its own."""
+    padding = [(0, size - batch.shape[0])] + [(0, 0)] * (batch.ndim - 1)
+    return np.pad(batch, padding)
+
+
+def _slerp(a, b, t):
+    """Spherical interpolation of codes `(..., latent_dim)` at `t` in [0, 1]."""
+    norms = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    cosine = np.sum(a * b, axis=-1) / np.maximum(norms, 1e-12)
+    angle = np.arccos(np.clip(cosine, -1, 1))[..., None]
+    # Parallel codes have no plane to turn in; the straight line is the limit.
+    straight = np.sin(angle) < 1e-4
+    sine = np.where(straight, 1.0, np.sin(angle))
+    weight_a = np.where(straight, 1 - t, np.sin((1 - t) * angle) / sine)
+    weight_b = np.where(straight, t, np.sin(t * angle) / sine)
+    return (weight_a * a + weight_b * b).astype("float32")

@@ -1,0 +1,1 @@
+"""Models that search for codes, having no encoder."""

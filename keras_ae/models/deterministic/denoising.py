@@ -1,0 +1,216 @@
+"""Denoising autoencoders: restore what was spoilt."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ae import inputs
+from keras_ae.models.deterministic.autoencoder import AE
+from keras_ae.nn import networks, seeds
+from keras_ae.nn.layers import check_corruption, get_corruption
+
+# Pixels by which the sizes of pictures that are denoised at one go differ.
+_STEP = 32
+
+
+class DenoisingAE(AE):
+    """Denoising autoencoder: restores x from a spoilt copy of it.
+
+        loss(x) = -log p(x | z),  z = encoder(x̃),  x̃ ~ corruption(x)
+
+    The corruption is active in training only. `fit(noisy, clean)`, or a data set of
+    such pairs, learns from noise of your own instead: nothing is spoilt then. Two noisy
+    takes of each picture will do where there is no clean one. So that validation
+    measures denoising too, give it pairs: `model.corrupt` makes them.
+
+    Pictures of at least 16 by 16 pixels get convolutions without a bottleneck: what
+    restores must let through all that is not noise, and the noise keeps it from
+    copying. The code of each square of 2 by 2 pixels is those pixels and `latent_dim`
+    features, from which the decoder tells what to add to them. `denoise` takes pictures
+    of any size then. Every other `architecture`, and networks of your own, squeeze an
+    example through a code of `latent_dim` numbers, for what it can tell about them.
+
+    Args:
+        latent_dim: Numbers in a code, or features of each square of pixels.
+        corruption: `"gaussian"`, `"masking"`, `"salt_and_pepper"`, a layer from
+            `keras_ae.layers`, or any Keras layer that keeps the shape.
+        noise_level: Level of a corruption given by name: the standard deviation of
+            Gaussian noise (default 0.3), or the probability that a value is masked
+            (0.25) or set to 0 or 1 (0.1). A pair `(low, high)` draws a level for each
+            example.
+        architecture: `"auto"` as above, or as for `AE`.
+        widths: As for `AE`; of convolutions without a bottleneck `(32,)`: the
+            filters within each residual block, of the encoder and of the decoder.
+        likelihood: Distribution of the data given a code. Defaults to a Gaussian of
+            scale 1.
+        **kwargs: As for `AE`.
+
+    Raises:
+        ValueError: If the corruption is unknown or its level out of range.
+
+    Example:
+
+    ```python
+    model = keras_ae.DenoisingAE(noise_level=0.5)
+    noisy = model.corrupt(x_test, seed=0)
+    model.fit(x_train, validation_data=(noisy, x_test), epochs=10)
+    restored = model.denoise(noisy)  # (n, height, width, channels)
+    ```
+
+    Reference:
+        Vincent et al., Stacked Denoising Autoencoders: Learning Useful Representations
+        in a Deep Network with a Local Denoising Criterion, 2010
+        (https://jmlr.org/papers/v11/vincent10a.html).
+    """
+
+    takes_targets = True
+    WIDTHS = (32,)
+
+    def __init__(
+        self,
+        latent_dim: int = 32,
+        *,
+        corruption: Any = "gaussian",
+        noise_level: float | Sequence[float] | None = None,
+        **kwargs,
+    ):
+        super().__init__(latent_dim, **kwargs)
+        self.corruption = get_corruption(corruption, noise_level)
+        # A layer says its level itself, also when the model is saved.
+        self.noise_level = None
+
+    # Building
+
+    @property
+    def code_dim(self) -> int:
+        if not self.keeps_pixels:
+            return self.latent_dim
+        return networks.denoising_code(self.image_shape, self.latent_dim)
+
+    def build_networks(self, image_shape):
+        architecture, _ = networks.resolve(image_shape, "auto")
+        own = self.architecture != "auto" or any(self._given.values())
+        self.keeps_pixels = architecture == "conv" and not own
+        if self.keeps_pixels:
+            self.SAMPLERS = ()
+        super().build_networks(image_shape)
+        check_corruption(self.corruption, image_shape)
+
+    def build_encoder(self, *, heads, **options):
+        if not self.keeps_pixels:
+            return super().build_encoder(heads=heads, **options)
+        return networks.denoising_encoder(**self._without_bottleneck(options))
+
+    def build_decoder(self, **options):
+        if not self.keeps_pixels:
+            return super().build_decoder(**options)
+        return networks.denoising_decoder(**self._without_bottleneck(options))
+
+    def _without_bottleneck(self, options):
+        del options["architecture"]
+        widths = self.widths or self.WIDTHS
+        return {**options, "latent_dim": self.latent_dim, "widths": widths}
+
+    # Sampling
+
+    no_samplers = (
+        "keeps all of a picture in its code, and has nothing to draw new ones from; "
+        "architecture='conv' has a code vector"
+    )
+
+    # Verbs
+
+    def call(self, x, training=False, noisy=None):
+        if noisy is None:
+            noisy = self._corrupted(x) if training else x
+        return super().call(noisy, training)
+
+    def denoise(self, x, batch_size: int = 256) -> np.ndarray:
+        """Returns clean versions of noisy examples.
+
+        Args:
+            x: Noisy array `(n, *image_shape)`, or a data set of such batches. Where
+                there is no bottleneck, an array of pictures of any height and width.
+            batch_size: Examples of `image_shape` at a time, for arrays; of larger ones
+                fewer.
+
+        Returns:
+            Array of the shape of x, pictures in [0, 1].
+        """
+        shape = tuple(getattr(x, "shape", ()))[1:]
+        known = self.built and self.keeps_pixels and len(shape) == len(self.image_shape)
+        if not known or shape == self.image_shape or shape[2:] != self.image_shape[2:]:
+            return self.reconstruct(x, batch_size)
+        # Sizes in steps, since each one is built and compiled by itself.
+        size = [-(-side // _STEP) * _STEP for side in shape[:2]]
+        padding = np.zeros((len(x.shape), 2), int)
+        padding[1:3, 1] = np.subtract(size, shape[:2])
+        padded = np.pad(ops.convert_to_numpy(x), padding, "edge")
+        ratio = math.prod(size) / math.prod(self.image_shape[:2])
+        restored = self._for_size((*size, *shape[2:])).reconstruct(
+            padded, max(1, int(batch_size / max(ratio, 1)))
+        )
+        return restored[:, : shape[0], : shape[1]]
+
+    def _for_size(self, image_shape):
+        """A model of the same weights for pictures of another size."""
+        name = f"denoise {image_shape}"
+        if name not in self._compiled_functions:
+            config = {**self.get_config(), "image_shape": image_shape}
+            # As a method: Keras would train a model that it finds.
+            self._compiled_functions[name] = self.from_config(config).reconstruct
+        model = self._compiled_functions[name].__self__
+        model.encoder.set_weights(self.encoder.get_weights())
+        model.decoder.set_weights(self.decoder.get_weights())
+        model.in_unit_range = self.in_unit_range
+        return model
+
+    def corrupt(self, x, seed: int | None = None, batch_size: int = 256) -> np.ndarray:
+        """Returns examples spoilt as in training.
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            seed: Integer; the same seed and batch size spoil alike, and leave the noise
+                of training as it was.
+            batch_size: Examples at a time, for arrays.
+
+        Returns:
+            float32 array `(n, *image_shape)`; Gaussian noise leaves [0, 1].
+        """
+        x = self._inspect(x, "x")
+        with seeds.repeatable(self.corruption, seed):
+            return self._in_batches("corrupt", self._corrupted, x, batch_size)
+
+    def _corrupted(self, x):
+        noisy = self.corruption(self.to_floats(x), training=True)
+        return ops.cast(noisy, "float32")
+
+    def _unpack(self, data):
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        if not _is_pair(x, y):
+            return super()._unpack(data)
+        return self._examples(y), {"noisy": self._examples(x)}, weight
+
+    def _check_values(self, x, y, restored):
+        if y is not None and len(y.shape) > 2 and not _is_pair(x, y):
+            raise ValueError(
+                "Noisy and clean examples must have the same shape. Received: noisy of "
+                f"{tuple(x.shape[1:])}, clean of {tuple(y.shape[1:])}"
+            )
+        if not _is_pair(x, y):
+            return inputs.check_values(x, self.likelihood if restored else None)
+        inputs.check_values(x)
+        return inputs.check_values(y, self.likelihood)
+
+
+def _is_pair(x, y):
+    """Whether `y` holds clean examples for `x`, not labels."""
+    if y is None or not 1 < len(y.shape) == len(x.shape):
+        return False
+    # tf.data may know the size of one of the two only when it has decoded it.
+    sizes = zip(x.shape[1:], y.shape[1:], strict=True)
+    return all(None in pair or pair[0] == pair[1] for pair in sizes)

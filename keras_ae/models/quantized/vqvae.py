@@ -1,0 +1,436 @@
+"""Quantized autoencoders: a code is a grid of symbols, the tokens."""
+
+import math
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ae import inputs
+from keras_ae.models.base.sampling import Choice
+from keras_ae.models.deterministic.autoencoder import AE
+from keras_ae.models.quantized.pixelcnn import PixelCNN
+from keras_ae.models.quantized.quantizers import (
+    ResidualQuantizer,
+    ScalarQuantizer,
+    VectorQuantizer,
+    code_usage,
+)
+from keras_ae.nn import networks
+from keras_ae.probability import samplers
+
+SPATIAL_WIDTHS = (64, 128)
+
+
+class QuantizedAE(AE):
+    """Base of autoencoders between whose networks a quantizer sits.
+
+    Convolutions give a vector for each place of a grid, a quarter of the picture's
+    height and width by default: `widths` has a number of filters for each stage of
+    stride 2. Other networks give `positions` vectors. The encoder's and the decoder's
+    code is all of them in a row, `(batch, code_dim)`.
+
+    A subclass makes `quantizer`, a layer from `keras_ae.quantizers`.
+    """
+
+    monitor_names = (*AE.monitor_names, "perplexity", "usage")
+    SAMPLERS = ("pixelcnn",)
+    learns_choice = True
+
+    def __init__(self, latent_dim: int, *, positions: int | None = None, **kwargs):
+        super().__init__(latent_dim, **kwargs)
+        if positions is not None:
+            inputs.check_count("positions", positions)
+        self.positions = positions
+
+    # Building
+
+    @property
+    def code_dim(self) -> int:
+        return math.prod(self.grid) * self.latent_dim
+
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        """Shape of the tokens of one example."""
+        return (*self.grid, *self.quantizer.token_shape)
+
+    def network_options(self, image_shape):
+        options = super().network_options(image_shape)
+        architecture, widths = networks.resolve(
+            image_shape, self.architecture, self.widths
+        )
+        if len(self.grid) == 2:
+            widths = self.widths or SPATIAL_WIDTHS
+        return {**options, "architecture": architecture, "widths": widths or None}
+
+    def build_networks(self, image_shape):
+        self.grid = self._grid(image_shape)
+        self.quantizer.build((None, *self.grid, self.latent_dim))
+        super().build_networks(image_shape)
+
+    def _grid(self, image_shape):
+        """What the vectors of one example are arranged in."""
+        architecture, _ = networks.resolve(image_shape, self.architecture, self.widths)
+        if architecture not in ("conv", "residual"):
+            return (self.positions or 1,)
+        if self.positions is not None:
+            raise ValueError(
+                "`positions` must be None for convolutions, which have a vector for "
+                f"each place of a grid. Received: positions={self.positions} with "
+                f"architecture='{self.architecture}'; pass architecture='dense'."
+            )
+        return networks.grid(image_shape, self.widths or SPATIAL_WIDTHS)
+
+    def build_encoder(self, *, heads, **options):
+        if len(self.grid) == 1:
+            return super().build_encoder(heads=heads, **options)
+        return networks.spatial_encoder(**{**options, "latent_dim": self.latent_dim})
+
+    def build_decoder(self, **options):
+        if len(self.grid) == 1:
+            return super().build_decoder(**options)
+        return networks.spatial_decoder(**{**options, "latent_dim": self.latent_dim})
+
+    # Training
+
+    def quantized(self, x, training=False):
+        """Returns what the quantizer makes of a batch, a dict of tensors."""
+        z = ops.cast(self.encoder(self.to_floats(x), training=training), "float32")
+        z = ops.reshape(z, (-1, *self.grid, self.latent_dim))
+        return self.quantizer(z, training=training and self.quantizer.trainable)
+
+    def code(self, x, training=False):
+        """Returns the quantized codes of a batch, `(batch, code_dim)`."""
+        return self._flat(self.quantized(x, training)["quantized"])
+
+    def _flat(self, vectors):
+        return ops.reshape(vectors, (-1, self.code_dim))
+
+    def call(self, x, training=False):
+        outputs = self.quantized(x, training)
+        z = self._flat(outputs["quantized"])  # (batch, code_dim)
+        parameters = self.decoder(z, training=training)  # (batch, *image_shape)
+        return {**outputs, "z": z, "parameters": parameters}
+
+    def monitors(self, x, outputs, terms):
+        tokens = ops.reshape(
+            outputs["tokens"], (-1, math.prod(self.quantizer.token_shape))
+        )
+        # Of each codebook, from this batch.
+        figures = [
+            code_usage(tokens[:, book], self.quantizer.num_codes)
+            for book in range(tokens.shape[1])
+        ]
+        perplexity, usage = (
+            ops.broadcast_to(sum(values) / len(values), (ops.shape(x)[0],))
+            for values in zip(*figures, strict=True)
+        )
+        return {
+            **super().monitors(x, outputs, terms),
+            "perplexity": perplexity,
+            "usage": usage,
+        }
+
+    # Verbs
+
+    def tokens(self, x, batch_size: int = 256) -> np.ndarray:
+        """Returns the tokens of `x`, the numbers of its codes.
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            batch_size: Examples at a time, for arrays.
+
+        Returns:
+            int32 array `(n, height, width)` of a grid, `(n, positions)` otherwise; with
+            several quantizers a last axis `num_quantizers` is added.
+        """
+        x = self._inspect(x, "x", restored=False)
+        return self._in_batches("tokens", self._tokens, x, batch_size)
+
+    def decode_tokens(self, tokens, batch_size: int = 256) -> np.ndarray:
+        """Returns the likelihood's mean for `tokens`.
+
+        Args:
+            tokens: Integers from 0 to below the number of codes, of the shape that
+                `tokens` returns.
+            batch_size: Examples at a time.
+
+        Returns:
+            Array `(n, *image_shape)`, pictures in [0, 1].
+
+        Raises:
+            ValueError: If the tokens are not integers in that range, or of another
+                shape.
+        """
+        self._require_built("decode_tokens")
+        tokens = np.asarray(tokens)
+        inputs.check_tokens(tokens, self.token_shape, self.quantizer.num_codes)
+        tokens = tokens.astype("int32")
+        return self._in_batches(
+            "decode_tokens", self._decode_tokens, tokens, batch_size
+        )
+
+    @property
+    def _drawn_shape(self):
+        return self.token_shape
+
+    def _codes_to_fit(self, x, seed):
+        return self.tokens(x)
+
+    def _fit_sampler(self, sampler, codes, seed, **options):
+        if sampler != "pixelcnn" and not isinstance(sampler, PixelCNN):
+            raise ValueError(
+                f"`sampler` of {type(self).__name__}, whose codes are tokens, must be "
+                f"'pixelcnn' or a `PixelCNN`. Received: a {type(sampler).__name__}"
+            )
+        with samplers.seeded(seed):
+            if sampler == "pixelcnn":
+                sampler = PixelCNN(self.quantizer.num_codes)
+            sampler.connect(self)
+            return samplers.fit_density(sampler, codes, seed, **options)
+
+    def _choose(self, codes):
+        # A few passes over a few thousand: seconds, where an hour would draw better.
+        pixelcnn = self._fit_sampler("pixelcnn", codes, 0, epochs=5)
+        self._fitted.by_name["pixelcnn"] = pixelcnn
+        return Choice("pixelcnn", None)
+
+    def _decode_drawn(self, codes, batch_size):
+        return self.decode_tokens(codes, batch_size)
+
+    def _tokens(self, x):
+        return self.quantized(x)["tokens"]
+
+    def _decode_tokens(self, tokens):
+        return self._decode(self._flat(self.quantizer.lookup(tokens)))
+
+    def _encode(self, x):
+        return self._flat(self.quantizer.lookup(self._tokens(x)))
+
+
+class VQVAE(QuantizedAE):
+    """VQ-VAE: codes are put together from the vectors of a learned codebook.
+
+        loss(x) = reconstruction + commitment (+ codebook)
+                = -log p(x | e) + β Σ |z - sg(e)|² (+ Σ |sg(z) - e|²),  z = encoder(x)
+
+    where e are the vectors of the codebook nearest to the encoder's z, one for each
+    place of a grid, and sg stops the gradient. The decoder's gradient for e is passed
+    straight on to z. A codebook of running averages follows the z that its codes stand
+    for, one learned by gradient has the term `codebook`. It starts from the first
+    batch, by k-means, and codes that fall out of use are replaced by random z of the
+    batch. Sums run over positions and their numbers; everything is in nats.
+
+    Logged beside the loss, in training and evaluation of a batch at a time: `mse`,
+    `perplexity`, exp of the entropy of the codes' shares of the batch (`num_codes` when
+    all are used alike), and `usage`, the share of the codes that the batch uses.
+
+    Args:
+        latent_dim: Numbers in a vector of the codebook.
+        num_codes: Vectors in the codebook, at most as many as a training batch has.
+        positions: Vectors that describe an example, where the networks are dense or
+            linear. Defaults to 1. Convolutions have a grid, by default of a quarter of
+            the picture's height and width; `widths` has as many filters as there are
+            halvings.
+        codebook: `"ema"`, exponential moving averages, or `"gradient"`.
+        commitment_weight: β, >= 0.
+        decay: Share of themselves that the running averages keep at each step, from 0
+            to below 1. Those of usage find dead codes with `"gradient"`, too.
+        reset_threshold: Share of the mean usage below which a code is dead, from 0, for
+            never, to below 1.
+        **kwargs: As for `AE`. Your own `encoder` ends in `(batch, code_dim)`, the
+            vectors of all positions in a row, which your own `decoder` takes.
+
+    Raises:
+        ValueError: If an argument is out of range, or a network of the wrong shape.
+
+    Example:
+
+    ```python
+    model = keras_ae.VQVAE(latent_dim=16, num_codes=128)
+    model.fit(digits, epochs=20, batch_size=128)
+    tokens = model.tokens(digits)  # (n, 7, 7), integers from 0 to 127
+    restored = model.decode_tokens(tokens)  # (n, 28, 28)
+    ```
+
+    Reference:
+        van den Oord et al., Neural Discrete Representation Learning, 2017
+        (https://arxiv.org/abs/1711.00937).
+    """
+
+    term_names = ("reconstruction", "commitment")
+
+    def __init__(
+        self,
+        latent_dim: int = 16,
+        num_codes: int = 128,
+        *,
+        codebook: str = "ema",
+        commitment_weight: float = 0.25,
+        decay: float = 0.99,
+        reset_threshold: float = 0.05,
+        **kwargs,
+    ):
+        super().__init__(latent_dim, **kwargs)
+        inputs.check_weight("commitment_weight", commitment_weight)
+        self.num_codes = num_codes
+        self.codebook = codebook
+        self.commitment_weight = commitment_weight
+        self.decay = decay
+        self.reset_threshold = reset_threshold
+        self.quantizer = self.make_quantizer()
+        if codebook == "gradient":
+            self.term_names = (*self.term_names, "codebook")
+
+    def make_quantizer(self) -> keras.Layer:
+        """Makes the quantizer from the constructor's arguments."""
+        return VectorQuantizer(
+            self.num_codes, self.codebook, self.decay, self.reset_threshold
+        )
+
+    def terms(self, x, outputs, training=False):
+        if training and self.quantizer.trainable:
+            self.quantizer.update(outputs)
+        vectors, codes = outputs["vectors"], outputs["codes"]
+        axes = tuple(range(1, len(vectors.shape)))
+
+        def distance(a, b):
+            return ops.sum(ops.square(a - b), axis=axes)  # (batch,)
+
+        commitment = distance(vectors, ops.stop_gradient(codes))
+        terms = {
+            **super().terms(x, outputs, training),
+            "commitment": self.commitment_weight * commitment,
+        }
+        if self.codebook == "gradient":
+            terms["codebook"] = distance(ops.stop_gradient(vectors), codes)
+        return terms
+
+    def end_step(self):
+        self.quantizer.end_step()
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """Trains the model; see `Autoencoder.fit`.
+
+        Raises:
+            ValueError: If the first batch has fewer vectors than the codebook.
+        """
+        x = self._inspect(x, "x", y)
+        batch_size = args[0] if args else kwargs.get("batch_size")
+        x = self._check_first_batch(x, batch_size or 32)
+        return super().fit(x, y, *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        x = self._check_first_batch(self._inspect(x, "x", y), math.inf)
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def _check_first_batch(self, data, batch_size):
+        """Refuses a batch too small for the codebook; returns the data, unconsumed."""
+        (batch, _), data = inputs.first_batch(data)
+        examples = batch.shape[0]
+        if hasattr(data, "shape"):
+            examples = min(examples, batch_size)
+        positions = math.prod(self.grid)
+        if examples * positions < self.num_codes:
+            raise ValueError(
+                "`num_codes` must be at most the number of vectors in a training "
+                f"batch, where the codebook starts. Received: num_codes="
+                f"{self.num_codes} and a batch of {examples} examples of {positions} "
+                f"vector{'s' * (positions > 1)} each; pass a larger `batch_size` or "
+                "fewer codes."
+            )
+        return data
+
+
+class ResidualVQVAE(VQVAE):
+    """VQ-VAE with residual quantization: each codebook refines those before it.
+
+        r_1 = z = encoder(x),  r_{i+1} = r_i - e_i,  z ≈ Σ_i e_i
+
+    where e_i is the vector of codebook i nearest to the residual r_i. The loss is that
+    of `VQVAE`, with the commitment of every residual; `perplexity` and `usage` are the
+    means over the codebooks. `num_quantizers` codebooks tell apart as many vectors as
+    one of `num_codes ** num_quantizers` would.
+
+    Args:
+        latent_dim, num_codes: As for `VQVAE`; every codebook has so many.
+        num_quantizers: Codebooks, >= 1.
+        **kwargs: As for `VQVAE`.
+
+    Example:
+
+    ```python
+    model = keras_ae.ResidualVQVAE(num_quantizers=4)
+    model.fit(digits, epochs=20, batch_size=128)
+    tokens = model.tokens(digits)  # (n, 7, 7, 4)
+    ```
+
+    Reference:
+        Zeghidour et al., SoundStream, 2021 (https://arxiv.org/abs/2107.03312); Lee et
+        al., Autoregressive Image Generation using Residual Quantization, 2022
+        (https://arxiv.org/abs/2203.01941).
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 16,
+        num_codes: int = 128,
+        *,
+        num_quantizers: int = 4,
+        **kwargs,
+    ):
+        self.num_quantizers = num_quantizers
+        super().__init__(latent_dim, num_codes, **kwargs)
+
+    def make_quantizer(self):
+        return ResidualQuantizer(
+            self.num_quantizers,
+            self.num_codes,
+            self.codebook,
+            self.decay,
+            self.reset_threshold,
+        )
+
+
+class FSQVAE(QuantizedAE):
+    """Autoencoder with finite scalar quantization: codes are rounded, none is learned.
+
+        loss(x) = -log p(x | code),  code = round(bound(encoder(x)))
+
+    Each number of a vector takes one of a few values, `levels`, so that there are
+    Π_j levels_j codes; the gradient passes straight through the rounding. There is no
+    codebook that could collapse and no further term. `perplexity` and `usage` are
+    logged as for `VQVAE`.
+
+    Args:
+        levels: Values that each number of a vector takes, each >= 2; the paper advises
+            5 or more. `(8, 5, 5, 5)` makes 1,000 codes. A vector has as many numbers as
+            there are levels.
+        positions: As for `VQVAE`.
+        **kwargs: As for `AE`.
+
+    Raises:
+        ValueError: If an argument is out of range, or a network of the wrong shape.
+
+    Example:
+
+    ```python
+    model = keras_ae.FSQVAE(levels=(8, 6, 5))
+    model.fit(digits, epochs=20)
+    tokens = model.tokens(digits)  # (n, 7, 7), integers from 0 to 239
+    ```
+
+    Reference:
+        Mentzer et al., Finite Scalar Quantization: VQ-VAE Made Simple, 2024
+        (https://arxiv.org/abs/2309.15505).
+    """
+
+    settled_arguments = ("latent_dim",)
+
+    def __init__(self, levels: Sequence[int] = (8, 5, 5, 5), **kwargs):
+        self.refuse_settled(kwargs, "a vector has one number for each of `levels`")
+        quantizer = ScalarQuantizer(levels)
+        super().__init__(len(levels), **kwargs)
+        self.levels = quantizer.levels
+        self.quantizer = quantizer

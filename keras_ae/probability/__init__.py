@@ -1,0 +1,1 @@
+"""Distributions, likelihoods, divergences, and what samples codes."""

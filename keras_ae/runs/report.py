@@ -1,0 +1,734 @@
+"""What a run tells of itself: one HTML page that needs nothing beside it, and a card.
+
+Both are made from the same facts, which are read from the run's directory.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import json
+import math
+import pathlib
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import keras
+from PIL import Image
+
+from keras_ae import catalogue
+from keras_ae.callbacks import read_note
+from keras_ae.evaluation import scores
+from keras_ae.files import read_json, replacing
+
+# Pictures that every run has, and what they are called; a run's own come before them.
+_TITLES = {
+    "reconstructions": "Reconstructions",
+    "denoised": "Denoised",
+    "samples": "Samples",
+    "manifold": "Latent space",
+    "interpolation": "Interpolations",
+    "traversal": "Latent traversals",
+    "codebook_usage": "Codebook usage",
+    "latent_map": "Latent map",
+}
+# What scores mean that `keras_ae.scores` does not know: losses of adversarial and
+# quantized models, and figures of recipes.
+_MEANINGS = {
+    "deviation": "standard deviation over the repeats",
+    "discriminator_accuracy": "share that the discriminator tells right; 0.5 is a draw",
+    "discriminator": "a part of the discriminator's loss",
+    "adversarial": "a part of the loss that the discriminator judges",
+    "real_score": "how real the discriminator finds real pictures or codes, 0 to 1",
+    "fake_score": "how real the discriminator finds made-up ones, 0 to 1",
+    "diversity": "how much samples differ from each other, as a share of the data's",
+    "negative_log_likelihood": "nats; lower is better",
+    "importance_samples": "codes drawn for each picture to measure its likelihood",
+    "summed_squared_error": "squared error of a picture, summed over its values",
+    "commitment": "squared distance from the encoder's vectors to their codes, times β",
+    "total_correlation": "dependence between latent dimensions (weighted), nats",
+    "perplexity": "as many codes, all used alike, would have the same entropy",
+    "usage": "share of the codebook that a batch uses",
+    "used_codes": "share of the codebook in use",
+    "gap": "mutual information gap, 0 to 1: how far each factor has a dimension of its "
+    "own; higher is better",
+    "accuracy": "share told right; higher is better",
+    "error": "share told wrong; lower is better",
+    **{
+        name: f"{text}; {better} is better" if better else text
+        for name, (better, text) in scores.MEANINGS.items()
+    },
+}
+# What all scores of an evaluation share, or that tells a reader nothing.
+_COMMON = {"data", "pictures", "image_shape", "binarized", "seed", "model"}
+# Names of files may be none in UTF-8.
+_ERRORS = "backslashreplace"
+_PUBLISHED = ("paper_", "published_")
+OWN_CHANGES = "<!-- Written by keras-ae. Delete this line to keep your own changes. -->"
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c1e21; --soft: #5c6167; --line: #dcdfe3;
+  --ground: #ffffff; --card: #f4f5f7; --accent: #2062ab; }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --ink: #e6e8ea; --soft: #9fa5ac; --line: #34383d; --ground: #16181b;
+    --card: #1f2226; --accent: #7db4f0; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 4rem;
+  background: var(--ground); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.35rem; margin: 3rem 0 .6rem; padding-top: .6rem;
+  border-top: 1px solid var(--line); }
+h3 { font-size: 1.05rem; margin: 1.8rem 0 .5rem; }
+p { margin: .4rem 0 .8rem; }
+a, summary { color: var(--accent); }
+nav { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; font-size: .95rem; }
+.soft, figcaption { color: var(--soft); }
+.facts { display: flex; flex-wrap: wrap; gap: .6rem; margin: 1.2rem 0; }
+.facts div { background: var(--card); border-radius: .5rem; padding: .5rem .85rem;
+  flex: 1 1 auto; }
+.facts dd { margin: 0; font-size: 1.2rem; font-weight: 600; }
+.facts dt { color: var(--soft); font-size: .85rem; }
+.facts div { display: flex; flex-direction: column-reverse; }
+figure { margin: 0; }
+figcaption { font-size: .9rem; margin-top: .4rem; max-width: 44rem; }
+img { max-width: 100%; height: auto; display: block; }
+.wide { overflow-x: auto; }
+.wide > img { min-width: 46rem; }
+.strip { display: flex; gap: .8rem; overflow-x: auto; padding-bottom: .6rem; }
+.strip figure { flex: 0 0 12.5rem; }
+table { border-collapse: collapse; width: 100%; font-size: .92rem; }
+td, th { text-align: left; padding: .3rem .9rem .3rem 0; vertical-align: top;
+  border-bottom: 1px solid var(--line); }
+th { font-weight: 600; }
+th[scope=row] { width: 11rem; font-weight: 400; color: var(--soft); }
+th[scope=row] + td { overflow-wrap: anywhere; }
+.number { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap; }
+pre { background: var(--card); border-radius: .5rem; padding: .8rem 1rem;
+  overflow-x: auto; font: .88rem/1.5 ui-monospace, Menlo, Consolas, monospace; }
+summary { cursor: pointer; margin: .8rem 0; }
+tr.best td { font-weight: 600; color: var(--accent); }
+@media (max-width: 40rem) { th[scope=row] { width: 6.5rem; }
+  .says { min-width: 9rem; } }
+@media print { body { max-width: none; padding: 0; font-size: 11pt; }
+  nav, details { display: none; } figure, tr, pre { break-inside: avoid; }
+  h2, h3 { break-after: avoid; } pre { white-space: pre-wrap; }
+  .strip { flex-wrap: wrap; } .wide > img { min-width: 0; } }
+"""
+
+
+def write(directory: pathlib.Path, model: keras.Model) -> pathlib.Path:
+    """Writes the report of a run, `report.html`, and its model card, `README.md`.
+
+    A card whose second line the user has taken away is the user's, and stays.
+
+    Args:
+        directory: The run's directory; what it lacks is left out.
+        model: The trained model.
+
+    Returns:
+        Path of the report.
+    """
+    facts = Facts(directory, model)
+    path = directory / "report.html"
+    with replacing(path) as temporary:
+        temporary.write_text(_page(facts), "utf-8", _ERRORS)
+    card = directory / "README.md"
+    if not card.exists() or OWN_CHANGES in card.read_text(encoding="utf-8"):
+        with replacing(card) as temporary:
+            temporary.write_text(_card(facts), "utf-8", _ERRORS)
+    return path
+
+
+def next_command(directory: pathlib.Path, model: keras.Model) -> str:
+    """A command worth trying on the trained model."""
+    run = shlex.quote(str(directory))
+    if hasattr(model, "denoise"):
+        return f"keras-ae denoise {run} NOISY_PICTURES... --output denoised"
+    if model.can_sample:
+        return f"keras-ae sample {run} -n 64 --output samples.png"
+    return f"keras-ae reconstruct {run} PICTURES... --output reconstructions"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+class Facts:
+    """What there is to tell of a run, in plain text: for the page and for the card.
+
+    Args:
+        directory: The run's directory.
+        model: The trained model.
+    """
+
+    def __init__(self, directory: pathlib.Path, model: keras.Model):
+        self.directory = directory
+        self.model = model
+        self.settings = read_json(directory / "settings.json")
+        self.measured = read_json(directory / "scores.json")
+        path = directory / scores.FILE
+        found = scores.load(path).scores if path.is_file() else []
+        # Of a score measured in two ways the first, as in `scores.json`.
+        self.evaluated: dict[str, scores.Score] = {}
+        for score in found:
+            self.evaluated.setdefault(score.name, score)
+        self.history = _read_history(directory / "history.csv")
+        recipe = self.settings.get("recipe")
+        self.name = self.settings.get("name") or recipe or directory.resolve().name
+        self.description = self.settings.get("description", "")
+        script = directory / f"{str(recipe).replace('-', '_')}.py"
+        if not self.description and script.is_file():
+            self.description = catalogue.description(script)
+        self.data = str(self.settings.get("data", ""))
+        self.splits = self.settings.get("splits", {})
+        self.trained = self.settings.get("training", {})
+        self.image_shape = tuple(model.built_image_shape)
+        known = catalogue.models()
+        # A recipe may train a model of its own that is like one of ours.
+        ours = [c.__name__ for c in type(model).__mro__ if c.__name__ in known]
+        self.about = catalogue.model(ours[0]) if ours else {}
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights were kept, from 1; 0 where nothing is known of it."""
+        path = self.directory / "model.keras"
+        rows = read_note(path) if path.exists() else []
+        return rows[-1]["epoch"] + 1 if rows else len(self.history)
+
+    @property
+    def summary(self) -> list[tuple[str, str]]:
+        """What the figures at a glance are, and the figures."""
+        facts = [
+            ("model", type(self.model).__name__),
+            ("parameters", f"{self.model.count_params():,}"),
+            ("latent dimensions", f"{self.model.latent_dim:,}"),
+        ]
+        if self.history:
+            seconds = sum(row.get("seconds", 0) for row in self.history)
+            facts.append(("best epoch", f"{self.best_epoch} of {len(self.history)}"))
+            facts.append(("of training", duration(seconds)))
+        for name, what in (("mse", "test MSE per value"), ("elbo", "test ELBO, nats")):
+            if name in self.measured:
+                facts.append((what, _number(self.measured[name])))
+        return facts
+
+    @property
+    def training(self) -> list[tuple[str, str]]:
+        """What was trained on what, and how."""
+        shape = " x ".join(map(str, self.image_shape))
+        counts = [f"{count:,} {split}" for split, count in self.splits.items()]
+        # A recipe may train on a part of a split.
+        trained_on = self.trained.get("pictures")
+        if trained_on not in (None, *self.splits.values()):
+            counts.append(f"{trained_on:,} trained on")
+        rows = [
+            ("Model", self.about.get("summary", "")),
+            ("Objective", self.about.get("objective", "")),
+            ("Paper", self.about.get("paper", "")),
+            ("Data", self.data),
+            ("Pictures", f"{', '.join(counts)}; {shape} each".removeprefix("; ")),
+            ("Optimizer", _optimizer(self.model)),
+            ("Training", self._epochs()),
+        ]
+        return [(what, text) for what, text in rows if text]
+
+    def _epochs(self):
+        if not self.trained:
+            return ""
+        text = "at most {epochs:,} epochs, batches of {batch_size:,}".format(
+            **self.trained
+        )
+        monitor, patience = self.trained["monitor"], self.trained["patience"]
+        if not monitor:
+            return f"{text}; the last weights are kept"
+        text += f"; the weights of the best {monitor} are kept"
+        if patience >= self.trained["epochs"]:
+            return text
+        return f"{text}, and training ends after {patience} epochs without a better one"
+
+    @property
+    def protocol(self) -> str:
+        """What the scores were measured on."""
+        first = next(iter(self.evaluated.values()), None)
+        if first is None:
+            return f"On held-back pictures, with the seed {self.seed}."
+        about = first.depends_on
+        binarized = ", made black and white" if about["binarized"] else ""
+        return (
+            f"On {about['pictures']:,} held-back pictures{binarized}, with the seed "
+            f"{self.seed}; ± is the standard error."
+        )
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        # Older runs kept it among the options of the command line only.
+        return self.settings.get("options", self.trained).get("seed", 0)
+
+    @property
+    def results(self) -> list[tuple[str, str, str, str]]:
+        """What was measured, our figure, the published one, and what it means."""
+        published, ours = {}, {}
+        for name, value in self.measured.items():
+            prefix = next((p for p in _PUBLISHED if name.startswith(p)), None)
+            if prefix is None:
+                ours[name] = value
+            else:
+                published[name.removeprefix(prefix)] = value
+        # What can be compared comes first, and last what was evaluated later.
+        names = dict.fromkeys([*published, *ours, *self.evaluated])
+        return [
+            self._result(name, ours.get(name), published.get(name)) for name in names
+        ]
+
+    def _result(self, name, ours, published):
+        figure, meaning = _number(ours), _meaning(name)
+        score = self.evaluated.get(name)
+        if score is not None and ours in (None, score.value):
+            figure = _number(score.value)
+            if score.error:
+                figure += f" ± {score.error:.2g}"
+            meaning += _details(score)
+        return name.replace("_", " "), figure, _number(published), meaning
+
+    @property
+    def comparison(self) -> str:
+        """What was published of what the recipe measures, and what we recorded."""
+        about = self.about
+        if "ours" not in about or about["recipe"] != self.settings.get("recipe"):
+            return ""
+        published = about.get("published")
+        return (
+            f"What this recipe is about: {about['measured']}. "
+            + (f"Published: {published}. " if published else "")
+            + f"Recorded with this package: {about['ours']}, by {about['protocol']}."
+        )
+
+    def python(self, path: str) -> str:
+        """How to load the model from `path`, and what to do with it."""
+        shape = ", ".join(map(str, self.image_shape))
+        kind = f"(n, {shape}): uint8 from 0 to 255, or floats in [0, 1]"
+        if self.data:
+            split = next(iter(self.splits), "train")
+            load = (
+                f"x = keras_ae.datasets.load({self.data!r}, split={split!r}, "
+                f"image_size={self.image_shape[:2]})\n# or your own, {kind}"
+            )
+        else:
+            load = f"x = ...  # {kind}"
+        lines = [
+            "import keras",
+            "import keras_ae.models  # the classes that the file names",
+            "",
+            f"model = keras.saving.load_model({path!r})",
+            load,
+            f"codes = model.encode(x[:64])  # (64, {self.model.code_dim})",
+            f"restored = model.reconstruct(x[:64])  # (64, {shape}), in [0, 1]",
+        ]
+        if self.model.can_sample:
+            lines.append(f"pictures = model.sample(64)  # (64, {shape}), in [0, 1]")
+        if self.model.needs_labels:
+            lines.append("labels = ...  # the class of each of x")
+        labels = ", labels" if self.model.needs_labels else ""
+        lines.append(f"model.fit(x{labels}, epochs=10)  # trains on")
+        return "\n".join(lines)
+
+    @property
+    def commands(self) -> str:
+        """The same from the command line."""
+        run = shlex.quote(str(self.directory))
+        data = shlex.quote(self.data or "FOLDER")
+        lines = [
+            next_command(self.directory, self.model),
+            f"keras-ae map {run} {data} --output map.png",
+            f"keras-ae evaluate {run} {data}",
+            self.settings.get("again", ""),
+        ]
+        return "\n".join(filter(None, lines))
+
+    @property
+    def environment(self) -> list[tuple[str, str]]:
+        """Command, seed, machine and versions: what it takes to do it again."""
+        known = self.settings.get("environment", {})
+        versions = known.get("versions", {})
+        rows = [
+            ("Command", self.settings.get("command")),
+            ("Started", self.settings.get("started")),
+            ("First command", self.settings.get("first_command")),
+            ("First started", self.settings.get("first_started")),
+            ("Seed", self.seed),
+            ("Backend", known.get("backend")),
+            ("Devices", ", ".join(map(str, known.get("devices", ())))),
+            ("Machine", known.get("machine")),
+            ("Python", known.get("python")),
+            ("Packages", ", ".join(f"{name} {v}" for name, v in versions.items())),
+        ]
+        return [(what, str(text)) for what, text in rows if text not in (None, "")]
+
+    @property
+    def options(self) -> list[tuple[str, str]]:
+        """The settings of the recipe or the model, and what the user chose."""
+        chosen = {
+            **self.settings.get("settings", {}),
+            **self.settings.get("options", {}),
+        }
+        return [
+            (
+                name.replace("_", " "),
+                value if isinstance(value, str) else json.dumps(value),
+            )
+            for name, value in chosen.items()
+            if value is not None and name != "seed"
+        ]
+
+    @property
+    def pictures(self) -> list[tuple[pathlib.Path, str, str]]:
+        """Path, title and caption of each picture but those of the learning."""
+        folder = self.directory / "pictures"
+        captions = self._captions()
+        drawn = [name for name in captions if (folder / f"{name}.png").is_file()]
+        usual = [name for name in _TITLES if name in drawn]
+        # What is a recipe's own comes first: it is what the recipe is about.
+        own = [name for name in drawn if name not in usual and name != "loss"]
+        return [
+            (folder / f"{name}.png", _title(name), captions[name])
+            for name in (*own, *usual)
+        ]
+
+    def _captions(self):
+        """Captions by name; of an older run, which kept none, names alone."""
+        folder = self.directory / "pictures"
+        captions = read_json(folder / "captions.json")
+        if captions:
+            return captions
+        found = sorted(path.stem for path in folder.glob("*.png"))
+        return {name: "" for name in found if not name.startswith("epoch-")}
+
+    @property
+    def sheets(self) -> list[pathlib.Path]:
+        """Paths of the sheets that were drawn as training went on."""
+        return sorted((self.directory / "pictures").glob("epoch-*.png"))
+
+
+def _read_history(path):
+    if not path.is_file():
+        return []
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [
+                {name: float(value) for name, value in row.items() if value}
+                for row in csv.DictReader(file, strict=True)
+            ]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}). Remove it; what goes on with the run writes "
+            "it anew."
+        ) from error
+
+
+def _title(name):
+    return _TITLES.get(name, name.replace("_", " ").capitalize())
+
+
+def _meaning(name):
+    """What a score means, by its name or the first known words in it."""
+    words = f"_{name}_"
+    fits = (text for known, text in _MEANINGS.items() if f"_{known}_" in words)
+    return _MEANINGS.get(name) or next(fits, "")
+
+
+def _details(score):
+    """What a score depends on that others do not."""
+    kept = [
+        f"{name.replace('_', ' ')} {_number(value)}"
+        for name, value in score.depends_on.items()
+        if name not in _COMMON and not name.endswith(("digest", "batch_size"))
+    ]
+    return f" ({', '.join(kept)})" if kept else ""
+
+
+def _optimizer(model):
+    """Optimizer and learning rate, of each player; nothing where no step was taken."""
+    if not int(keras.ops.convert_to_numpy(model.optimizer.iterations)):
+        return ""
+    players = getattr(model.optimizer, "by_player", {"": model.optimizer})
+    return "; ".join(
+        f"{player} {_named(optimizer)}".strip() for player, optimizer in players.items()
+    )
+
+
+def _named(optimizer):
+    # With float16 a second optimizer scales the loss for the first.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    rate = optimizer.get_config()["learning_rate"]
+    if not isinstance(rate, Mapping):
+        return f"{type(optimizer).__name__}, learning rate {rate:.4g}"
+    start = rate["config"].get("initial_learning_rate")
+    schedule = rate["class_name"] + (f" from {start:.4g}" if start is not None else "")
+    return f"{type(optimizer).__name__}, learning rate by {schedule}"
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1e4):
+        return f"{value:,.0f}"
+    return f"{value:.5g}"
+
+
+# The page
+
+
+def _page(facts):
+    sections = {
+        "Pictures": _pictures(facts),
+        "Scores": _scores(facts),
+        "Learning": _learning(facts),
+        "Load it, go on": _use(facts),
+        "Do it again": _again(facts),
+    }
+    sections = {title: parts for title, parts in sections.items() if parts}
+    links = [f'<a href="#{_anchor(title)}">{title}</a>' for title in sections]
+    body = [
+        f"<h1>{html.escape(facts.name)}</h1>",
+        f'<p class="soft">{html.escape(facts.description)}</p>',
+        f"<nav>{''.join(links)}</nav>",
+        _glance(facts.summary),
+        _listing(facts.training),
+    ]
+    for title, parts in sections.items():
+        body += [f'<h2 id="{_anchor(title)}">{title}</h2>', *parts]
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(facts.name)}</title>\n"
+        # Or a browser asks the server for one.
+        '<link rel="icon" href="data:,">\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(body)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _anchor(title):
+    return title.partition(",")[0].lower().replace(" ", "-")
+
+
+def _glance(facts):
+    cells = [
+        f"<div><dt>{html.escape(what)}</dt><dd>{html.escape(value)}</dd></div>"
+        for what, value in facts
+    ]
+    return f'<dl class="facts">{"".join(cells)}</dl>'
+
+
+def _pictures(facts):
+    parts = []
+    for path, title, caption in facts.pictures:
+        parts += [f"<h3>{html.escape(title)}</h3>", _figure(path, title, caption)]
+    return parts
+
+
+def _scores(facts):
+    if not facts.results:
+        return []
+    columns = [("Score", ""), ("Here", "number"), ("What it is", "soft says")]
+    rows = [(name, ours, meaning) for name, ours, _, meaning in facts.results]
+    if any(published for _, _, published, _ in facts.results):
+        columns.insert(2, ("Published", "number"))
+        rows = facts.results
+    parts = [f"<p>{html.escape(facts.protocol)}</p>", _table(columns, rows)]
+    if facts.comparison:
+        parts.append(f"<p>{_linked(facts.comparison)}</p>")
+    return parts
+
+
+def _learning(facts):
+    if not facts.history:
+        return []
+    parts = []
+    curves = facts.directory / "pictures" / "loss.png"
+    if curves.is_file():
+        caption = "Loss and its terms by epoch: training dashed, validation solid."
+        parts.append(_figure(curves, "Loss curves", caption, wide=True))
+    if facts.sheets:
+        same = "codes" if facts.model.draws_by_itself else "pictures"
+        figures = [
+            _figure(sheet, name, name)
+            for sheet in facts.sheets
+            for name in [f"epoch {int(sheet.stem.partition('-')[2])}"]
+        ]
+        parts += [
+            f"<h3>The same {same}, as training went on</h3>",
+            f'<div class="strip">{"".join(figures)}</div>',
+        ]
+    names = list(dict.fromkeys(name for row in facts.history for name in row))
+    rows = [[_number(row.get(name, "")) for name in names] for row in facts.history]
+    epochs = [row["epoch"] for row in facts.history]
+    best = epochs.index(facts.best_epoch) if facts.best_epoch in epochs else None
+    table = _table([(name, "number") for name in names], rows, best)
+    parts.append(f"<details><summary>Every epoch</summary>{table}</details>")
+    return parts
+
+
+def _use(facts):
+    path = (facts.directory / "model.keras").as_posix()
+    return [
+        "<p>In Python:</p>",
+        _pre(facts.python(path)),
+        "<p>On the command line:</p>",
+        _pre(facts.commands),
+    ]
+
+
+def _again(facts):
+    parts = [_listing(facts.environment)]
+    if facts.options:
+        parts += ["<h3>Settings</h3>", _listing(facts.options)]
+    return parts
+
+
+def _listing(rows):
+    lines = [
+        f'<tr><th scope="row">{html.escape(what)}</th><td>{_linked(text)}</td></tr>'
+        for what, text in rows
+    ]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _table(columns, rows, marked=None):
+    """A table of columns, each a heading and a style; one row may be marked."""
+
+    def line(tag, texts, style=""):
+        cells = [
+            f'<{tag} class="{css}">{html.escape(text)}</{tag.partition(" ")[0]}>'
+            for text, (_, css) in zip(texts, columns, strict=True)
+        ]
+        return f"<tr{style}>{''.join(cells)}</tr>"
+
+    head = line('th scope="col"', [heading for heading, _ in columns])
+    body = [
+        line("td", row, ' class="best"' if number == marked else "")
+        for number, row in enumerate(rows)
+    ]
+    return (
+        f'<div class="wide"><table><thead>{head}</thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _linked(text):
+    """Text with its addresses as links, and what stands in backticks as code."""
+    text = html.escape(text)
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
+    return re.sub(
+        r"https?://[^\s,]+", lambda url: f'<a href="{url[0]}">{url[0]}</a>', text
+    )
+
+
+def _pre(text):
+    return f"<pre>{html.escape(text)}</pre>"
+
+
+def _figure(path, title, caption, wide=False):
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    with Image.open(path) as image:
+        width, height = image.size
+        # A figure has a resolution; a sheet is shown pixel for pixel.
+        dots = image.info.get("dpi", (96, 96))[0] / 96
+    text = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    style = ' class="wide"' if wide else ""
+    return (
+        f"<figure><div{style}>"
+        f'<img src="data:image/png;base64,{data}" alt="{html.escape(title)}" '
+        f'width="{round(width / dots)}" height="{round(height / dots)}">'
+        f"</div>{text}</figure>"
+    )
+
+
+# The card
+
+
+def _card(facts):
+    """The model card, in the form of the Hugging Face hub."""
+    picture = len(facts.image_shape) > 1
+    tags = ["keras-ae", "autoencoder", type(facts.model).__name__.lower()]
+    front = ["library_name: keras", "tags:", *(f"- {tag}" for tag in tags)]
+    if picture:
+        task = (
+            "unconditional-image-generation"
+            if facts.model.can_sample
+            else "image-feature-extraction"
+        )
+        front.append(f"pipeline_tag: {task}")
+    front.append("# license: yours to choose; look up the terms of the data first")
+    body = [
+        f"# {_plain(facts.name)}",
+        _plain(facts.description),
+        "## Model and data",
+        _markdown(("", ""), facts.training),
+        "## How to load it",
+        "```bash\npip install keras-ae\n```",
+        f"```python\n{facts.python('model.keras')}\n```",
+    ]
+    if facts.results:
+        body += [
+            "## Scores",
+            _plain(facts.protocol),
+            _markdown(("Score", "Here", "Published", "What it is"), facts.results),
+            facts.comparison,
+        ]
+    for path, title, caption in facts.pictures:
+        link = f"![{_plain(title)}](pictures/{quote(path.name)})"
+        body += [f"## {_plain(title)}", link, _plain(caption)]
+    body += [
+        "## Limits",
+        "\n".join(f"- {_plain(limit)}" for limit in _limits(facts)),
+        "## How it was trained",
+        _markdown(("", ""), [*facts.environment, *facts.options]),
+    ]
+    head = "\n".join(["---", *front, "---", OWN_CHANGES])
+    return "\n\n".join([head, *filter(None, body)]) + "\n"
+
+
+def _limits(facts):
+    of = f" of {facts.data}" if facts.data else ""
+    shape = " x ".join(map(str, facts.image_shape))
+    yield (
+        f"It has seen pictures{of} of {shape} and nothing else. What it makes of other "
+        "pictures, or of other crops, looks like these and says little."
+    )
+    if facts.model.can_sample:
+        yield (
+            "Its samples have the biases of its data, and may come close to pictures "
+            "that it was trained on."
+        )
+    yield (
+        "Its scores are those of one training. Compare them only with figures of the "
+        "same pictures, size, likelihood and protocol."
+    )
+
+
+def _plain(text):
+    """Text without what Markdown would read as its own; addresses stay."""
+    return re.sub(
+        r"(https?://\S+)|([\\`*_\[\]<>|#])",
+        lambda found: found[1] or f"\\{found[2]}",
+        " ".join(text.split()),
+    )
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(_plain, line))} |" for line in lines)
