@@ -1,0 +1,408 @@
+"""Commands that draw pictures."""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_ae import callbacks, datasets, plots, progress
+from keras_ae.cli.commands.reading import (
+    _check_distinct,
+    _encode,
+    _files,
+    _read,
+    _say_search,
+    as_pictures,
+    check_absent,
+    check_png,
+    load_pictures,
+    save_image,
+)
+from keras_ae.cli.commands.training import _classes
+from keras_ae.runs import load_model
+
+# Pictures on a sheet of originals and what was made of them.
+_ON_A_SHEET = 64
+# Labelled pictures that attributes are looked for in, and taken of each side.
+_LABELLED, _A_SIDE = 20_000, 2000
+
+
+def reconstruct(
+    path: str, pictures: Sequence[str], output: str, limit: int | None = None
+) -> None:
+    """Reconstructs pictures, each into a PNG file of the same name.
+
+    Args:
+        path: A `.keras` file or a run directory.
+        pictures: Paths of pictures, and of folders of them.
+        output: Folder for the reconstructions, created if absent; or path of a sheet,
+            `.png`, of the originals above their reconstructions.
+        limit: At most this many pictures; on a sheet 64 unless it says otherwise.
+
+    Raises:
+        ValueError: If two results would have one name, or one would overwrite a
+            picture that was read or a file beside it.
+        FileNotFoundError: If a path does not exist.
+    """
+    model = load_model(path)
+    _restore(model, model.reconstruct, "reconstructed", pictures, output, limit)
+
+
+def denoise(
+    path: str, pictures: Sequence[str], output: str, limit: int | None = None
+) -> None:
+    """Takes the noise from pictures, each into a PNG file of the same name.
+
+    A model without a bottleneck leaves them their size; on a sheet they all have one.
+
+    Args:
+        path: A `.keras` file or a run directory, of a model that denoises.
+        pictures: Paths of noisy pictures, and of folders of them.
+        output: Folder for the clean pictures, created if absent; or path of a sheet,
+            `.png`, of the noisy ones above them.
+        limit: At most this many pictures; on a sheet 64 unless it says otherwise.
+
+    Raises:
+        ValueError: If the model does not denoise, and as for `reconstruct`.
+        FileNotFoundError: If a path does not exist.
+    """
+    model = load_model(path)
+    if not hasattr(model, "denoise"):
+        raise ValueError(
+            f"This {type(model).__name__} has not learned to denoise pictures. A "
+            "DenoisingAE has; `keras-ae reconstruct` works on every model."
+        )
+    own_size = model.keeps_pixels
+    _restore(model, model.denoise, "denoised", pictures, output, limit, own_size)
+
+
+def _restore(model, verb, done, pictures, output, limit, own_size=False):
+    """Writes what `verb`, a method of the model, makes of each picture."""
+    files = _files(pictures)
+    folder = pathlib.Path(output)
+    if folder.suffix.lower() == ".png" and not folder.is_dir():
+        if folder.resolve() in {file.resolve() for file in files}:
+            raise ValueError(f"{output} would be overwritten; choose another.")
+        shown = files[: limit or _ON_A_SHEET]
+        images = np.concatenate([images for _, images in _read(model, shown)])
+        beside = plots.reconstructions(
+            as_pictures(model, images), as_pictures(model, verb(images))
+        )
+        print(f"{len(images)} of {len(files)} pictures, {done} below.")
+        return save_image(beside, output)
+    files = files[:limit]
+    targets = [folder / f"{file.stem}.png" for file in files]
+    _check_distinct(targets)
+    # A folder of results may be filled again, a folder of originals is left alone.
+    if folder.resolve() in {file.parent.resolve() for file in files}:
+        for target in filter(pathlib.Path.exists, targets):
+            raise ValueError(
+                f"{target} would be overwritten; choose another `--output`."
+            )
+    shapes = {model.built_image_shape: files}
+    if own_size:
+        shapes = _by_shape(model, files)
+    count = 0
+    with progress.shown(done, len(files)) as advance:
+        for shape, group in shapes.items():
+            for found, images in _read(model, group, shape):
+                folder.mkdir(parents=True, exist_ok=True)
+                for file, picture in zip(found, verb(images), strict=True):
+                    with callbacks.replacing(folder / f"{file.stem}.png") as temporary:
+                        plots.picture(picture).save(temporary)
+                count += len(found)
+                advance(count)
+    print(f"{count} picture{'' if count == 1 else 's'} {done} in {folder}")
+
+
+def _by_shape(model, files):
+    """Files by the shape that a model is given their pictures in, of their own size."""
+    groups, broken = collections.defaultdict(list), []
+    for file in files:
+        try:
+            size = datasets.pictures.upright_size(file.read_bytes())
+        except OSError:  # said when it is decoded
+            broken.append(file)
+        else:
+            groups[*size, *model.built_image_shape[2:]].append(file)
+    first = next(iter(groups), model.built_image_shape)
+    groups[first] = broken + groups[first]
+    return groups
+
+
+def sample(
+    path: str,
+    number: int,
+    output: str | None,
+    seed: int | None = None,
+    sampler: str | None = None,
+    data: str | None = None,
+    data_dir: str | None = None,
+    limit: int | None = None,
+    *,
+    separate: str | None = None,
+) -> None:
+    """Draws pictures from a generative model.
+
+    Args:
+        path: A `.keras` file or a run directory.
+        number: Number of pictures.
+        output: Path of a sheet of all, `.png`, or None.
+        seed: Seed of the draw; without one, each draw is another.
+        sampler: What codes are drawn from: see `Autoencoder.sample`.
+        data: Path of a folder or zip of pictures, or name of a data set, whose training
+            split it is: the sampler is fitted to their codes first. The model's file
+            stays as it is.
+        data_dir: Folder of data sets.
+        limit: At most this many pictures are read.
+        separate: Folder for a file of each, or None.
+
+    Raises:
+        ValueError: If the model can't be sampled so, `output` ends otherwise, or a file
+            would be overwritten.
+    """
+    if output is not None:
+        check_png(output)
+    files = []
+    if separate is not None:
+        digits = len(str(number))
+        files = [
+            pathlib.Path(separate) / f"{index:0{digits}}.png"
+            for index in range(1, number + 1)
+        ]
+        for file in filter(pathlib.Path.exists, files):
+            raise ValueError(f"{file} would be overwritten; choose another folder.")
+    model = load_model(path)
+    if not (model.SAMPLERS or model.draws_by_itself):
+        raise ValueError(f"This {type(model).__name__} {model.no_samplers}.")
+    if data is not None:
+        sampler = sampler or ("mixture" if "mixture" in model.SAMPLERS else "pixelcnn")
+        split = "train" if datasets.known_name(data) else "all"
+        images, _ = load_pictures(model, data, split, data_dir, limit)
+        print(
+            f"Fitting {sampler} to the codes of {len(images):,} pictures.", flush=True
+        )
+        model.fit_sampler(sampler, images, seed=seed or 0)
+    if sampler is None and not model.can_sample:
+        raise ValueError(
+            f"This {type(model).__name__} has no prior over codes to sample from: fit "
+            "a sampler to the codes of the pictures that it was trained on, with "
+            "`--data` and the name of the data set or their folder."
+        )
+    if sampler is None and (choice := model.choose_sampler()) is not None:
+        print(choice, flush=True)
+    pictures = as_pictures(model, model.sample(number, seed=seed, sampler=sampler))
+    for file, picture in zip(files, pictures, strict=False):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with callbacks.replacing(file) as temporary:
+            plots.picture(picture).save(temporary)
+    if files:
+        print(f"{number:,} picture{'' if number == 1 else 's'} in {separate}")
+    if output is not None:
+        save_image(plots.sheet(pictures), output)
+
+
+def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:
+    """Turns one picture into another, in equal steps between their codes.
+
+    Args:
+        path: A `.keras` file or a run directory.
+        a: Path of the first picture.
+        b: Path of the last picture.
+        output: Path of the sheet, `.png`.
+        steps: Number of pictures in the row.
+
+    Raises:
+        ValueError: If `output` ends otherwise, or is one of the two pictures.
+    """
+    check_png(output)
+    files = [_files([name])[0] for name in (a, b)]
+    for file in files:
+        if pathlib.Path(output).resolve() == file.resolve():
+            raise ValueError(f"{file} would be overwritten; choose another `--output`.")
+    model = load_model(path)
+    ends = [images for file in files for _, images in _read(model, [file])]
+    row = model.interpolate(*ends, steps=steps)[0]
+    save_image(plots.sheet(as_pictures(model, row), columns=steps), output)
+
+
+def attribute(
+    path: str,
+    pictures: Sequence[str],
+    output: str | None = None,
+    *,
+    added: Sequence[str] = (),
+    removed: Sequence[str] = (),
+    strength: float = 2.0,
+    data: str = "celeba",
+    data_dir: str | None = None,
+    limit: int = 16,
+) -> None:
+    """Gives pictures attributes, or takes them away, on one sheet.
+
+    Each row is a picture, its reconstruction and five equal steps to the full strength.
+
+    Args:
+        path: A `.keras` file or a run directory.
+        pictures: Paths of pictures, and of folders of them.
+        output: Path of the sheet, `.png`; by default `attribute.png`, which is not
+            overwritten.
+        added: Names of attributes to add, case ignored.
+        removed: Names of attributes to take away.
+        strength: Length of the last step, in attribute vectors.
+        data: Name or path of a data set with attributes, from whose training split the
+            vectors are computed.
+        data_dir: Folder of data sets.
+        limit: At most this many pictures.
+
+    Raises:
+        ValueError: If there is no such attribute, or `output` ends otherwise or is one
+            of the pictures.
+        FileExistsError: If there is an `attribute.png` and no `output`.
+        FileNotFoundError: If a path does not exist.
+    """
+    if not added and not removed:
+        raise ValueError("Nothing to change: name an attribute with `--add`.")
+    if output is None:
+        output = "attribute.png"
+        check_absent(pathlib.Path(output))
+    check_png(output)
+    files = _files(pictures)[:limit]
+    if pathlib.Path(output).resolve() in {file.resolve() for file in files}:
+        raise ValueError(f"{output} would be overwritten; choose another `--output`.")
+    model = load_model(path)
+    labelled, found = load_pictures(model, data, "train", data_dir, _LABELLED)
+    signs = {}
+    for option, names, sign in (("--add", added, 1), ("--remove", removed, -1)):
+        for name in names:
+            name = _attribute(found, name, option, data)
+            if signs.setdefault(name, sign) != sign:
+                raise ValueError(f"{name} can't be both added and taken away.")
+    vector = np.zeros(model.code_dim, "float32")
+    for name, sign in signs.items():
+        chosen = [np.flatnonzero(found[name] == side)[:_A_SIDE] for side in (1, 0)]
+        rows = np.sort(np.concatenate(chosen))
+        print(
+            f"{name}: {len(chosen[0]):,} pictures with it, {len(chosen[1]):,} without"
+        )
+        _say_search(model, len(rows))
+        vector += sign * model.attribute_vector(labelled[rows], found[name][rows])
+    strengths = np.linspace(0, strength, 6)
+    shown = []
+    for _, images in _read(model, files):
+        changed = as_pictures(model, model.add_attribute(images, vector, strengths))
+        changed = changed.reshape(len(images), len(strengths), *changed.shape[1:])
+        originals = as_pictures(model, images) / 255
+        shown.append(np.concatenate([originals[:, None], changed], axis=1))
+    save_image(plots.interpolation(np.concatenate(shown)), output)
+
+
+def _attribute(found, name, option, data):
+    """The full name of one of a data set's attributes."""
+    known = [
+        label
+        for label, values in found.items()
+        if values.dtype.kind in "biu" and np.isin(values, (0, 1)).all()
+    ]
+    matching = [label for label in found if label.lower() == name.lower()]
+    if matching and matching[0] in known:
+        return matching[0]
+    if matching:
+        raise ValueError(
+            f"`{option}` must name an attribute that a picture has or has not. "
+            f"Received: {name}, of which {data} has "
+            f"{len(np.unique(found[matching[0]])):,} values"
+        )
+    if not known:
+        raise ValueError(
+            f"{data} has no attributes, yes or no for each picture; `--data` names a "
+            "data set that has, such as celeba."
+        )
+    raise ValueError(f"`{option}` must be one of {', '.join(known)}. Received: {name}")
+
+
+def latent_map(
+    path: str,
+    data: str,
+    output: str,
+    *,
+    method: str = "auto",
+    labels: str | None = None,
+    thumbnails: bool = True,
+    data_dir: str | None = None,
+    limit: int = 2000,
+    seed: int = 0,
+) -> None:
+    """Draws the codes of a folder of pictures, or of a data set, in two dimensions.
+
+    Args:
+        path: A `.keras` file or a run directory.
+        data: Path of a folder or zip of pictures, or name of a data set, whose test
+            split is meant.
+        output: Path of the map, `.png`.
+        method: As for `plots.latent_map`.
+        labels: Which label of the pictures gives the colour; by default the first
+            that tells them apart.
+        thumbnails: Whether to draw some of the pictures where their codes lie.
+        data_dir: Folder of data sets.
+        limit: At most this many pictures; of a folder spread over all of it.
+        seed: Seed of t-SNE and UMAP.
+
+    Raises:
+        ValueError: If there is no such label, or `output` ends otherwise or is one of
+            the pictures.
+        ImportError: If the package that the method needs is not installed.
+    """
+    check_png(output)
+    target = pathlib.Path(output).resolve()
+    if target.exists() and pathlib.Path(data).resolve() in target.parents:
+        raise ValueError(f"{output} would be overwritten; choose another `--output`.")
+    model = load_model(path)
+    known = datasets.known_name(data)
+    # Pictures of a folder come in the order of its sub-folders, so that the first of
+    # them would show a few of the classes only.
+    in_order = known is None and not datasets.celeba.is_celeba(data)
+    images, found = load_pictures(
+        model, data, "test" if known else "all", data_dir, None if in_order else limit
+    )
+    if len(images) > limit:
+        chosen = np.linspace(0, len(images) - 1, limit).astype(int)
+        images = images[chosen]
+        found = {name: values[chosen] for name, values in found.items()}
+    values, label_name = _classes(found)
+    if labels is not None:
+        values, label_name = _label(found, labels, data), labels
+    codes = _encode(model, images)
+    figure = plots.latent_map(
+        codes,
+        values,
+        label_name,
+        images=as_pictures(model, images) if thumbnails else None,
+        method=method,
+        seed=seed,
+    )
+    names = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+    names["auto"] = "PCA" if codes.shape[1] > 2 else "the codes themselves"
+    print(
+        f"{len(codes):,} pictures of {data}{' (test split)' if known else ''} by "
+        f"{names[method]}"
+        + (f", coloured by {label_name}" if label_name else "")
+        + (
+            f"; at most {limit:,} (`--limit`) are drawn."
+            if len(codes) == limit
+            else "."
+        )
+    )
+    save_image(figure, output)
+
+
+def _label(found, name, data):
+    """One of the labels of a data set, by name."""
+    names = [label for label in found if label != "path"]
+    if name not in names:
+        there = f"one of {', '.join(names)}" if names else "left out: there are none"
+        raise ValueError(f"`--labels` of {data} must be {there}. Received: {name}")
+    return found[name]

@@ -1,0 +1,136 @@
+"""What commands read and write."""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from keras_ae import callbacks, datasets
+
+# Pictures in memory at a time, where there may be any number of them.
+_CHUNK = 1024
+
+
+def _check_distinct(targets):
+    for target, count in collections.Counter(targets).items():
+        if count > 1:
+            raise ValueError(
+                f"{count} pictures would be written to {target}; rename them or "
+                "choose an `--output` of its own for each."
+            )
+
+
+def check_absent(target):
+    if target.exists() or target.is_symlink():
+        raise FileExistsError(
+            f"{target} exists already and is not overwritten; choose another "
+            "`--output`."
+        )
+
+
+def _say_search(model, count):
+    """Says why it takes long to find the codes of a model without an encoder."""
+    if model.encoder is None:
+        print(
+            f"{type(model).__name__} has no encoder: searching for the codes of "
+            f"{count:,} pictures, which may take minutes.",
+            flush=True,
+        )
+
+
+def _encode(model, images):
+    """Codes of pictures; says what a search for them came to."""
+    _say_search(model, len(images))
+    if not hasattr(model, "infer"):
+        return model.encode(images)
+    found = model.infer(images)
+    print(
+        f"Mean squared error reached: {found.error.mean():.4g}; "
+        f"{np.sum(~found.converged):,} of {len(images):,} searches did not come to "
+        "rest."
+    )
+    return found.codes
+
+
+def picture_shape(model):
+    """Height, width and channels of the model's pictures."""
+    shape = model.built_image_shape
+    if len(shape) not in (2, 3):
+        raise ValueError(
+            f"The model describes vectors of shape {shape}, not pictures; use it from "
+            "Python."
+        )
+    return (*shape, 1)[:3]
+
+
+def as_pictures(model, images):
+    """What the model takes or gives, as pictures of height, width and channels."""
+    return images.reshape(-1, *picture_shape(model))
+
+
+def load_pictures(model, data, split, data_dir, limit):
+    """Pictures and labels of a data set, folder or zip, at the model's size."""
+    height, width, channels = picture_shape(model)
+    images, labels = datasets.load(
+        data,
+        split=split,
+        image_size=(height, width),
+        limit=limit,
+        data_dir=data_dir,
+        labels=True,
+    )
+    if not len(images):
+        raise ValueError(f"There are no pictures in {data}.")
+    if images.shape[-1] != channels:
+        raise ValueError(
+            f"The model describes pictures of {channels} channels. Received: "
+            f"{data}, of {images.shape[-1]}"
+        )
+    return images.reshape(-1, *model.built_image_shape), labels
+
+
+def _files(paths):
+    """Paths of pictures, folders replaced by the pictures in them."""
+    files = []
+    for path in paths:
+        if pathlib.Path(path).is_file() and str(path).lower().endswith(".zip"):
+            raise ValueError(
+                f"Expected pictures, or folders of them. Received: {path}; unpack it."
+            )
+        if pathlib.Path(path).is_dir():
+            found = datasets.folders.Pictures(path).names
+            if not found:
+                raise FileNotFoundError(f"There are no pictures in {path}.")
+            files += [pathlib.Path(path, name) for name in found]
+        else:
+            files.append(pathlib.Path(path))
+    return files
+
+
+def _read(model, files, shape=None) -> Iterator[tuple[list[pathlib.Path], np.ndarray]]:
+    """Yields chunks of paths and their pictures, at the model's size by default."""
+    picture_shape(model)
+    for start in range(0, len(files), _CHUNK):
+        chunk = files[start : start + _CHUNK]
+        images, names = datasets.read_pictures(
+            chunk, shape or model.built_image_shape, names=True
+        )
+        yield [pathlib.Path(name) for name in names], images
+
+
+def check_png(output):
+    if pathlib.Path(output).suffix.lower() != ".png":
+        raise ValueError(f"`--output` must end in .png. Received: {output}")
+
+
+def save_image(image, output):
+    """Writes a PIL image or a matplotlib figure."""
+    target = pathlib.Path(output)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save = getattr(image, "savefig", None) or image.save
+    with callbacks.replacing(target) as temporary:
+        save(temporary)
+    print(f"Written to {target}")

@@ -1,0 +1,188 @@
+"""Convolutions, what normalises them, and blocks of them."""
+
+import keras
+from keras import ops
+
+from keras_ae.backend import kernels
+from keras_ae.nn.layers.spectral import SpectralNormalization
+
+
+@keras.saving.register_keras_serializable(package="keras_ae")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras' layer, which trains faster on TensorFlow and computes the same.
+
+    Args:
+        **kwargs: As for `keras.layers.BatchNormalization`.
+    """
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self._is_plain = (
+            len(input_shape) == 4
+            and self.axis in (-1, 3)
+            and self.scale
+            and self.center
+            and not self.renorm
+            and not self.synchronized
+        )
+
+    def call(self, inputs, training=None, mask=None):
+        found = None
+        if training and self.trainable and mask is None and self._is_plain:
+            found = kernels.normalized(inputs, self.gamma, self.beta, self.epsilon)
+        if found is None:
+            return super().call(inputs, training=training, mask=mask)
+        outputs, *moments = found
+        averages = (self.moving_mean, self.moving_variance)
+        for average, value in zip(averages, moments, strict=True):
+            average.assign(average * self.momentum + value * (1.0 - self.momentum))
+        return outputs
+
+
+@keras.saving.register_keras_serializable(package="keras_ae")
+class Conv2D(keras.layers.Conv2D):
+    """Keras' layer, which makes grey pictures faster on TensorFlow's CPUs.
+
+    On PyTorch's it takes a batch of one picture, which Keras' layer can fail on.
+
+    Args:
+        *args, **kwargs: As for `keras.layers.Conv2D`.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        found = None
+        kernel = kernels.filters_in_order(inputs, kernel)
+        if (
+            self.filters == self.groups == 1
+            and self.padding == "same"
+            and self.data_format == "channels_last"
+            and {*self.strides, *self.dilation_rate} == {1}
+        ):
+            found = kernels.convolved_to_one(inputs, kernel)
+        return super().convolution_op(inputs, kernel) if found is None else found
+
+
+@keras.saving.register_keras_serializable(package="keras_ae")
+class DepthToSpace(keras.layers.Layer):
+    """Turns channels into pixels: `(h, w, 4 c)` becomes `(2 h, 2 w, c)`.
+
+    After a stride-1 convolution this is a transposed convolution of stride 2, which
+    runs fast on every backend.
+
+    Reference:
+        Shi et al., Real-Time Single Image and Video Super-Resolution Using an Efficient
+        Sub-Pixel Convolutional Neural Network, 2016
+        (https://arxiv.org/abs/1609.05158).
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+    def call(self, x):
+        return ops.depth_to_space(x, 2, data_format="channels_last")
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, channels = input_shape
+        return (batch, 2 * height, 2 * width, channels // 4)
+
+    # Keras can't guess the config of a layer that was given a dtype policy.
+    def get_config(self):
+        return super().get_config()
+
+
+@keras.saving.register_keras_serializable(package="keras_ae")
+class SpaceToDepth(keras.layers.Layer):
+    """Turns pixels into channels: `(2 h, 2 w, c)` becomes `(h, w, 4 c)`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+    def call(self, x):
+        return ops.space_to_depth(x, 2, data_format="channels_last")
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, channels = input_shape
+        return (batch, height // 2, width // 2, 4 * channels)
+
+    # Keras can't guess the config of a layer that was given a dtype policy.
+    def get_config(self):
+        return super().get_config()
+
+
+@keras.saving.register_keras_serializable(package="keras_ae")
+class ResidualBlock(keras.layers.Layer):
+    """Two normalised 3x3 convolutions around a skip connection: x + f(x).
+
+    Group normalisation behaves alike in training and inference and for any batch size.
+
+    Args:
+        filters: Channels of the output. The skip connection is a 1x1 convolution where
+            the input has another number of channels.
+        activation: Activation before each convolution.
+        spectral_norm: Whether the convolutions are spectrally normalised.
+
+    Reference:
+        He et al., Identity Mappings in Deep Residual Networks, 2016
+        (https://arxiv.org/abs/1603.05027).
+    """
+
+    def __init__(
+        self, filters: int, activation="swish", spectral_norm: bool = False, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.activation = keras.activations.get(activation)
+        self.spectral_norm = spectral_norm
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+
+        def normalization(channels):
+            groups = next(n for n in (8, 4, 2, 1) if channels % n == 0)
+            return keras.layers.GroupNormalization(groups, dtype=self.dtype_policy)
+
+        def convolution(kernel_size, **kwargs):
+            layer = keras.layers.Conv2D(
+                self.filters,
+                kernel_size,
+                padding="same",
+                data_format="channels_last",
+                dtype=self.dtype_policy,
+                **kwargs,
+            )
+            return SpectralNormalization(layer) if self.spectral_norm else layer
+
+        self.first_normalization = normalization(channels)
+        self.first_convolution = convolution(3)
+        self.second_normalization = normalization(self.filters)
+        # Starting from zero makes every block start as its skip connection; a zero
+        # kernel can't be normalised.
+        start = "glorot_uniform" if self.spectral_norm else "zeros"
+        self.second_convolution = convolution(3, kernel_initializer=start)
+        self.skip = convolution(1) if channels != self.filters else None
+
+        hidden_shape = (*input_shape[:-1], self.filters)
+        self.first_normalization.build(input_shape)
+        self.first_convolution.build(input_shape)
+        self.second_normalization.build(hidden_shape)
+        self.second_convolution.build(hidden_shape)
+        if self.skip is not None:
+            self.skip.build(input_shape)
+
+    def call(self, x):
+        h = self.first_convolution(self.activation(self.first_normalization(x)))
+        h = self.second_convolution(self.activation(self.second_normalization(h)))
+        return h + (x if self.skip is None else self.skip(x))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.filters)
+
+    def get_config(self):
+        config = {
+            **super().get_config(),
+            "filters": self.filters,
+            "activation": keras.activations.serialize(self.activation),
+        }
+        if self.spectral_norm:
+            config["spectral_norm"] = True
+        return config

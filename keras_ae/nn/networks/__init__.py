@@ -1,0 +1,39 @@
+"""Encoders, decoders and critics, sized to the shape of the data.
+
+Each is a plain Keras model that can be called, saved and exported on its own. Data may
+be vectors `(features,)`, grey pictures `(height, width)` or pictures
+`(height, width, channels)`, of any size, odd ones and non-square ones included.
+"""
+
+from keras_ae.nn.networks.denoising import (
+    denoising_code,
+    denoising_decoder,
+    denoising_encoder,
+)
+from keras_ae.nn.networks.shapes import (
+    ARCHITECTURES,
+    check,
+    check_channels_last,
+    grid,
+    head_dims,
+    resolve,
+)
+from keras_ae.nn.networks.spatial import spatial_decoder, spatial_encoder
+from keras_ae.nn.networks.vector import critic, decoder, encoder
+
+__all__ = [
+    "ARCHITECTURES",
+    "check",
+    "check_channels_last",
+    "critic",
+    "decoder",
+    "denoising_code",
+    "denoising_decoder",
+    "denoising_encoder",
+    "encoder",
+    "grid",
+    "head_dims",
+    "resolve",
+    "spatial_decoder",
+    "spatial_encoder",
+]

@@ -1,0 +1,113 @@
+"""Networks that restore pictures of any size."""
+
+import math
+from collections.abc import Sequence
+
+import keras
+from keras import layers
+
+from keras_ae.nn.layers import DepthToSpace, SpaceToDepth
+from keras_ae.nn.networks.shapes import grid
+from keras_ae.nn.networks.stages import _convolution, _crop
+
+
+def denoising_encoder(
+    image_shape: Sequence[int],
+    latent_dim: int,
+    widths: Sequence[int],
+    activation: str = "relu",
+    dtype=None,
+) -> keras.Model:
+    """Builds an encoder of noisy pictures, whose code has all that is in them.
+
+    Squares of 2 by 2 pixels are one place of a grid, where residual blocks find the
+    features that tell noise from picture; they do without normalisation, which would
+    change the brightness. The code of a place is its pixels and its features. The
+    weights fit pictures of any size.
+
+    Args:
+        image_shape: Shape of one picture, `(height, width)` or
+            `(height, width, channels)`.
+        latent_dim: Features in the code of one place.
+        widths: Filters within each residual block.
+        activation: Activation of the hidden layers.
+        dtype: Dtype policy of the hidden layers.
+
+    Returns:
+        A model from `(batch, *image_shape)` to a code of `denoising_code(image_shape,
+        latent_dim)` numbers, in float32.
+
+    Reference:
+        Zhang et al., FFDNet: Toward a Fast and Flexible Solution for CNN based Image
+        Denoising, 2018 (https://arxiv.org/abs/1710.04026).
+    """
+    inputs = keras.Input(image_shape, name="x")
+    x = inputs
+    if len(image_shape) == 2:
+        x = layers.Reshape((*image_shape, 1), dtype="float32")(x)
+    odd = [(0, size % 2) for size in image_shape[:2]]
+    if odd != [(0, 0), (0, 0)]:
+        x = layers.ZeroPadding2D(odd, "channels_last", dtype="float32")(x)
+    pixels = SpaceToDepth(dtype="float32")(x)
+    x = _convolution(
+        latent_dim, 3, 1, dtype, use_bias=True, kernel_initializer="he_normal"
+    )(pixels)
+    for width in widths:
+        x = _residual(x, width, activation, dtype)
+    x = layers.Concatenate(dtype="float32")([pixels, x])
+    x = layers.Flatten(dtype="float32", name="z")(x)
+    return keras.Model(inputs, x, name="encoder")
+
+
+def denoising_decoder(
+    image_shape: Sequence[int],
+    latent_dim: int,
+    widths: Sequence[int],
+    activation: str = "relu",
+    dtype=None,
+) -> keras.Model:
+    """Builds a decoder of the codes of `denoising_encoder`, given the same arguments.
+
+    Returns:
+        A model from codes to the likelihood's parameters `(batch, *image_shape)`, in
+        float32 and without an activation: at first the noisy pixels of the code, to
+        which is added what it learns.
+    """
+    rows, columns = grid(image_shape, (2,))
+    channels = 4 * math.prod(image_shape[2:])
+    inputs = keras.Input((denoising_code(image_shape, latent_dim),), name="z")
+    code = layers.Reshape((rows, columns, channels + latent_dim), dtype="float32")(
+        inputs
+    )
+    x = code[..., channels:]
+    for width in reversed(widths):
+        x = _residual(x, width, activation, dtype)
+    # No activation here: what is linear in the noisy pixels is most of what it takes.
+    x = _convolution(
+        channels, 3, 1, "float32", use_bias=True, kernel_initializer="zeros"
+    )(x)
+    x = layers.Add(dtype="float32")([x, code[..., :channels]])
+    x = DepthToSpace(dtype="float32")(x)
+    x = _crop(x, image_shape, "float32")
+    if len(image_shape) == 2:
+        x = layers.Reshape(image_shape, dtype="float32")(x)
+    return keras.Model(inputs, x, name="decoder")
+
+
+def denoising_code(image_shape: Sequence[int], latent_dim: int) -> int:
+    """Returns the numbers in a code of `denoising_encoder`."""
+    places = math.prod(grid(image_shape, (2,)))
+    return places * (4 * math.prod(image_shape[2:]) + latent_dim)
+
+
+def _residual(x, width, activation, dtype):
+    """x + f(x) of two plain convolutions, which starts as x."""
+    h = layers.Activation(activation, dtype=dtype)(x)
+    h = _convolution(width, 3, 1, dtype, use_bias=True, kernel_initializer="he_normal")(
+        h
+    )
+    h = layers.Activation(activation, dtype=dtype)(h)
+    h = _convolution(
+        x.shape[-1], 3, 1, dtype, use_bias=True, kernel_initializer="zeros"
+    )(h)
+    return layers.Add(dtype=dtype)([x, h])

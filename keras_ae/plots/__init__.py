@@ -1,0 +1,34 @@
+"""Arrays in, picture out.
+
+Sheets are PIL images, pixel for pixel; figures are matplotlib figures on a
+transparent ground in a grey that reads on light and dark pages alike.
+"""
+
+from keras_ae.plots.curves import codebook_usage, error_bars, loss_curves, throughput
+from keras_ae.plots.latent import latent_map
+from keras_ae.plots.sheets import (
+    filters,
+    interpolation,
+    labelled,
+    manifold,
+    picture,
+    reconstructions,
+    sheet,
+    traversal,
+)
+
+__all__ = [
+    "codebook_usage",
+    "error_bars",
+    "filters",
+    "interpolation",
+    "labelled",
+    "latent_map",
+    "loss_curves",
+    "manifold",
+    "picture",
+    "reconstructions",
+    "sheet",
+    "throughput",
+    "traversal",
+]
