@@ -7,9 +7,8 @@ one run go to `tests/written`; the public names too. What is there already stays
 was written: tests/test_written.py reads it for ever after.
 """
 
-import importlib
-import pkgutil
 import sys
+import types
 from pathlib import Path
 
 import keras
@@ -85,15 +84,17 @@ def write_run():
 
 def public_names():
     """Every `NAME` and `MODULE.NAME` that is public in the package, in order."""
-    found = {f"keras_ae.{name}" for name in dir(keras_ae) if not name.startswith("_")}
-    for module in pkgutil.walk_packages(keras_ae.__path__, "keras_ae."):
-        if "._" in module.name or module.name.startswith("keras_ae.recipes"):
-            continue
-        loaded = importlib.import_module(module.name)
-        for name, value in vars(loaded).items():
-            own = getattr(value, "__module__", None) == module.name
-            if own and not name.startswith("_"):
-                found.add(f"{module.name}.{name}")
+    found = set()
+    for name in keras_ae.__all__:
+        found.add(name)
+        value = getattr(keras_ae, name)
+        if isinstance(value, types.ModuleType):
+            found |= {
+                f"{name}.{inner}"
+                for inner, part in vars(value).items()
+                if not inner.startswith("_")
+                and str(getattr(part, "__module__", "")).startswith("keras_ae")
+            }
     return sorted(found)
 
 
