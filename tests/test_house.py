@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "nn": {"backend", "inputs"},
     "probability": {"backend", "datasets", "inputs", "nn", "progress"},
     "datasets": {"progress"},
-    "training": {"backend", "datasets"},
+    "training": {"backend", "datasets", "inputs"},
     "models": {
         "backend",
         "datasets",

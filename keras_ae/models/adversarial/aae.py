@@ -8,12 +8,12 @@ from keras import ops
 
 from keras_ae import inputs
 from keras_ae.models.adversarial import losses
-from keras_ae.models.base.autoencoder import Player
 from keras_ae.models.base.labels import UNLABELLED, TakesLabels
 from keras_ae.models.deterministic.autoencoder import AE
 from keras_ae.nn import networks
 from keras_ae.nn.layers import PriorSampling, UniformNoise
 from keras_ae.probability import distributions, divergences
+from keras_ae.training.steps import Player
 
 
 class AAE(TakesLabels, AE):

@@ -7,10 +7,10 @@ from keras import ops
 
 from keras_ae import inputs
 from keras_ae.models.adversarial import losses
-from keras_ae.models.base.autoencoder import Player
 from keras_ae.models.variational.vae import VAE
 from keras_ae.nn import networks
 from keras_ae.nn.layers import Seeded
+from keras_ae.training.steps import Player
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")

@@ -10,11 +10,12 @@ import numpy as np
 from keras_ae import inputs
 from keras_ae.models.adversarial import losses
 from keras_ae.models.base import latent_search
-from keras_ae.models.base.autoencoder import Autoencoder, Player
+from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.nn import networks
 from keras_ae.nn.layers import PriorSampling, UniformNoise
 from keras_ae.probability import distributions
 from keras_ae.probability.likelihoods import Gaussian
+from keras_ae.training.steps import Player
 
 # How `project` searches by default.
 SEARCH = {

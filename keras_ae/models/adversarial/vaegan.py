@@ -9,11 +9,11 @@ from keras import ops
 from keras_ae import inputs
 from keras_ae.backend import autodiff
 from keras_ae.models.adversarial import losses
-from keras_ae.models.base.autoencoder import Player
 from keras_ae.models.variational.vae import VAE
 from keras_ae.nn import networks
 from keras_ae.nn.layers import PriorSampling
 from keras_ae.probability.likelihoods import Gaussian
+from keras_ae.training.steps import Player
 
 # Beyond these, one of the two gradients has vanished and there is nothing to balance.
 GAMMA_RANGE = (1e-4, 1e4)

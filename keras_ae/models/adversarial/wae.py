@@ -6,8 +6,8 @@ import keras
 
 from keras_ae import inputs
 from keras_ae.models.adversarial.aae import AAE
-from keras_ae.models.base.autoencoder import Player
 from keras_ae.probability import divergences
+from keras_ae.training.steps import Player
 
 # Weights for -log p(x | z) of a Gaussian of scale 1, half the squared error.
 PENALTIES = {"mmd": 500.0, "gan": 10.0}

@@ -14,11 +14,12 @@ from keras_ae import inputs
 from keras_ae.backend import autodiff
 from keras_ae.datasets import Batches
 from keras_ae.models.base import latent_search, sampling
-from keras_ae.models.base.autoencoder import Autoencoder, streamed
+from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.models.decoder_only.code_table import CodeTable, check_optimizer
 from keras_ae.nn import networks
 from keras_ae.probability.likelihoods import Gaussian
 from keras_ae.training.optimizers import PlayerOptimizers
+from keras_ae.training.trainer import streamed
 
 # A search has converged where the gradient has fallen to this share of its largest.
 CONVERGED = 0.1

@@ -13,7 +13,7 @@ from keras import ops
 from keras_ae import inputs
 from keras_ae.backend import autodiff
 from keras_ae.datasets import Batches
-from keras_ae.models.base.autoencoder import Autoencoder, streamed
+from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.models.deterministic.classifier import Classifier
 from keras_ae.models.deterministic.sparse import activity
 from keras_ae.nn.layers import (
@@ -24,6 +24,7 @@ from keras_ae.nn.layers import (
 )
 from keras_ae.probability.likelihoods import Bernoulli, Gaussian, get_likelihood
 from keras_ae.training.optimizers import portable
+from keras_ae.training.trainer import streamed
 
 PRETRAINING = ("sparse", "denoising", "plain", "rbm")
 

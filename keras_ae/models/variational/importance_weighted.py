@@ -5,8 +5,9 @@ import math
 from keras import ops
 
 from keras_ae import inputs
-from keras_ae.models.base.autoencoder import Autoencoder, Player
+from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.models.variational.vae import VAE
+from keras_ae.training.steps import Player
 
 
 class IWAE(VAE):

@@ -1,0 +1,372 @@
+"""Configuring, fitting and evaluating a model, on data of any kind."""
+
+import contextlib
+import inspect
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ae import inputs
+from keras_ae.backend import autodiff, dispatch
+from keras_ae.datasets import Batches
+from keras_ae.training import feeding, optimizers
+
+
+class Trainer:
+    """`compile`, `fit`, `evaluate` and `predict` of all models."""
+
+    def compile(
+        self,
+        optimizer: Any = None,
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        jit_compile: bool | str = "auto",
+        steps_per_execution: int | str = "auto",
+        **kwargs,
+    ) -> None:
+        """Configures training; the constructor has done it already, with Adam(1e-3).
+
+        Args:
+            optimizer: A Keras optimizer, or its name. For a model of several players a
+                dict of them by player, or one of which each player gets its own; the
+                others keep the default.
+            loss, loss_weights, metrics, weighted_metrics: Not used: the model names its
+                own terms, and the likelihood is an argument of the constructor.
+            jit_compile: As in `keras.Model.compile`.
+            steps_per_execution: How many steps `fit` takes in one dispatch, and between
+                calls of the callbacks' `on_train_batch_end`. By default it chooses,
+                and takes one where a callback does something at each batch.
+            **kwargs: `run_eagerly` and `auto_scale_loss`, as in `keras.Model.compile`.
+
+        Raises:
+            ValueError: If a loss or metrics are passed, or an optimizer for a name
+                that is no player.
+        """
+        unused = {
+            "loss": loss,
+            "loss_weights": loss_weights,
+            "metrics": metrics,
+            "weighted_metrics": weighted_metrics,
+        }
+        for name, value in unused.items():
+            if value is not None:
+                raise ValueError(
+                    f"`{name}` must be None: {type(self).__name__} minimises its own "
+                    f"terms ({', '.join(self.term_names)}); choose what it "
+                    f"reconstructs with `likelihood=`. Received: {name}={value!r}"
+                )
+        # The choice is saved, not what it came to: "auto" differs between backends.
+        self._compile_choices = {
+            "jit_compile": jit_compile,
+            "steps_per_execution": steps_per_execution,
+            **kwargs,
+        }
+        if steps_per_execution != "auto":
+            inputs.check_count("steps_per_execution", steps_per_execution)
+        self.steps_choice = steps_per_execution
+        if self.optimizer_names:
+            scaled = kwargs.pop("auto_scale_loss", True)
+            kwargs["auto_scale_loss"] = False
+            with autodiff.build_scope(self):
+                optimizer = optimizers.for_players(
+                    optimizer,
+                    self.optimizer_names,
+                    self.default_optimizers(),
+                    scale_loss=scaled and self.dtype_policy.name == "mixed_float16",
+                )
+        elif isinstance(optimizer, dict):
+            raise ValueError(
+                f"`optimizer` must be one Keras optimizer: {type(self).__name__} has "
+                f"one player. Received: optimizers for {', '.join(map(str, optimizer))}"
+            )
+        super().compile(
+            optimizer=keras.optimizers.Adam(1e-3) if optimizer is None else optimizer,
+            jit_compile=jit_compile,
+            steps_per_execution=self._steps_told,
+            **kwargs,
+        )
+        if self.built:
+            self._build_optimizer()
+
+    @property
+    def optimizer_names(self) -> tuple[str, ...]:
+        """What has an optimizer of its own: each player of several."""
+        return self.player_names
+
+    def default_optimizers(self) -> dict[str, keras.optimizers.Optimizer]:
+        """Returns what each of `optimizer_names` learns with by default."""
+        return {name: keras.optimizers.Adam(1e-3) for name in self.optimizer_names}
+
+    def _variables_by_optimizer(self):
+        return {player.name: player.variables for player in self.players()}
+
+    def _build_optimizer(self):
+        variables = self.trainable_variables
+        if self.optimizer_names:
+            variables = {
+                name: owned if self.trainable else []
+                for name, owned in self._variables_by_optimizer().items()
+            }
+        # With the networks, so that whatever is saved holds the optimizer's state.
+        with autodiff.build_scope(self):
+            self.optimizer.build(variables)
+
+    def get_compile_config(self):
+        optimizer = keras.saving.serialize_keras_object(self.optimizer)
+        return {"optimizer": optimizers.portable(optimizer), **self._compile_choices}
+
+    def compile_from_config(self, config):
+        config = dict(config)
+        optimizer = keras.saving.deserialize_keras_object(config.pop("optimizer"))
+        self.compile(optimizer, **config)
+
+    @property
+    def _steps_told(self):
+        """Steps in an execution, but for what `fit` chooses."""
+        return 1 if self.steps_choice == "auto" else self.steps_choice
+
+    @contextlib.contextmanager
+    def _executing(self, steps):
+        """Sets the number of steps in an execution, as long as the block lasts."""
+        before, self.steps_per_execution = self.steps_per_execution, steps
+        try:
+            yield
+        finally:
+            self.steps_per_execution = before
+
+    def make_train_function(self, force=False):
+        if self.train_function is not None and not force:
+            return
+        if dispatch.fuses_steps(self):
+            self.train_function = dispatch.many_steps(self, self.train_step)
+        elif dispatch.records_steps(self):
+            self.train_function = dispatch.recorded(self, self.train_step)
+        else:
+            super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        if self.test_function is not None and not force:
+            return
+        if dispatch.fuses_steps(self):
+            self.test_function = dispatch.many_steps(self, self.test_step)
+        elif dispatch.records_steps(self):
+            self.test_function = dispatch.recorded(self, self.test_step)
+        else:
+            super().make_test_function(force)
+
+    def _forget_recorded(self, *functions):
+        """Lets whatever has been changed between calls have its effect."""
+        for function in functions:
+            if hasattr(getattr(self, function), "steps"):
+                setattr(self, function, None)
+
+    def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
+        """Trains the model; see `keras.Model.fit`, whose arguments it takes.
+
+        On JAX and TensorFlow many short steps are taken in one dispatch (see
+        `compile`). On PyTorch a step is recorded at the second batch of a shape,
+        compared at the third, and from then on its kernels run alone; what Python code
+        decides in a step it decides once a `fit`, except with
+        `compile(run_eagerly=True)`. On JAX and PyTorch, arrays that fit on an
+        accelerator are moved there once, as they are, and cut into batches and scaled
+        there. A tensor stays on the device that it is on; a `tf.data.Dataset` and a
+        `keras.utils.PyDataset` are streamed. `model.feeding` tells what the last `fit`
+        has chosen. None of it changes a result by more than rounding.
+
+        Args:
+            x: An array or tensor `(n, *image_shape)`, a frame of pandas or polars, a
+                `tf.data.Dataset`, a `keras.utils.PyDataset`, a PyTorch `DataLoader`, a
+                grain loader, or a generator of batches. 8-bit pictures are read as
+                0-255; everything else must be floats.
+            y: Labels, which are ignored, or `x` again: that is what is restored.
+            validation_data: Data as `x`, or a tuple `(x, y)`.
+            *args, **kwargs: As in `keras.Model.fit`.
+
+        Returns:
+            Keras' `History`: the loss, its terms and monitors by epoch.
+
+        Raises:
+            ValueError: If the first batch is not what the model can describe.
+        """
+        self.forget_samplers()
+        y = inputs.plain(y)
+        x = self._inspect(x, "x", y, learns=True)
+        y = self._beside_weights(x, y, kwargs.get("sample_weight"))
+        validation_data = self._inspect_validation(validation_data)
+        if isinstance(x, np.memmap) and y is None and not args:
+            x, kwargs = streamed(x, kwargs)
+        history = self._feed(x, y, *args, validation_data=validation_data, **kwargs)
+        self._end_fit(x, args[2] if len(args) > 2 else kwargs.get("verbose", "auto"))
+        return history
+
+    def _end_fit(self, x, verbose):
+        """Keeps data to look for their codes, and tells whoever looks on where."""
+        self.remember(x)
+        if verbose in (0, "0") or self._chooses_later:
+            return
+        choice = self.choose_sampler()
+        if choice is not None:
+            print(choice)
+
+    def _feed(self, *args, **kwargs):
+        """Runs Keras' `fit`, fed as fast as the backend can."""
+        arguments = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs)
+        arguments, self.feeding = feeding.prepare(
+            self, {k: v for k, v in arguments.arguments.items() if k != "self"}
+        )
+        self._forget_recorded("train_function", "test_function")
+        with self._executing(self.feeding.steps_per_execution):
+            return keras.Model.fit(self, **arguments)
+
+    def _inspect_validation(self, data):
+        """Inspects validation data: a tuple `(x, y, weights)`, a data set or None."""
+        if data is None:
+            return None
+        if not isinstance(data, tuple | list):
+            return self._inspect(data, "validation_data")
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        y = inputs.plain(y)
+        x = self._inspect(x, "validation_data", y)
+        return x, self._beside_weights(x, y, weight), weight
+
+    def epochs_left(self, epochs: int, done: int) -> int:
+        """Returns how many epochs a `fit` of `epochs` would train after `done`."""
+        return max(0, epochs - done)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """Returns the loss, its terms and monitors; see `keras.Model.evaluate`."""
+        y = inputs.plain(y)
+        if "_use_cached_eval_dataset" not in kwargs:
+            x = self._inspect(x, "x", y)
+        # After `batch_size` and `verbose`.
+        weight = args[2] if len(args) > 2 else kwargs.get("sample_weight")
+        y = self._beside_weights(x, y, weight)
+        cached = kwargs.get("_use_cached_eval_dataset")
+        steps = self.steps_per_execution if cached else self._steps_told
+        if not cached:
+            # A callback may evaluate while the other function trains.
+            self._forget_recorded("test_function")
+        self._evaluating = True
+        try:
+            with self._executing(steps):
+                return super().evaluate(x, y, *args, **kwargs)
+        finally:
+            self._evaluating = False
+
+    def predict(self, x, *args, **kwargs):
+        """Returns the reconstructions; see `keras.Model.predict`."""
+        x = self._inspect(x, "x", restored=False)
+        with self._executing(self._steps_told):
+            return super().predict(x, *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        """Takes one step on one batch; see `keras.Model.train_on_batch`."""
+        x = self._inspect(x, "x", y, learns=not self.built)
+        self._forget_recorded("train_function")
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        """Evaluates one batch; see `keras.Model.test_on_batch`."""
+        x = self._inspect(x, "x", y)
+        self._forget_recorded("test_function")
+        self._evaluating = True
+        try:
+            return super().test_on_batch(x, y, *args, **kwargs)
+        finally:
+            self._evaluating = False
+
+    def predict_on_batch(self, x):
+        """Reconstructs one batch; see `keras.Model.predict_on_batch`."""
+        return super().predict_on_batch(self._inspect(x, "x", restored=False))
+
+    def _inspect(self, data, name, y=None, restored=True, learns=False):
+        """Builds from the first batch, or refuses it; returns the data, unconsumed.
+
+        Args:
+            data: What the user passed as `name`.
+            name: How errors call it.
+            y: What the user passed beside it.
+            restored: Whether the data are what is to be restored, not only encoded.
+            learns: Whether the model will be trained on them.
+        """
+        data = inputs.plain(data)
+        if autodiff.is_traced(data):
+            self._require_built("map")
+            return data
+        if isinstance(data, list | tuple):
+            raise ValueError(
+                f"`{name}` must be one array (examples, ...) or a data set of batches. "
+                f"Received a {type(data).__name__} of {len(data)} items; pictures of "
+                "one size become an array with `numpy.stack`."
+            )
+        if data is None:
+            raise ValueError(f"`{name}` must be given. Received: {name}=None")
+        (batch, target), data = inputs.first_batch(data)
+        if not hasattr(batch, "shape") or len(batch.shape) < 2:
+            raise ValueError(
+                f"`{name}` must hold batches (batch, features), (batch, height, width) "
+                "or (batch, height, width, channels). Received: "
+                f"{getattr(batch, 'shape', type(batch).__name__)}"
+            )
+        if batch.shape[0] == 0:
+            raise ValueError(f"`{name}` must not be empty. Received no examples.")
+        if not self.built:
+            with autodiff.build_scope(self):
+                self.build((None, *batch.shape[1:]))
+        if tuple(batch.shape[1:]) != self.built_image_shape:
+            raise ValueError(
+                f"`{name}` must hold examples of shape {self.built_image_shape}. "
+                f"Received examples of shape {tuple(batch.shape[1:])}"
+            )
+        y = y if target is None else target
+        if restored and not self.takes_targets:
+            inputs.check_target(type(self).__name__, batch, y)
+        limits = self._check_values(batch, y, restored)
+        if learns:
+            # Resizing and conversion leave rounding errors at the ends of the range.
+            self.in_unit_range = limits[0] >= -1e-4 and limits[1] <= 1 + 1e-4
+        return data
+
+    def _check_values(self, x, y, restored):
+        """Refuses a first batch; returns the range of what is to be restored."""
+        return inputs.check_values(x, self.likelihood)
+
+    def _check_weight(self, weight):
+        """Refuses weights in an array that can't weigh anything."""
+        if not hasattr(weight, "shape") or not len(weight.shape):
+            weight = np.asarray(weight)
+        self._weighs_values(weight.shape)
+        low = float(ops.convert_to_numpy(weight).min(initial=0))
+        high = float(ops.convert_to_numpy(weight).max(initial=0))
+        if not (low >= 0 and np.isfinite(high)):
+            raise ValueError(
+                "`sample_weight` must be finite and >= 0. Received: weights from "
+                f"{low:g} to {high:g}"
+            )
+
+    def _beside_weights(self, x, y, weight):
+        """Checks weights, and returns labels to ignore where there are none.
+
+        Keras drops weights without labels.
+        """
+        if weight is None:
+            return y
+        self._check_weight(weight)
+        return np.zeros(x.shape[0], "float32") if y is None else y
+
+
+def streamed(images, options):
+    """Batches of a memory map, of which Keras would hold several copies in memory."""
+    options = dict(options)
+    if options.get("validation_split"):
+        return images, options
+    shuffle = options.pop("shuffle", True)
+    batch_size = options.pop("batch_size", None) or 32
+    # Like Keras' own order, it follows `keras.utils.set_random_seed`.
+    seed = int(np.random.randint(2**31))
+    streamed = Batches(images, batch_size, shuffle=shuffle, seed=seed)
+    return streamed, {**options, "shuffle": False}
