@@ -672,8 +672,8 @@ def test_a_tracker_that_is_not_installed_is_named(invoke, photos, monkeypatch):
     result = invoke("train", "ae", photos, "--track", "mlflow")
     assert_one_sentence(result, "pip install mlflow")
     assert invoke("train", "ae", photos, "--track", "neptune").exit_code == 2
-    assert cli._TRACKERS == keras_ae.trackers.NAMES
-    assert (*keras_ae.scores.GROUPS,) == cli._SCORES
+    assert cli.options._TRACKERS == keras_ae.trackers.NAMES
+    assert (*keras_ae.scores.GROUPS,) == cli.options._SCORES
 
 
 def test_embed_crops_celeba_as_training_does(invoke, saved, tmp_path):

@@ -1,0 +1,72 @@
+"""The backend, chosen before keras is imported."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import tempfile
+
+
+def _settle_backend(backend, directory=None):
+    """Chooses the backend before keras is imported, and quiets its start.
+
+    A run that goes on keeps the backend that it began with.
+    """
+    if backend is None and directory is not None:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            settings = (directory / "settings.json").read_text("utf-8")
+            backend = json.loads(settings)["environment"]["backend"]
+    if backend is not None:
+        if "keras" in sys.modules and backend != _current_backend():
+            raise ValueError(
+                f"`--backend {backend}` must be chosen before keras is imported; it "
+                f"runs on {_current_backend()} here."
+            )
+        os.environ["KERAS_BACKEND"] = backend
+    with _quiet():
+        import keras
+
+        from keras_ae import runs
+
+        runs.environment()
+        if not os.environ.get("KERAS_AE_DEBUG"):
+            # Each phase of a stacked model is traced anew, which TensorFlow finds odd.
+            logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        # Saving and loading make Keras import TensorFlow on any backend, where it is
+        # installed: better now, while it is quiet.
+        keras.saving.serialize_keras_object(keras.layers.Identity())
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Holds back what TensorFlow's C++ logs while it starts, unless that fails.
+
+    It writes to the file descriptor itself, before any log level applies. Whoever sets
+    TF_CPP_MIN_LOG_LEVEL or KERAS_AE_DEBUG sees it.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ or os.environ.get("KERAS_AE_DEBUG"):
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _current_backend():
+    import keras
+
+    return keras.config.backend()

@@ -1,0 +1,247 @@
+"""The command `keras-ae`: what trains, and what lists."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shlex
+
+import click
+
+import keras_ae
+from keras_ae import catalogue
+from keras_ae.cli.backend import _settle_backend
+from keras_ae.cli.errors import _Commands
+from keras_ae.cli.options import _BACKENDS, _COUNT, _TRAINING, _options
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
+)
+@click.version_option(keras_ae.__version__, prog_name="keras-ae")
+def main():
+    """Autoencoders for Keras 3: train them, look at what they learned, use them.
+
+    Start with `keras-ae recipe moon-vae`: no data needed, done in three minutes.
+    """
+
+
+@main.command()
+@click.argument("name")
+@_options(*_TRAINING)
+@click.option(
+    "--copy", metavar="DIR", help="Copy the recipe's script to DIR and do nothing else."
+)
+def recipe(name, copy, run_dir, backend, resume, chosen, **options):
+    """Run the recipe NAME.
+
+    NAME is one that `keras-ae recipes` lists, or the path of a script of your own: copy
+    one with --copy and change it.
+    """
+    if copy is not None:
+        _copy(catalogue.find_recipe(name), pathlib.Path(copy))
+        return
+    # Looked at before keras is imported: a slip is answered at once.
+    script = catalogue.find_recipe(name)
+    catalogue.choose(catalogue.settings(script), chosen)
+    directory = catalogue.run_directory(catalogue.recipe_name(script), run_dir, resume)
+    _settle_backend(backend, directory)
+    from keras_ae.cli import commands
+
+    commands.recipe(name, directory, resume=resume, chosen=chosen, options=options)
+
+
+def _copy(script, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / script.name
+    if target.exists():
+        raise ValueError(f"{target} exists already; it is not overwritten.")
+    target.write_bytes(script.read_bytes())
+    command = f"keras-ae recipe {shlex.quote(str(target))}"
+    click.echo(f"{target}\nChange it, then run it: {command}")
+
+
+@main.command()
+def recipes():
+    """List the recipes."""
+    _list(catalogue.recipes())
+
+
+@main.command("models")
+@click.argument("name", required=False)
+def list_models(name):
+    """List the models, or tell of the model NAME: objective, paper, recipe, figures."""
+    if name is None:
+        _list(catalogue.models())
+        return
+    facts = catalogue.model(name)
+    click.echo(f"{facts.pop('name')}  {facts.pop('summary')}\n")
+    _list(facts)
+
+
+def _list(descriptions):
+    width = max(map(len, descriptions), default=0)
+    for name, text in descriptions.items():
+        click.echo(f"{name:{width}}  {text}")
+
+
+@main.command()
+@_options("data-dir", "backend")
+def info(data_dir, backend):
+    """Show backend, devices, versions and data."""
+    _settle_backend(backend)
+    from keras_ae import datasets, runs
+
+    environment = runs.environment()
+    click.echo(f"backend     {environment['backend']}")
+    click.echo(f"devices     {', '.join(environment['devices'])}")
+    click.echo(f"python      {environment['python']}")
+    click.echo(f"machine     {environment['machine']}")
+    for package, version in environment["versions"].items():
+        click.echo(f"{package:11} {version}")
+    where = data_dir or os.environ.get("KERAS_AE_DATA")
+    click.echo(f"data folder {where or 'none (--data-dir or KERAS_AE_DATA names one)'}")
+    for name in datasets.names():
+        # Moon phases are computed, so that they are never looked for.
+        absent = "rendered when needed" if name == "moon-phases" else "not found"
+        click.echo(f"  {name:14} {datasets.find(name, data_dir) or absent}")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("data", metavar="FOLDER")
+@click.option("--latent-dim", type=_COUNT, help="Numbers in a code.")
+@click.option(
+    "--from",
+    "start",
+    metavar="RUN",
+    help="Go on with the trained model of another run, or of a .keras file.",
+)
+@_options(*_TRAINING)
+def train(model, data, latent_dim, start, run_dir, backend, resume, chosen, **options):
+    """Train MODEL on the pictures in FOLDER.
+
+    FOLDER is a folder or zip of pictures, or the name of a data set; `keras-ae models`
+    lists the models. For example: keras-ae train vae my_photos --latent-dim 64
+    """
+    name = catalogue.run_name(catalogue.find_model(model), data)
+    directory = catalogue.run_directory(name, run_dir, resume)
+    _settle_backend(backend, directory)
+    from keras_ae.cli import commands
+
+    commands.train(
+        model,
+        data,
+        directory,
+        latent_dim=latent_dim,
+        start=start,
+        resume=resume,
+        chosen=chosen,
+        options=options,
+    )
+
+
+@main.command()
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option(
+    "--data",
+    metavar="DATA",
+    default="moon-phases",
+    show_default=True,
+    help="A folder or zip of pictures, or the name of a data set.",
+)
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    type=click.Choice(_BACKENDS),
+    help="What computes (default: KERAS_BACKEND, else tensorflow); may be repeated.",
+)
+@click.option(
+    "--batch-size",
+    "batch_sizes",
+    multiple=True,
+    type=_COUNT,
+    default=[128],
+    show_default=True,
+    help="Pictures a step; may be repeated.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(("float32", "mixed_bfloat16", "mixed_float16")),
+    default=["float32"],
+    show_default=True,
+    help="Of the computation, weights are kept in float32; may be repeated.",
+)
+@click.option(
+    "--image-size",
+    "image_sizes",
+    multiple=True,
+    type=_COUNT,
+    help="Height and width of the pictures (default: the data's own); may be repeated.",
+)
+@click.option(
+    "--limit",
+    type=_COUNT,
+    default=2000,
+    show_default=True,
+    help="Pictures an epoch, at most.",
+)
+@click.option(
+    "--epochs",
+    type=_COUNT,
+    default=3,
+    show_default=True,
+    help="Epochs of a training; the first one compiles.",
+)
+@click.option(
+    "--rounds",
+    type=_COUNT,
+    default=2,
+    show_default=True,
+    help="Trainings of each configuration, which take turns.",
+)
+@click.option(
+    "--output",
+    metavar="DIR",
+    help="Folder for benchmark.json, .md and .png (default: runs/benchmark, numbered "
+    "if it exists).",
+)
+@_options("data-dir", "set")
+def benchmark(models, backends, output, chosen, **options):
+    """Measure what it costs to train MODELs on this machine.
+
+    Options that may be repeated make every combination a configuration, which trains in
+    a process of its own: pictures a second, compilation, memory and loss. Without a
+    MODEL: ae, vae and vqvae.
+    """
+    from keras_ae import benchmark
+
+    models = [catalogue.find_model(model) for model in models or benchmark.MODELS]
+    settings = None
+    if chosen:
+        # What a model can be told, only the models themselves know.
+        _settle_backend(backends[0] if backends else None)
+        from keras_ae.cli import commands
+
+        settings = commands.shared_settings(models, chosen)
+    benchmark.command(
+        models, output=output, backends=backends, settings=settings, **options
+    )
+
+
+@main.command()
+@click.argument("run", metavar="RUN")
+@_options("backend")
+def report(run, backend):
+    """Write report.html and the model card of a finished RUN anew.
+
+    RUN is a run directory. A card of your own making stays.
+    """
+    _settle_backend(backend)
+    from keras_ae.cli import commands
+
+    click.echo(commands.write_report(run))

@@ -1,0 +1,127 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import click
+
+_BACKENDS = ("tensorflow", "jax", "torch")
+# Sizes and seeds fit into 32 bits.
+_COUNT = click.IntRange(1, 2**31 - 1)
+_SEED = click.IntRange(0, 2**31 - 1)
+# The names of `keras_ae.trackers` and the groups of `keras_ae.scores`, which import
+# keras.
+_TRACKERS = ("tensorboard", "mlflow", "wandb")
+_SCORES = (
+    "objective",
+    "reconstruction",
+    "likelihood",
+    "codes",
+    "samples",
+    "factors",
+)
+
+
+class _Size(click.ParamType):
+    """One number, or HEIGHTxWIDTH."""
+
+    name = "size"
+
+    def get_metavar(self, *args, **kwargs):
+        return "SIZE"
+
+    def convert(self, value, param, context):
+        sides = str(value).lower().split("x")
+        if len(sides) > 2 or not all(s.isdecimal() and int(s) > 0 for s in sides):
+            self.fail(
+                f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH.",
+                param,
+                context,
+            )
+        return int(sides[0]) if len(sides) == 1 else [int(side) for side in sides]
+
+
+def _options(*names):
+    """Click options that several commands share, by name."""
+    shared = {
+        "data-dir": click.option(
+            "--data-dir",
+            metavar="DIR",
+            help="Folder of data sets (default: the variable KERAS_AE_DATA).",
+        ),
+        "run-dir": click.option(
+            "--run-dir",
+            metavar="DIR",
+            help="Directory of the run (default: runs/NAME, numbered if it exists).",
+        ),
+        "epochs": click.option("--epochs", type=_COUNT, help="Most epochs to train."),
+        "batch-size": click.option(
+            "--batch-size", type=_COUNT, help="Pictures a step."
+        ),
+        "limit": click.option(
+            "--limit",
+            type=_COUNT,
+            help="Read at most this many pictures (of each split).",
+        ),
+        "image-size": click.option(
+            "--image-size",
+            type=_Size(),
+            help="Height and width of the pictures, one number or HEIGHTxWIDTH "
+            "(default: the recipe's; of your own pictures that of most of them, larger "
+            "ones so that the shorter side is 64).",
+        ),
+        "seed": click.option(
+            "--seed",
+            type=_SEED,
+            help="Seed of weights, order of the data and samples.",
+        ),
+        "backend": click.option(
+            "--backend",
+            type=click.Choice(_BACKENDS),
+            help="What computes (default: KERAS_BACKEND, else tensorflow).",
+        ),
+        "track": click.option(
+            "--track",
+            multiple=True,
+            type=click.Choice(_TRACKERS),
+            help="Send curves and pictures there, too, where it is installed; may be "
+            "repeated.",
+        ),
+        "resume": click.option(
+            "--resume", is_flag=True, help="Go on with the run in the directory."
+        ),
+        "set": click.option(
+            "--set",
+            "chosen",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="One of the script's or model's own settings; may be repeated.",
+        ),
+    }
+
+    def add(command):
+        for name in reversed(names):
+            command = shared[name](command)
+        return command
+
+    return add
+
+
+_RESTORED = click.option(
+    "--output",
+    required=True,
+    metavar="DIR|FILE.png",
+    help="Folder for the pictures, or a sheet of them with the originals.",
+)
+_TRAINING = (
+    "data-dir",
+    "run-dir",
+    "epochs",
+    "batch-size",
+    "limit",
+    "image-size",
+    "seed",
+    "backend",
+    "track",
+    "resume",
+    "set",
+)
