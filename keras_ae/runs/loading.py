@@ -1,0 +1,91 @@
+"""Models from files."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+import zipfile
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ae import machine, models
+from keras_ae.backend import autodiff
+
+
+def _check_sizes(path):
+    """Refuses a file that unpacks to far more than it is: it could fill a memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is damaged ({error}).") from error
+    size = path.stat().st_size
+    if declared > 20 * size + 2**26:
+        raise ValueError(
+            f"{path} claims to hold {declared:,} bytes, more than a model file of "
+            f"{size:,} does; it is damaged, or made to fill a memory."
+        )
+
+
+def load_model(path: str | os.PathLike) -> keras.Model:
+    """Loads a model of this package.
+
+    Args:
+        path: A `.keras` file, or a run directory (whose best model is meant).
+
+    Returns:
+        The model, compiled, with optimizer state.
+
+    Raises:
+        FileNotFoundError: If there is no such file or directory, or no model in it.
+        ValueError: If the file can't be read, or holds a model of another kind.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        if not (path / "model.keras").is_file():
+            raise FileNotFoundError(f"There is no model.keras in {path}.")
+        path = path / "model.keras"
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no model file or run directory {path}.")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not a .keras file, or it is damaged.")
+    _check_sizes(path)
+    try:
+        model = keras.saving.load_model(path)
+    except Exception as error:
+        # Keras raises many kinds, with the whole configuration in the message.
+        sentence = str(error).strip().partition("\n")[0][:200]
+        raise ValueError(
+            f"{path} could not be loaded as a model: {sentence}"
+        ) from error
+    if not any(isinstance(model, getattr(models, name)) for name in models.__all__):
+        raise ValueError(
+            f"{path} holds a {type(model).__name__}. Expected a model of keras-ae: "
+            f"{', '.join(models.__all__)}."
+        )
+    for variable in model.trainable_variables:
+        if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+            raise ValueError(
+                f"{path} holds weights that are NaN or infinite ({variable.path}): its "
+                "training diverged, or it is damaged. Train it anew."
+            )
+    return model
+
+
+def environment() -> dict[str, Any]:
+    """Backend, devices and versions."""
+    packages = ("keras-ae", "keras", "tensorflow", "jax", "torch", "numpy")
+    try:
+        devices = keras.distribution.list_devices()
+    except (AttributeError, NotImplementedError, RuntimeError):
+        devices = [str(keras.ops.zeros(1).device)]
+    return {
+        "backend": autodiff.BACKEND,
+        "devices": list(devices),
+        "versions": machine.versions(packages),
+        "python": platform.python_version(),
+        "machine": f"{platform.platform()}, {os.cpu_count()} CPU cores",
+    }

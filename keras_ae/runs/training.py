@@ -1,0 +1,355 @@
+"""Training with checkpoints, and going on after a stop."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+
+import keras
+import numpy as np
+
+from keras_ae import callbacks, datasets, plots
+from keras_ae.callbacks import trackers
+from keras_ae.evaluation import binarized
+from keras_ae.files import hold, read_json, write_json
+from keras_ae.runs import report
+from keras_ae.runs.gallery import SEARCHED, spoilt
+from keras_ae.runs.loading import environment, load_model
+from keras_ae.training import optimizers
+
+# Seconds of training of which it is said beforehand that they will pass.
+_MINUTES = 120
+
+
+class Training:
+    """What a run does to train its model, and to go on with it."""
+
+    def model(self, build: Callable[[], keras.Model]) -> keras.Model:
+        """The run's model: a new one from `build`, or on resuming the last checkpoint.
+
+        Args:
+            build: Function of nothing that returns a compiled model.
+
+        Returns:
+            The model, with optimizer state when the run goes on.
+
+        Raises:
+            ValueError: If the checkpoint can't be read; it says what to go on from.
+        """
+        keras.utils.set_random_seed(self.seed)
+        new = build()
+        if not (self.resume and self.last_path.exists()):
+            return new
+        try:
+            model = load_model(self.last_path)
+            # The checkpoint carries the history that it is the end of.
+            self.history = callbacks.read_note(self.last_path)
+        except ValueError as error:
+            advice = "Start a new run."
+            if self.best_path.exists():
+                advice = (
+                    f"Copy {self.best_path.name} over {self.last_path.name}, and the "
+                    "run goes on after its best epoch."
+                )
+            raise ValueError(f"{error} {advice}") from error
+        # A schedule is made for a number of epochs, which may be a larger one now: at
+        # the end of the old schedule a rate may be 0.
+        optimizers.adopt_schedules(model.optimizer, new.optimizer)
+        return model
+
+    def fit(
+        self,
+        model: keras.Model,
+        train: np.ndarray,
+        validation: np.ndarray,
+        *,
+        epochs: int,
+        batch_size: int,
+        patience: int = 10,
+        monitor: str | None = None,
+        mode: str = "min",
+        binarize: bool = False,
+        labels: np.ndarray | None = None,
+        validation_labels: np.ndarray | None = None,
+        extra_callbacks: Iterable[keras.callbacks.Callback] = (),
+    ) -> None:
+        """Trains with early stopping and checkpoints, and restores the best weights.
+
+        Args:
+            model: The model, from `run.model`.
+            train: Pictures to learn from.
+            validation: Pictures to measure each epoch on; of a model that has to search
+                for their codes, the first 200.
+            epochs: Most epochs to train; `--epochs` takes its place. 0 leaves a
+                stacked model at its pretraining.
+            batch_size: Pictures a step; `--batch-size` takes its place.
+            patience: Epochs without a better `monitor` before training ends.
+            monitor: The logged value that decides which weights are best. Defaults to
+                the model's own, `val_loss` for most; adversarial models have none: they
+                train for all epochs and keep the last weights.
+            mode: Whether `"min"` or `"max"` of it is best.
+            binarize: Whether grey values are read as the chance of a white pixel, and
+                drawn anew each epoch.
+            labels: One label a picture to learn from, for a model that takes them.
+            validation_labels: The same for `validation`.
+            extra_callbacks: More Keras callbacks, such as
+                `keras_ae.callbacks.BetaWarmUp`; early stopping then begins after it.
+
+        Raises:
+            ValueError: If there is nothing to train or to validate on, the directory
+                holds a run already, or training diverged from the start.
+            Interrupted: If Ctrl-C was pressed, at the end of the step.
+        """
+        for name, pictures in (("train", train), ("validation", validation)):
+            if not len(pictures):
+                raise ValueError(
+                    f"`{name}` must hold at least one picture. Received none; a larger "
+                    "`--limit` keeps more."
+                )
+        epochs = epochs and (self.epochs or epochs)
+        batch_size = min(self.batch_size or batch_size, len(train))
+        if not model.built:
+            model.build((None, *train.shape[1:]))
+        # A decoder-only model, which has no encoder once it is built.
+        if model.encoder is None and model.score_name is not None:
+            validation = validation[:SEARCHED]
+        self._evaluation_batch = max(batch_size, min(256, len(validation)))
+        extra_callbacks = list(extra_callbacks)
+        if monitor is None and model.score_name is not None:
+            monitor = f"val_{model.score_name}"
+        watched = monitor or "loss"
+        if "discriminator_accuracy" in model.monitor_names:
+            extra_callbacks.append(callbacks.AdversarialWatch())
+        rising = callbacks.BetaWarmUp | callbacks.CapacityIncrease
+        warm_up = max(
+            [c.epochs for c in extra_callbacks if isinstance(c, rising)], default=0
+        )
+        self._model = model
+        self._settings["training"] = {
+            "model": type(model).__name__,
+            "pictures": len(train),
+            "image_shape": list(train.shape[1:]),
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "patience": patience,
+            "monitor": monitor,
+            "seed": self.seed,
+            "binarize": binarize,
+        }
+        self._begin()
+        stopping = callbacks.ResumedEarlyStopping(
+            self.history,
+            monitor=watched,
+            mode=mode,
+            patience=patience if monitor else sys.maxsize,
+            start_from_epoch=warm_up,
+        )
+        stopping.set_model(model)
+        model.stop_training = False
+        stopping.on_train_begin()
+        done = len(self.history)
+        left = model.epochs_left(epochs, done)
+        # A phase of pretraining that has stopped is followed by another.
+        stopped = model.stop_training and not model.epochs_left(0, done)
+        if model.stop_training and not stopped:
+            model.end_phase()
+            left = model.epochs_left(epochs, done)
+        history_file = callbacks.HistoryFile(
+            self.directory / "history.csv", self.history
+        )
+        if self.resume and done:
+            self._say_resumed(done, left, stopped)
+            # Its last row may have been lost after the last checkpoint.
+            history_file.write()
+        if left and not stopped:
+            print(f"Training {self.name}, epochs: at most {done + left}.", flush=True)
+            interrupt = callbacks.Interrupt()
+            with interrupt.listening(), model.choosing_later():
+                model.fit(
+                    datasets.Batches(
+                        train,
+                        batch_size,
+                        shuffle=True,
+                        seed=self.seed,
+                        binarize=binarize,
+                        targets=labels,
+                        epoch=done,
+                    ),
+                    validation_data=self._held_back(
+                        model, validation, binarize, validation_labels
+                    ),
+                    shuffle=False,
+                    epochs=epochs,
+                    initial_epoch=done,
+                    verbose=1 if sys.stdout.isatty() else 2,
+                    callbacks=[
+                        callbacks.EpochSeeds(self.seed),
+                        callbacks.Rows(self.history),
+                        _TimeLeft(self.history),
+                        *extra_callbacks,
+                        callbacks.Checkpoint(
+                            self.last_path,
+                            self.best_path,
+                            monitor=monitor,
+                            mode=mode,
+                            start_from_epoch=min(warm_up, epochs - 1),
+                            history=self.history,
+                        ),
+                        history_file,
+                        stopping,
+                        callbacks.SampleSheet(
+                            self.directory / "pictures",
+                            every=max(1, epochs // 10),
+                            images=validation[:64],
+                            seed=self.seed,
+                        ),
+                        *(
+                            trackers.get(
+                                tracker,
+                                self.name,
+                                self._settings,
+                                directory=self.directory,
+                                images=validation[:16],
+                                every=max(1, epochs // 10),
+                                seed=self.seed,
+                            )
+                            for tracker in self.track
+                        ),
+                        interrupt,
+                    ],
+                )
+        if self.best_path.exists():
+            with warnings.catch_warnings():
+                # The best weights of a pretrained layer come with that layer's
+                # optimizer, whose state is not wanted.
+                warnings.filterwarnings("ignore", "Skipping variable loading")
+                model.load_weights(self.best_path)
+        elif not any(np.isfinite(row.get(watched, np.nan)) for row in self.history):
+            raise ValueError(
+                f"Training diverged: `{watched}` was never finite. Lower the learning "
+                "rate, or look for pictures that are not what the likelihood describes."
+            )
+        self._choose_sampler(model, train)
+        self._let_go()
+        self.picture(
+            "loss",
+            plots.loss_curves(_columns(self.history, model)),
+            "Loss and its terms by epoch: training dashed, validation solid.",
+        )
+
+    def _choose_sampler(self, model, pictures):
+        """Looks where the codes of the best model are, and saves that with it."""
+        model.remember(pictures)
+        choice = model.choose_sampler()
+        if choice is not None:
+            print(choice, flush=True)
+            self._save_best(model)
+
+    def _save_best(self, model):
+        """Writes the best model anew, with the history that it had."""
+        rows = callbacks.read_note(self.best_path) if self.best_path.exists() else []
+        with callbacks.replacing(self.best_path) as temporary:
+            callbacks.save(model, temporary, rows or self.history)
+
+    def _begin(self):
+        """Makes the directory, now that data and model are known to be good."""
+        about = {"name": self.name, "description": self.description}
+        self._settings = {**about, "again": self.again, **self._settings}
+        self._settings.setdefault("environment", environment())
+        path = self.directory / "settings.json"
+        if path.exists() and not self.resume:
+            # Another run may have begun here while this one read its data.
+            raise ValueError(
+                f"{self.directory} holds a run already; nothing is overwritten. Choose "
+                "another directory, or go on with that run (`resume`)."
+            )
+        if path.exists():
+            self._check_same_pictures(read_json(path))
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._let_go = hold(self.directory)
+        write_json(path, self._settings)
+        if self._script is not None:
+            own = self.directory / self._script.name
+            if not (own.exists() and own.samefile(self._script)):
+                shutil.copyfile(self._script, own)
+
+    def _check_same_pictures(self, saved):
+        count = self._settings["training"]["pictures"]
+        before = saved.get("training", {}).get("pictures", count)
+        if count != before:
+            raise ValueError(
+                f"The run in {self.directory} began with {before:,} training pictures. "
+                f"Received: {count:,}. The split is another one now, so pictures held "
+                "back then may be trained on; start a new run."
+            )
+
+    def _say_resumed(self, done, left, stopped):
+        if stopped:
+            print(
+                f"Training had ended by early stopping after epoch {done}; a larger "
+                "patience (`--set patience=...`) trains on.",
+                flush=True,
+            )
+        elif not left:
+            print(
+                f"All {done} epochs are trained; a larger `--epochs` trains on.",
+                flush=True,
+            )
+        else:
+            print(f"Going on after epoch {done}.", flush=True)
+
+    def _held_back(self, model, pictures, binarize=False, labels=None):
+        """Batches in order; what is drawn or spoilt is so in the same way each time."""
+        if binarize:
+            pictures = binarized(pictures, seed=self.seed)
+        return held_back(model, pictures, self._evaluation_batch, self.seed, labels)
+
+
+class _TimeLeft(keras.callbacks.Callback):
+    """Says once how long training will take at most, where that is minutes."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self._rows, self._begun = rows, None
+
+    def on_epoch_end(self, epoch, logs=None):
+        # The first epoch compiles.
+        if self._begun != epoch - 1:
+            self._begun = epoch if self._begun is None else self._begun
+            return
+        seconds = self._rows[-1]["seconds"]
+        left = seconds * (self.params["epochs"] - epoch - 1)
+        if left > _MINUTES:
+            print(
+                f"\nAn epoch takes {report.duration(seconds)}: at most "
+                f"{report.duration(left)} more. Ctrl-C stops and keeps it all.",
+                flush=True,
+            )
+
+
+def held_back(
+    model: keras.Model,
+    pictures: np.ndarray,
+    batch_size: int,
+    seed: int = 0,
+    labels: np.ndarray | None = None,
+) -> datasets.Batches:
+    """Batches in order to score a model on: for one that denoises, with noise."""
+    if not hasattr(model, "corrupt"):
+        return datasets.Batches(pictures, batch_size, shuffle=False, targets=labels)
+    noisy = spoilt(model, pictures, seed)
+    return datasets.Batches(noisy, batch_size, shuffle=False, targets=pictures)
+
+
+def _columns(history, model):
+    """Lists of values by name, without the bookkeeping: the terms first."""
+    names = dict.fromkeys(name for row in history for name in row)
+    losses = [f"{player}_loss" for player in model.player_names]
+    first = [*model.term_names, *losses, *model.monitor_names]
+    return {
+        name: [row.get(name, float("nan")) for row in history]
+        for name in dict.fromkeys([*(n for n in first if n in names), *names])
+        if name not in ("epoch", "seconds")
+    }
