@@ -8,7 +8,8 @@ import numpy as np
 from keras import ops
 
 from keras_ae import inputs
-from keras_ae.models.decoder_only.autodecoder import AutoDecoder, observed_values
+from keras_ae.models.decoder_only.autodecoder import AutoDecoder
+from keras_ae.models.decoder_only.samples import observed_values
 from keras_ae.models.deterministic.pca import PCA
 from keras_ae.probability import divergences
 from keras_ae.probability.likelihoods import Gaussian

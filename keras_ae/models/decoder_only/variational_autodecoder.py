@@ -10,11 +10,8 @@ from keras import ops
 from keras_ae import inputs
 from keras_ae.backend import autodiff
 from keras_ae.models.base import latent_search
-from keras_ae.models.decoder_only.autodecoder import (
-    AutoDecoder,
-    observed_values,
-    with_missing,
-)
+from keras_ae.models.decoder_only.autodecoder import AutoDecoder
+from keras_ae.models.decoder_only.samples import observed_values, with_missing
 from keras_ae.models.variational.vae import LOG_VAR_RANGE
 from keras_ae.nn.layers import GaussianSampling
 from keras_ae.probability import distributions, divergences

@@ -1,0 +1,217 @@
+"""The search for codes of new samples."""
+
+import functools
+import numbers
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+from keras_ae import inputs
+from keras_ae.backend import autodiff
+from keras_ae.models.base import latent_search, sampling
+from keras_ae.models.decoder_only.samples import observed_values, with_missing
+
+# A search has converged where the gradient has fallen to this share of its largest.
+CONVERGED = 0.1
+
+
+class Inferred(NamedTuple):
+    """What a search for codes came to.
+
+    Attributes:
+        codes: Codes, `(n, latent_dim)`.
+        error: Mean squared error of what they decode to, over the observed values of
+            each example, `(n,)`.
+        converged: Whether the search came to rest: whether the norm of the gradient
+            fell below a tenth of its largest, booleans `(n,)`.
+    """
+
+    codes: np.ndarray
+    error: np.ndarray
+    converged: np.ndarray
+
+
+class Infers:
+    """Codes of samples that training has not seen, which are searched for."""
+
+    def infer(
+        self,
+        x,
+        mask: Any = None,
+        steps: int | None = None,
+        restarts: int = 1,
+        candidates: int = 1000,
+        learning_rate: float = 0.2,
+        batch_size: int = 256,
+    ) -> Inferred:
+        """Searches for the codes of examples, with the decoder fixed.
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes. NaN marks a
+                missing value.
+            mask: Booleans of the shape of `x`, which must be an array: True where a
+                value was observed.
+            steps: Steps of the search, >= 1. Defaults to `search_steps`.
+            restarts: Nearest training codes to start from, >= 1; the best end counts.
+            candidates: Training codes, spread over all of them, that the nearest are
+                chosen from, >= `restarts`.
+            learning_rate: Rate of the first step, > 0, in standard deviations of the
+                training codes; it falls to 0.
+            batch_size: Examples at a time, for arrays.
+
+        Returns:
+            `Inferred`: the codes, the error that they come to, and which of them came
+            to rest.
+
+        Raises:
+            ValueError: If an argument is out of range, or an example has no observed
+                value.
+        """
+        x = self._inspect(with_missing(x, mask), "x")
+        found = self._infer(x, batch_size, steps, restarts, candidates, learning_rate)
+        codes = self.mean_codes(ops.convert_to_tensor(found[:, : self.row_width]))
+        *_, error, slope = found.T
+        return Inferred(ops.convert_to_numpy(codes), error, slope < CONVERGED)
+
+    def encode(self, x, batch_size: int = 256, **kwargs) -> np.ndarray:
+        """Returns the codes of `x`, `(n, latent_dim)`, that `infer` finds.
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            batch_size: Examples at a time, for arrays.
+            **kwargs: `mask`, `steps`, `restarts`, `candidates` and `learning_rate` of
+                `infer`.
+        """
+        return self.infer(x, batch_size=batch_size, **kwargs).codes
+
+    def reconstruct(self, x, batch_size: int = 256, **kwargs) -> np.ndarray:
+        """Returns the decoded codes of `x`, missing values filled in.
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            batch_size: Examples at a time, for arrays.
+            **kwargs: As for `encode`.
+
+        Returns:
+            Array `(n, *image_shape)`, pictures in [0, 1].
+        """
+        return self.decode(self.encode(x, batch_size, **kwargs), batch_size)
+
+    @property
+    def draws_by_itself(self):
+        return True
+
+    def remember(self, data):
+        """Nothing: the codes of all samples are at hand."""
+
+    def _default_sampler(self):
+        if not self.has_prior:
+            self._require_fitted("sample")
+        return super()._default_sampler()
+
+    def _known_codes(self):
+        if not self.table.count:
+            return None
+        rows = self.table.sample_ids
+        rng = np.random.default_rng(0)
+        some = rng.choice(rows, min(len(rows), sampling.EXAMPLES), replace=False)
+        return self._drawn_codes(some, rng)
+
+    def _drawn_codes(self, sample_ids, rng):
+        """Codes of some samples as the decoder is given them, `(n, latent_dim)`."""
+        return self.codes(sample_ids)
+
+    def sampler(self, name: str):
+        """Returns a sampler, fitted now to the codes of all samples if it was not yet.
+
+        Raises:
+            ValueError: If the model was not fitted, or the sampler is unknown.
+        """
+        if name in self.SAMPLERS and name not in self.fitted_samplers:
+            self.fit_sampler(name)
+        return super().sampler(name)
+
+    def _codes_to_fit(self, x, seed):
+        self._require_fitted("sample")
+        return self.codes() if x is None else self.encode(x)
+
+    def _encode(self, x):
+        x, observed = observed_values(self.to_floats(x))
+        return self.mean_codes(self._search(x, observed, self.search_steps).z)
+
+    def _infer(
+        self,
+        x,
+        batch_size,
+        steps=None,
+        restarts=1,
+        candidates=1000,
+        learning_rate=0.2,
+    ):
+        """Rows, errors and slopes beside each other, `(n, row_width + 2)`."""
+        steps = inputs.check_count(
+            "steps", self.search_steps if steps is None else steps
+        )
+        inputs.check_count("restarts", restarts)
+        inputs.check_count("candidates", candidates, minimum=restarts)
+        if restarts > max(self.table.count, 1):
+            raise ValueError(
+                f"`restarts` must be at most the number of training samples, "
+                f"{self.table.count}. Received: restarts={restarts}"
+            )
+        if not isinstance(learning_rate, numbers.Real) or not learning_rate > 0:
+            raise ValueError(
+                f"`learning_rate` must be > 0. Received: learning_rate={learning_rate}"
+            )
+        settings = {
+            "steps": steps,
+            "restarts": restarts,
+            "candidates": candidates,
+            "learning_rate": learning_rate,
+        }
+        function = functools.partial(self._search_and_measure, **settings)
+        return self._in_batches(f"infer {settings}", function, x, batch_size)
+
+    def _search_and_measure(self, x, **settings):
+        x, observed = observed_values(self.to_floats(x))
+        found = self._search(x, observed, **settings)
+        parameters = self.decoder(self.mean_codes(found.z), training=False)
+        error = self.likelihood.mean_squared_error(x, parameters, observed)
+        return ops.concatenate([found.z, error[:, None], found.slope[:, None]], axis=1)
+
+    def _search(
+        self, x, observed, steps, restarts=1, candidates=256, learning_rate=0.2
+    ):
+        """Finds the rows of a batch."""
+
+        def objective(x, rows, observed, step):
+            # NaN again, which is how `terms` is told.
+            x = ops.where(observed, x, float("nan"))
+            outputs = self.decoded(self.constrain(rows), False, step)
+            return sum(self.terms(x, outputs).values())
+
+        starts, spread = self._starts(candidates)
+        found = latent_search.search(
+            x,
+            lambda rows: self._decode(self.mean_codes(rows)),
+            autodiff.pure(self, objective),
+            starts,
+            restarts,
+            steps,
+            learning_rate * spread,
+            observed,
+            self.search_turns,
+        )
+        return found._replace(z=self.constrain(found.z))
+
+    def _starts(self, candidates):
+        """Rows to start a search from, and the standard deviation of the codes."""
+        count = self.table.count
+        if not count:
+            return ops.zeros((1, self.row_width)), 1.0
+        chosen = np.linspace(0, count - 1, min(candidates, count)).astype("int32")
+        rows = self.table.take(ops.convert_to_tensor(chosen))
+        z = self.mean_codes(rows)
+        spread = ops.sqrt(ops.mean(ops.square(z - ops.mean(z, axis=0))))
+        return rows, ops.maximum(spread, 1e-3)
