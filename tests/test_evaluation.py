@@ -33,7 +33,8 @@ def by_name(found, group=None):
 
 
 def test_scores_are_those_measured_by_hand(vae, images, monkeypatch):
-    monkeypatch.setattr(evaluation, "_CHUNK", 7)
+    for module in (evaluation.task, evaluation.measures, evaluation.scoring):
+        monkeypatch.setattr(module, "_CHUNK", 7)
     seen = []
     found = evaluation.evaluate(
         vae,
@@ -128,7 +129,8 @@ class Network:
 
 
 def test_samples_are_compared_chunk_by_chunk(vae, images, monkeypatch):
-    monkeypatch.setattr(evaluation, "_CHUNK", 8)
+    for module in (evaluation.task, evaluation.measures, evaluation.scoring):
+        monkeypatch.setattr(module, "_CHUNK", 8)
     network = Network()
     found = evaluation.evaluate(vae, images, "samples", features=network, samples=20)
     assert network.most == 8
@@ -182,7 +184,8 @@ def test_factors_are_measured_as_by_hand(vae, images):
 
 def test_a_denoising_model_is_given_the_same_noise_throughout(images, monkeypatch):
     model = small(keras_ae.DenoisingAE, 3, noise_level=0.5)
-    monkeypatch.setattr(evaluation, "_CHUNK", 20)
+    for module in (evaluation.task, evaluation.measures, evaluation.scoring):
+        monkeypatch.setattr(module, "_CHUNK", 20)
     calls, corrupt = [], model.corrupt
 
     def counted(x, seed):

@@ -207,7 +207,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(
             raise OSError(errno.ENOSPC, "No space left on device")
         save(model, path, history)
 
-    monkeypatch.setattr(callbacks, "save", full)
+    monkeypatch.setattr(callbacks.checkpoints, "save", full)
     begin = ("recipe", "tiny.py", "--run-dir", run)
     result = invoke(*begin, "--limit", 48, "--epochs", 3)
     assert result.exit_code == 0, result.output
@@ -241,7 +241,7 @@ def test_history_on_a_full_disk_is_written_with_the_next_epoch(
 
     table.append({"epoch": 1, "loss": 1.5})
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.os, "fsync", full)
+        patch.setattr(callbacks.checkpoints.os, "fsync", full)
         callback.on_epoch_end(1)
     assert path.read_text() == before
     assert "no space left" in capsys.readouterr().err
@@ -357,7 +357,7 @@ def test_a_run_that_began_meanwhile_is_not_overwritten(tmp_path):
 def test_only_models_that_search_for_codes_validate_on_few_pictures(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(runs, "SEARCHED", 1)
+    monkeypatch.setattr(runs.training, "SEARCHED", 1)
     pictures = np.random.default_rng(0).integers(0, 256, (9, 4, 4, 1)).astype("uint8")
     for Model, few in ((keras_ae.AE, False), (keras_ae.AutoDecoder, True)):
         run = runs.Run(tmp_path / Model.__name__)
@@ -370,7 +370,8 @@ def test_only_models_that_search_for_codes_validate_on_few_pictures(
 
 
 def test_scores_are_of_all_the_pictures_given(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "_CHUNK", 7)
+    for module in (evaluation.task, evaluation.measures, evaluation.scoring):
+        monkeypatch.setattr(module, "_CHUNK", 7)
     pictures = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1)).astype("uint8")
     run = runs.Run(tmp_path / "run", seed=3)
     model = run.model(lambda: keras_ae.VAE(3, widths=(4,), likelihood="bernoulli"))

@@ -206,7 +206,7 @@ def test_em_recovers_a_clear_mixture():
 
 @pytest.mark.parametrize("part", [1000, 20_000])
 def test_em_reaches_scikit_learns_likelihood(part, monkeypatch):
-    monkeypatch.setattr(samplers, "_PART", part)
+    monkeypatch.setattr(samplers.mixture, "_PART", part)
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(6, 5)) * 3
     roots = rng.normal(size=(6, 5, 5))

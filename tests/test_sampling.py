@@ -168,7 +168,7 @@ def test_an_auto_decoder_fits_to_its_own_codes_once(monkeypatch):
     assert model.can_sample and model.fitted_samplers == ()
     drawn = model.sample(3, seed=0)
     assert len(model.fitted_samplers) == 1
-    monkeypatch.setattr(samplers, "fit_mixture", None)
+    monkeypatch.setattr(samplers.fitting, "fit_mixture", None)
     np.testing.assert_array_equal(model.sample(3, seed=0), drawn)
     model.remove(np.arange(5))
     assert model.fitted_samplers == ()

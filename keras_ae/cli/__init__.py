@@ -4,7 +4,7 @@ Only what a command needs is imported, when it runs: `--help` and the listings i
 neither keras nor numpy, and `--backend` still chooses the backend.
 """
 
-from keras_ae.cli.main import (
+from keras_ae.cli.command import (
     benchmark,
     info,
     list_models,

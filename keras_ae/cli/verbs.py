@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from keras_ae.cli.backend import _settle_backend
-from keras_ae.cli.main import main
+from keras_ae.cli.command import main
 from keras_ae.cli.options import _COUNT, _RESTORED, _SEED, _options
 
 
