@@ -85,7 +85,7 @@ class CodeTransformer(TransformerMixin, BaseEstimator):
         model.fit(
             X, epochs=self.epochs, batch_size=self.batch_size, verbose=self.verbose
         )
-        if model.encoder is None:
+        if not model.has_encoder:
             raise ValueError(
                 "`Model` must have an encoder. Received: "
                 f"Model={self.Model.__name__}, which searches for codes"

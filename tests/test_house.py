@@ -160,6 +160,21 @@ def test_other_backends_need_no_tensorflow(backend):
     assert not {"tensorflow", "tensorflow_probability"} & loaded
 
 
+def test_what_a_model_can_do_is_what_it_says():
+    for name in keras_ae.models.__all__:
+        Model = getattr(keras_ae, name)
+        says = {
+            "searches_codes": ("infer",),
+            "denoises": ("denoise", "corrupt"),
+            "has_posterior": ("sample_posterior",),
+            "bounds_likelihood": ("log_likelihood",),
+            "has_tokens": ("tokens", "decode_tokens", "token_shape"),
+        }
+        for attribute, methods in says.items():
+            for method in methods:
+                assert getattr(Model, attribute) == hasattr(Model, method), name
+
+
 def test_signatures_tell_every_argument():
     for name in keras_ae.models.__all__:
         Model = getattr(keras_ae, name)

@@ -126,7 +126,7 @@ def _pictures(model, images, seed):
     if model.can_sample:
         yield "samples", plots.sheet(model.sample(64, seed=seed)).convert("RGB")
     # A decoder-only model searches for the codes; a GAN has none.
-    if images is not None and (model.encoder is not None or hasattr(model, "infer")):
+    if images is not None and (model.has_encoder or model.searches_codes):
         restored = plots.reconstructions(images, model.reconstruct(images))
         yield "reconstructions", restored.convert("RGB")
 

@@ -457,7 +457,7 @@ def _blocks(models, images, seed):
     drawn = {}
     for name, model in models.items():
         # A decoder-only model searches for the codes; a GAN has none.
-        if model.encoder is not None or hasattr(model, "infer"):
+        if model.has_encoder or model.searches_codes:
             restored[name] = as_pictures(model, model.reconstruct(chosen))
         if model.can_sample:
             drawn[name] = as_pictures(model, model.sample(count, seed=seed))

@@ -56,7 +56,7 @@ class _Progress(keras.callbacks.Callback):
 
 
 def _reconstruction(task):
-    if task.model.encoder is None:
+    if not task.model.has_encoder:
         task.left_out["reconstruction"] = (
             f"{task.kind} has no encoder: a code would have to be searched for each "
             "picture"
@@ -97,7 +97,7 @@ def _reconstruction(task):
 
 def _likelihood(task):
     model = task.model
-    if not hasattr(model, "log_likelihood"):
+    if not model.bounds_likelihood:
         task.left_out["likelihood"] = (
             f"{task.kind} has no posterior over codes to bound log p(x) with"
         )
@@ -142,7 +142,7 @@ def _measure(likelihood, images):
 
 def _codes(task):
     model = task.model
-    if model.encoder is None:
+    if not model.has_encoder:
         task.left_out["codes"] = f"{task.kind} has no encoder"
         return
     if model.keeps_pixels:
@@ -154,7 +154,7 @@ def _codes(task):
     means = np.concatenate(
         [_encode(model, task.given[rows]) for rows in task.chunks("codes")]
     )
-    has_posterior = hasattr(model, "sample_posterior")
+    has_posterior = model.has_posterior
     few = slice(0, _PAIRED)
     drawn = means[few]
     if has_posterior:
@@ -306,7 +306,7 @@ class _Features:
 
 
 def _factors(task):
-    if task.model.encoder is None:
+    if not task.model.has_encoder:
         task.left_out["factors"] = f"{task.kind} has no encoder"
         return
     if task.factors is None:
@@ -316,7 +316,7 @@ def _factors(task):
         [_encode(task.model, task.images[rows]) for rows in task.chunks("factors")]
     )
     drawn = means
-    if hasattr(task.model, "sample_posterior"):
+    if task.model.has_posterior:
         drawn = task.model.sample_posterior(task.images, task.seed)
     factors, seed = task.factors, task.seed
     about = {"factors": factors.shape[1], "seed": seed}

@@ -177,7 +177,7 @@ def _as_given(model, images, seed):
 
     They are kept in a file, which takes the memory that floats would.
     """
-    if not hasattr(model, "corrupt"):
+    if not model.denoises:
         yield images
         return
     with tempfile.TemporaryFile() as file:

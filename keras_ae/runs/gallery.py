@@ -55,7 +55,7 @@ class Gallery:
         )
         found.add_to(self.directory / scores.FILE)
         self.scores(**found.values)
-        if hasattr(model, "denoise") and len(test.shape) > 2:
+        if model.denoises and len(test.shape) > 2:
             self._denoising(model, test[:DENOISED])
         return found.values
 
@@ -120,7 +120,7 @@ class Gallery:
             plots.reconstructions(chosen, model.reconstruct(chosen)),
             "Held-back pictures, and below each row their reconstructions.",
         )
-        if hasattr(model, "denoise"):
+        if model.denoises:
             noisy = spoilt(model, chosen[:8], self.seed)
             self.picture(
                 "denoised",
@@ -140,12 +140,12 @@ class Gallery:
             "From one held-back picture to another, in equal steps between their "
             "codes.",
         )
-        codes = model.encode(test[: SEARCHED if model.encoder is None else 2000])
+        codes = model.encode(test[: SEARCHED if not model.has_encoder else 2000])
         # The dimensions that matter most; the others change little or nothing.
         deviations = codes[:, : model.latent_dim].std(axis=0)
         dims = np.argsort(-deviations)[:8]
         span = float(min(3.0, 2.5 * deviations.max())) or 1.0
-        if not hasattr(model, "log_likelihood"):
+        if not model.bounds_likelihood:
             span = float(2.0 * deviations[dims].mean()) or 1.0
         self.picture(
             "traversal",
@@ -164,7 +164,7 @@ class Gallery:
                 "What codes decode to, z[0] to the right and z[1] upwards, in steps of "
                 + ("equal probability." if by_prior else "equally many codes of data."),
             )
-        if hasattr(model, "tokens"):
+        if model.has_tokens:
             quantizer = model.quantizer
             self.picture(
                 "codebook_usage",
@@ -190,7 +190,7 @@ class Gallery:
 
 def spoilt(model: keras.Model, pictures: np.ndarray, seed: int) -> np.ndarray:
     """What a model is to restore pictures from: spoilt ones, if it denoises."""
-    return model.corrupt(pictures, seed) if hasattr(model, "corrupt") else pictures
+    return model.corrupt(pictures, seed) if model.denoises else pictures
 
 
 def blur(pictures: np.ndarray, width: float) -> np.ndarray:

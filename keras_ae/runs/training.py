@@ -112,8 +112,7 @@ class Training:
         batch_size = min(self.batch_size or batch_size, len(train))
         if not model.built:
             model.build((None, *train.shape[1:]))
-        # A decoder-only model, which has no encoder once it is built.
-        if model.encoder is None and model.score_name is not None:
+        if model.searches_codes:
             validation = validation[:SEARCHED]
         self._evaluation_batch = max(batch_size, min(256, len(validation)))
         extra_callbacks = list(extra_callbacks)
@@ -337,7 +336,7 @@ def held_back(
     labels: np.ndarray | None = None,
 ) -> datasets.Batches:
     """Batches in order to score a model on: for one that denoises, with noise."""
-    if not hasattr(model, "corrupt"):
+    if not model.denoises:
         return datasets.Batches(pictures, batch_size, shuffle=False, targets=labels)
     noisy = spoilt(model, pictures, seed)
     return datasets.Batches(noisy, batch_size, shuffle=False, targets=pictures)

@@ -217,7 +217,7 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
     sources = {"x": _training_source(arguments)}
     if fuses and model.steps_choice == "auto":
         steps = _steps(model, arguments, sources["x"])
-    if model.encoder is not None:
+    if not model.searches_codes:
         # Without one, an evaluation searches for codes, which takes long.
         sources["validation_data"] = _validation_source(arguments)
     if not dispatch.takes_feeds():

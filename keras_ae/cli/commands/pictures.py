@@ -70,7 +70,7 @@ def denoise(
         FileNotFoundError: If a path does not exist.
     """
     model = load_model(path)
-    if not hasattr(model, "denoise"):
+    if not model.denoises:
         raise ValueError(
             f"This {type(model).__name__} has not learned to denoise pictures. A "
             "DenoisingAE has; `keras-ae reconstruct` works on every model."

@@ -33,7 +33,7 @@ def check_absent(target):
 
 def _say_search(model, count):
     """Says why it takes long to find the codes of a model without an encoder."""
-    if model.encoder is None:
+    if not model.has_encoder:
         print(
             f"{type(model).__name__} has no encoder: searching for the codes of "
             f"{count:,} pictures, which may take minutes.",
@@ -44,7 +44,7 @@ def _say_search(model, count):
 def _encode(model, images):
     """Codes of pictures; says what a search for them came to."""
     _say_search(model, len(images))
-    if not hasattr(model, "infer"):
+    if not model.searches_codes:
         return model.encode(images)
     found = model.infer(images)
     print(

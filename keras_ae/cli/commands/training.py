@@ -215,10 +215,10 @@ def train(
         elif not asked and given.get("latent_dim") == 2 * FEW_DIMS:
             given["latent_dim"] = plan.latent_dim
         model = run.model(build)
-        if hasattr(model, "denoise"):
+        if model.denoises:
             _say_what_is_learned(model, pictures)
         patience = plan.patience if patience is None else patience
-        codes = "" if hasattr(model, "denoise") else f"codes of {model.latent_dim}, "
+        codes = "" if model.denoises else f"codes of {model.latent_dim}, "
         print(
             f"For {len(pictures):,} pictures: {codes}batches of "
             f"{run.batch_size or plan.batch_size}, at most {run.epochs or plan.epochs} "
@@ -242,7 +242,7 @@ def train(
 def _trained(path, constructor):
     """The trained model that a training starts from."""
     model = load_model(path)
-    if type(model) is not constructor or model.encoder is None:
+    if type(model) is not constructor or not model.has_encoder:
         raise ValueError(
             f"`--from` must name a trained {constructor.__name__}, of a class that has "
             f"an encoder. Received: {path}, a {type(model).__name__}"

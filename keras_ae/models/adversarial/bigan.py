@@ -63,6 +63,7 @@ class BiGAN(GAN):
         (https://arxiv.org/abs/1907.02544), for the encoder's hinge loss.
     """
 
+    has_encoder = True
     term_names = (*GAN.term_names, "encoder_adversarial")
     settled_arguments = ("decoder",)
     SAMPLERS = Autoencoder.SAMPLERS

@@ -95,6 +95,7 @@ class GAN(Autoencoder):
         Wasserstein GANs, 2017 (https://arxiv.org/abs/1704.00028).
     """
 
+    has_encoder = False
     takes_value_weights = False
     term_names = ("discriminator_real", "discriminator_fake", "adversarial")
     monitor_names = ("real_score", "fake_score", "discriminator_accuracy", "diversity")

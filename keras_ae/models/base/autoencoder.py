@@ -75,6 +75,13 @@ class Autoencoder(
     # The logged value that tells which weights are best; None for the last ones.
     score_name: str | None = "loss"
     encoder_heads: tuple[str, ...] = ("z",)
+    # What its instances can do beside the verbs of all models.
+    has_encoder: bool = True
+    searches_codes: bool = False  # `infer`
+    denoises: bool = False  # `denoise`, `corrupt`
+    has_posterior: bool = False  # `sample_posterior`
+    bounds_likelihood: bool = False  # `log_likelihood`
+    has_tokens: bool = False  # `tokens`, `decode_tokens`, `token_shape`
     # Whether a code has the pixels themselves, and is no summary of the picture.
     keeps_pixels: bool = False
     # Whether every example that `fit` and `evaluate` are given must have a label.

@@ -70,6 +70,8 @@ class AutoDecoder(KeepsSamples, Infers, Autoencoder):
         DeepSDF, 2019 (https://arxiv.org/abs/1901.05103).
     """
 
+    has_encoder = False
+    searches_codes = True
     term_names = ("reconstruction", "code_penalty")
     settled_arguments = ("encoder",)
     # After how many steps the objective of a search comes round again.

@@ -59,6 +59,7 @@ class VariationalAutoDecoder(AutoDecoder):
         Zadeh et al., Variational Auto-Decoder, 2019 (https://arxiv.org/abs/1903.00840).
     """
 
+    has_posterior = True
     term_names = ("reconstruction", "kl")
     monitor_names = ("elbo", "mse")
     settled_arguments = ("encoder", "code_weight")

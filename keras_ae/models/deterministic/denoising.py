@@ -67,6 +67,7 @@ class DenoisingAE(AE):
         (https://jmlr.org/papers/v11/vincent10a.html).
     """
 
+    denoises = True
     takes_targets = True
     WIDTHS = (32,)
 

@@ -92,7 +92,7 @@ class PixelCNN(LearnedPrior):
         self._compiled_functions = {}
 
     def connect(self, model):
-        if not hasattr(model, "token_shape"):
+        if not model.has_tokens:
             raise ValueError(
                 "A `PixelCNN` needs a model whose codes are tokens, such as a `VQVAE`. "
                 f"Received: {type(model).__name__}"

@@ -34,6 +34,7 @@ class QuantizedAE(AE):
     A subclass makes `quantizer`, a layer from `keras_ae.quantizers`.
     """
 
+    has_tokens = True
     monitor_names = (*AE.monitor_names, "perplexity", "usage")
     SAMPLERS = ("pixelcnn",)
     learns_choice = True

@@ -62,6 +62,8 @@ class VAE(Autoencoder):
         (https://arxiv.org/abs/1606.04934), for free bits.
     """
 
+    has_posterior = True
+    bounds_likelihood = True
     term_names = ("reconstruction", "kl")
     monitor_names = ("elbo", "mse")
     encoder_heads = ("mean", "log_var")

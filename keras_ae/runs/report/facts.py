@@ -64,7 +64,7 @@ OWN_CHANGES = "<!-- Written by keras-ae. Delete this line to keep your own chang
 def next_command(directory: pathlib.Path, model: keras.Model) -> str:
     """A command worth trying on the trained model."""
     run = shlex.quote(str(directory))
-    if hasattr(model, "denoise"):
+    if model.denoises:
         return f"keras-ae denoise {run} NOISY_PICTURES... --output denoised"
     if model.can_sample:
         return f"keras-ae sample {run} -n 64 --output samples.png"
