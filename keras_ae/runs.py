@@ -367,6 +367,14 @@ class Run:
                         callbacks.EpochSeeds(self.seed),
                         callbacks.Rows(self.history),
                         *extra_callbacks,
+                        # Before the checkpoint: what goes on after it draws no sheet
+                        # of the epoch before.
+                        callbacks.SampleSheet(
+                            self.directory / "pictures",
+                            every=max(1, epochs // 10),
+                            images=validation[:64],
+                            seed=self.seed,
+                        ),
                         callbacks.Checkpoint(
                             self.last_path,
                             self.best_path,
@@ -377,12 +385,6 @@ class Run:
                         ),
                         history_file,
                         stopping,
-                        callbacks.SampleSheet(
-                            self.directory / "pictures",
-                            every=max(1, epochs // 10),
-                            images=validation[:64],
-                            seed=self.seed,
-                        ),
                         *(
                             trackers.get(
                                 tracker,
