@@ -370,6 +370,14 @@ class Run:
                         callbacks.Rows(self.history),
                         _TimeLeft(self.history),
                         *extra_callbacks,
+                        # Before the checkpoint: what goes on after it draws no sheet
+                        # of the epoch before.
+                        callbacks.SampleSheet(
+                            self.directory / "pictures",
+                            every=max(1, epochs // 10),
+                            images=validation[:64],
+                            seed=self.seed,
+                        ),
                         callbacks.Checkpoint(
                             self.last_path,
                             self.best_path,
@@ -380,12 +388,6 @@ class Run:
                         ),
                         history_file,
                         stopping,
-                        callbacks.SampleSheet(
-                            self.directory / "pictures",
-                            every=max(1, epochs // 10),
-                            images=validation[:64],
-                            seed=self.seed,
-                        ),
                         *(
                             trackers.get(
                                 tracker,
