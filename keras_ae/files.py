@@ -83,7 +83,9 @@ def hold(folder: pathlib.Path) -> Callable[[], None]:
     return let_go
 
 
-def read_json(path: pathlib.Path, remedy: str = "Remove it.") -> dict[str, Any]:
+def read_json(
+    path: pathlib.Path, remedy: str = "Restore it, or remove it and do without."
+) -> dict[str, Any]:
     """Reads an object that `write_json` wrote; an empty one where there is no file.
 
     Args:

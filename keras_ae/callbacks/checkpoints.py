@@ -82,21 +82,21 @@ class Checkpoint(keras.callbacks.Callback):
         value = float(logs[name])
         if not np.isfinite(value):
             warn(f"Epoch {epoch + 1}: {name} is {value}: training diverged.")
-        saved = self._save(
-            self.last, lambda temporary: save(self.model, temporary, self.history)
-        )
-        if epoch < self.start_from_epoch or not self._improves(value):
-            return
+        # The best first: killed between the two, the run takes this epoch once more.
+        better = epoch >= self.start_from_epoch and self._improves(value)
+        saved = better and self._write(self.best)
         if saved:
-            written = self._save(
-                self.best, lambda temporary: shutil.copyfile(self.last, temporary)
+            self.best_value = value
+            self._save(
+                self.last, lambda temporary: shutil.copyfile(self.best, temporary)
             )
         else:
-            written = self._save(
-                self.best, lambda temporary: save(self.model, temporary, self.history)
-            )
-        if written:
-            self.best_value = value
+            self._write(self.last)
+
+    def _write(self, path):
+        return self._save(
+            path, lambda temporary: save(self.model, temporary, self.history)
+        )
 
     def _improves(self, value):
         if not np.isfinite(value):

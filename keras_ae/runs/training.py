@@ -188,6 +188,14 @@ class Training:
                         callbacks.Rows(self.history),
                         _TimeLeft(self.history),
                         *extra_callbacks,
+                        # Before the checkpoint: what goes on after it draws no sheet
+                        # of the epoch before.
+                        callbacks.SampleSheet(
+                            self.directory / "pictures",
+                            every=max(1, epochs // 10),
+                            images=validation[:64],
+                            seed=self.seed,
+                        ),
                         callbacks.Checkpoint(
                             self.last_path,
                             self.best_path,
@@ -198,12 +206,6 @@ class Training:
                         ),
                         history_file,
                         stopping,
-                        callbacks.SampleSheet(
-                            self.directory / "pictures",
-                            every=max(1, epochs // 10),
-                            images=validation[:64],
-                            seed=self.seed,
-                        ),
                         *(
                             trackers.get(
                                 tracker,

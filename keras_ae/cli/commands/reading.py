@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import pathlib
 from collections.abc import Iterator
 
@@ -12,6 +13,8 @@ from keras_ae import callbacks, datasets
 
 # Pictures in memory at a time, where there may be any number of them.
 _CHUNK = 1024
+# Values in memory at a time, where pictures may be of any size.
+_VALUES = 2**26
 
 
 def _check_distinct(targets):
@@ -113,11 +116,11 @@ def _files(paths):
 def _read(model, files, shape=None) -> Iterator[tuple[list[pathlib.Path], np.ndarray]]:
     """Yields chunks of paths and their pictures, at the model's size by default."""
     picture_shape(model)
-    for start in range(0, len(files), _CHUNK):
-        chunk = files[start : start + _CHUNK]
-        images, names = datasets.read_pictures(
-            chunk, shape or model.built_image_shape, names=True
-        )
+    shape = shape or model.built_image_shape
+    size = max(1, min(_CHUNK, _VALUES // math.prod(shape)))
+    for start in range(0, len(files), size):
+        chunk = files[start : start + size]
+        images, names = datasets.read_pictures(chunk, shape, names=True)
         yield [pathlib.Path(name) for name in names], images
 
 
