@@ -7,10 +7,9 @@ one run go to `tests/written`; the public names too. What is there already stays
 was written: tests/test_written.py reads it for ever after.
 """
 
-import importlib
-import pkgutil
 import shutil
 import sys
+import types
 from pathlib import Path
 
 import keras
@@ -90,15 +89,16 @@ def write_run():
 
 def public_names():
     """Every `NAME` and `MODULE.NAME` that is public in the package, in order."""
-    found = {f"keras_ae.{name}" for name in dir(keras_ae) if not name.startswith("_")}
-    for module in pkgutil.walk_packages(keras_ae.__path__, "keras_ae."):
-        if "._" in module.name or module.name.startswith("keras_ae.recipes"):
-            continue
-        loaded = importlib.import_module(module.name)
-        for name, value in vars(loaded).items():
-            own = getattr(value, "__module__", None) == module.name
-            if own and not name.startswith("_"):
-                found.add(f"{module.name}.{name}")
+    found = {*keras_ae.__all__}
+    for name in keras_ae.__all__:
+        module = getattr(keras_ae, name)
+        if isinstance(module, types.ModuleType):
+            found |= {
+                f"{name}.{inner}"
+                for inner, value in vars(module).items()
+                if not inner.startswith("_")
+                and str(getattr(value, "__module__", "")).startswith(module.__name__)
+            }
     return sorted(found)
 
 
