@@ -89,16 +89,15 @@ def write_run():
 
 def public_names():
     """Every `NAME` and `MODULE.NAME` that is public in the package, in order."""
-    found = set()
+    found = {*keras_ae.__all__}
     for name in keras_ae.__all__:
-        found.add(name)
-        value = getattr(keras_ae, name)
-        if isinstance(value, types.ModuleType):
+        module = getattr(keras_ae, name)
+        if isinstance(module, types.ModuleType):
             found |= {
                 f"{name}.{inner}"
-                for inner, part in vars(value).items()
+                for inner, value in vars(module).items()
                 if not inner.startswith("_")
-                and str(getattr(part, "__module__", "")).startswith("keras_ae")
+                and str(getattr(value, "__module__", "")).startswith(module.__name__)
             }
     return sorted(found)
 
