@@ -198,7 +198,8 @@ def test_python_runs_the_package_as_the_command():
 def test_editors_see_the_public_names():
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     block = next(node for node in tree.body if isinstance(node, ast.If))
-    seen = {alias.name for node in block.body for alias in node.names} - {"*"}
+    aliases = [alias for node in block.body for alias in node.names]
+    seen = {alias.asname or alias.name for alias in aliases} - {"*"}
     assert seen | {*keras_ae.models.__all__} == {*keras_ae.__all__}
 
 

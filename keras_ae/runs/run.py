@@ -13,7 +13,7 @@ from PIL import Image
 
 from keras_ae import callbacks, datasets
 from keras_ae.callbacks import trackers
-from keras_ae.files import write_json
+from keras_ae.files import replacing, write_json
 from keras_ae.runs import report
 from keras_ae.runs.gallery import Gallery
 from keras_ae.runs.training import Training
@@ -195,7 +195,7 @@ class Run(Training, Gallery):
         """Saves a PIL image or a matplotlib figure in `pictures/` and the report."""
         folder = self.directory / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
-        with callbacks.replacing(folder / f"{name}.png") as temporary:
+        with replacing(folder / f"{name}.png") as temporary:
             if isinstance(image, Image.Image):
                 image.save(temporary)
             else:

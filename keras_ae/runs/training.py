@@ -13,7 +13,7 @@ import numpy as np
 from keras_ae import callbacks, datasets, plots
 from keras_ae.callbacks import trackers
 from keras_ae.evaluation import binarized
-from keras_ae.files import hold, read_json, write_json
+from keras_ae.files import hold, read_json, replacing, write_json
 from keras_ae.runs import report
 from keras_ae.runs.gallery import SEARCHED, spoilt
 from keras_ae.runs.loading import environment, load_model
@@ -186,7 +186,7 @@ class Training:
                     callbacks=[
                         callbacks.EpochSeeds(self.seed),
                         callbacks.Rows(self.history),
-                        _TimeLeft(self.history),
+                        TimeLeft(self.history),
                         *extra_callbacks,
                         # Before the checkpoint: what goes on after it draws no sheet
                         # of the epoch before.
@@ -251,7 +251,7 @@ class Training:
     def _save_best(self, model):
         """Writes the best model anew, with the history that it had."""
         rows = callbacks.read_note(self.best_path) if self.best_path.exists() else []
-        with callbacks.replacing(self.best_path) as temporary:
+        with replacing(self.best_path) as temporary:
             callbacks.save(model, temporary, rows or self.history)
 
     def _begin(self):
@@ -308,7 +308,7 @@ class Training:
         return held_back(model, pictures, self._evaluation_batch, self.seed, labels)
 
 
-class _TimeLeft(keras.callbacks.Callback):
+class TimeLeft(keras.callbacks.Callback):
     """Says once how long training will take at most, where that is minutes."""
 
     def __init__(self, rows):

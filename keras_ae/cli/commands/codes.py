@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_ae import callbacks, compression, datasets, metrics, plots
+from keras_ae import compression, datasets, metrics, plots
 from keras_ae.cli.commands.reading import (
     _CHUNK,
     _check_distinct,
@@ -20,6 +20,7 @@ from keras_ae.cli.commands.reading import (
     load_pictures,
     picture_shape,
 )
+from keras_ae.files import replacing
 from keras_ae.runs import load_model
 
 
@@ -58,7 +59,7 @@ def compress(
     images = np.concatenate(images)
     data = compression.compress(model, images, step, names=found)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with callbacks.replacing(target) as temporary:
+    with replacing(target) as temporary:
         temporary.write_bytes(data)
     codes = compression.read_codes(model, data)
     psnr = 0.0
@@ -141,7 +142,7 @@ def decompress(path: str, file: str, output: str) -> None:
         for target, picture in zip(
             targets[start : start + _CHUNK], restored, strict=True
         ):
-            with callbacks.replacing(target) as temporary:
+            with replacing(target) as temporary:
                 plots.picture(picture).save(temporary)
     count = len(codes)
     print(f"{count:,} picture{'' if count == 1 else 's'} restored in {folder}")
@@ -184,7 +185,7 @@ def embed(
             codes.append(_encode(model, images[start : start + _CHUNK]))
     codes = np.concatenate(codes)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with callbacks.replacing(target) as temporary:
+    with replacing(target) as temporary:
         if target.suffix == ".npz":
             np.savez(temporary, codes=codes, **columns)
         else:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_ae import callbacks, datasets, plots, progress
+from keras_ae import datasets, plots, progress
 from keras_ae.cli.commands.reading import (
     _check_distinct,
     _encode,
@@ -22,6 +22,7 @@ from keras_ae.cli.commands.reading import (
     save_image,
 )
 from keras_ae.cli.commands.training import _classes
+from keras_ae.files import replacing
 from keras_ae.runs import load_model
 
 # Pictures on a sheet of originals and what was made of them.
@@ -111,7 +112,7 @@ def _restore(model, verb, done, pictures, output, limit, own_size=False):
             for found, images in _read(model, group, shape):
                 folder.mkdir(parents=True, exist_ok=True)
                 for file, picture in zip(found, verb(images), strict=True):
-                    with callbacks.replacing(folder / f"{file.stem}.png") as temporary:
+                    with replacing(folder / f"{file.stem}.png") as temporary:
                         plots.picture(picture).save(temporary)
                 count += len(found)
                 advance(count)
@@ -197,7 +198,7 @@ def sample(
     pictures = as_pictures(model, model.sample(number, seed=seed, sampler=sampler))
     for file, picture in zip(files, pictures, strict=False):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with callbacks.replacing(file) as temporary:
+        with replacing(file) as temporary:
             plots.picture(picture).save(temporary)
     if files:
         print(f"{number:,} picture{'' if number == 1 else 's'} in {separate}")

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from keras_ae import callbacks, datasets
+from keras_ae import datasets
+from keras_ae.files import replacing
 
 # Pictures in memory at a time, where there may be any number of them.
 _CHUNK = 1024
@@ -134,6 +135,6 @@ def save_image(image, output):
     target = pathlib.Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
     save = getattr(image, "savefig", None) or image.save
-    with callbacks.replacing(target) as temporary:
+    with replacing(target) as temporary:
         save(temporary)
     print(f"Written to {target}")

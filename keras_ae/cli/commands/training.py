@@ -28,9 +28,9 @@ from keras_ae.runs import Run, environment, load_model, report
 _MAY_CHANGE = ("epochs", "data_dir", "patience", "track")
 # Estimated noise above which pictures are no longer clean.
 _NOISY = 0.03
-# Fewer pictures than these may have their mirror images learned from, where they make
-# the error of principal components smaller by this share.
-_FEW, _WORTH = 1000, 0.02
+# Fewer pictures than these have their mirror images learned from, where those are
+# described worse than the pictures themselves by at most this share.
+_FEW, _ALIKE = 1000, 0.1
 
 
 def recipe(
@@ -206,7 +206,7 @@ def train(
     build()
     with _tells_how_to_go_on(run):
         pictures, validation, test = run.load(data)
-        pictures = _with_mirror_images(pictures, validation, mirror)
+        pictures = _with_mirror_images(pictures, mirror)
         plan = training_plan(len(pictures))
         # Where it has a default of its own, that has a reason.
         asked = latent_dim or any(text.startswith("latent_dim=") for text in chosen)
@@ -257,18 +257,16 @@ def _yes_or_no(name, value):
     return known[value]
 
 
-def _with_mirror_images(pictures, held_back, asked):
-    """Pictures, and their mirror images where few of them are better learned so."""
+def _with_mirror_images(pictures, asked):
+    """Pictures, and their mirror images where few of them could be either way round."""
     if asked is None and len(pictures) < _FEW:
-        gain = mirrors.gain(pictures, held_back)
-        if gain > _WORTH:
+        asked = mirrors.asymmetry(pictures) < _ALIKE
+        if asked:
             print(
-                f"Learns from mirror images too: there are few pictures, and with "
-                f"them those held back are described {gain:.0%} better. "
-                "`--set mirror=no` leaves them out.",
+                "Learns from mirror images too: there are few pictures, which could as "
+                "well be the other way round. `--set mirror=no` leaves them out.",
                 flush=True,
             )
-            asked = True
     return mirrors.mirrored(pictures) if asked else pictures
 
 
