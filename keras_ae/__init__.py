@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     # What editors and type checkers see of the names below.
+    from keras_ae import backend as autodiff  # noqa: F401
     from keras_ae import (  # noqa: F401
         benchmark,
         callbacks,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
         plots,
         runs,
     )
-    from keras_ae.backend import autodiff  # noqa: F401
     from keras_ae.callbacks import trackers  # noqa: F401
     from keras_ae.evaluation import features, scores  # noqa: F401
     from keras_ae.models import *  # noqa: F403
@@ -48,7 +48,7 @@ __version__ = "0.1.0"
 # Where a module lives, by its public name.
 _MODULES = {
     "adversarial": "models.adversarial.losses",
-    "autodiff": "backend.autodiff",
+    "autodiff": "backend",
     "base": "models.base.autoencoder",
     "benchmark": "benchmark",
     "callbacks": "callbacks",

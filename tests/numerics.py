@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 from scipy import integrate, special
 
-from keras_ae.backend import autodiff
+from keras_ae import backend
 
 # What the discriminator pays for real and for generated examples and what the generator
 # pays, of the discriminator's output, from the papers.
@@ -35,7 +35,7 @@ def to_numpy(tensor):
 def gradient(function, x):
     """Gradient of the sum of `function` at the array `x`."""
     x = ops.convert_to_tensor(x, "float32")
-    return to_numpy(autodiff.gradient(function, x))
+    return to_numpy(backend.gradient(function, x))
 
 
 def density(likelihood, parameter):

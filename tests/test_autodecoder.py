@@ -10,7 +10,7 @@ from keras import ops
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae.backend import autodiff
+from keras_ae import backend
 from keras_ae.datasets import Batches
 from keras_ae.probability.likelihoods import Gaussian
 
@@ -397,7 +397,7 @@ def test_optimizers_are_of_decoder_and_codes():
 
 
 def test_several_devices_are_refused(x, monkeypatch):
-    monkeypatch.setattr(autodiff, "replicas", lambda model: 2)
+    monkeypatch.setattr(backend, "replicas", lambda model: 2)
     with pytest.raises(
         ValueError, match="AutoDecoder trains on one device.*2 replicas"
     ):

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 from numerics import to_numpy
 
-from keras_ae.backend import autodiff
+from keras_ae import backend
 from keras_ae.models.decoder_only.code_table import CodeTable, check_optimizer
 
 
@@ -152,12 +152,12 @@ def test_a_few_of_a_million_rows(compiled):
     rows = np.int32([999_999, 3, 0])
 
     def double(rows):
-        taken = autodiff.take_rows(variable, rows)
-        autodiff.assign_rows(variable, rows, 2.0 * taken)
+        taken = backend.take_rows(variable, rows)
+        backend.assign_rows(variable, rows, 2.0 * taken)
         return taken
 
     if compiled:
-        double = autodiff.compiled(double, [variable])
+        double = backend.compiled(double, [variable])
     taken = double(ops.convert_to_tensor(rows))
     np.testing.assert_array_equal(ops.convert_to_numpy(taken), values[rows])
     expected = values.copy()
@@ -250,7 +250,7 @@ def test_minimize_gives_the_gradient_at_a_tensor(scaled, learns):
         outputs = model(z)[:, 0]
         return ops.mean(ops.square(outputs)), outputs
 
-    outputs, norm, gradient = autodiff.minimize(
+    outputs, norm, gradient = backend.minimize(
         model, loss_fn, variables, optimizer, at=ops.convert_to_tensor(z, "float32")
     )
     assert norm is None

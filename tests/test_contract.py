@@ -37,8 +37,7 @@ from contract import (
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import models
-from keras_ae.backend import autodiff
+from keras_ae import backend, models
 from keras_ae.models.base import latent_search
 from keras_ae.nn import networks
 
@@ -240,7 +239,7 @@ def test_builds_from_data_and_from_image_shape(story, images):
 )
 def test_any_shape_and_architecture(Model, image_shape, architecture, monkeypatch):
     # Shapes do not depend on it, and each of these functions is called once.
-    monkeypatch.setattr(autodiff, "compiled", lambda function, variables: function)
+    monkeypatch.setattr(backend, "compiled", lambda function, variables: function)
     if Model is keras_ae.MSSSIMVAE and len(image_shape) == 1:
         with pytest.raises(ValueError, match="needs pictures"):
             make_networks(Model, architecture, image_shape=image_shape)
@@ -553,7 +552,7 @@ def test_subclasses_keep_their_arguments(Model, images, tmp_path):
 def test_weights_of_one_backend_load_in_another(images, tmp_path, names, monkeypatch):
     other = {"tensorflow": "jax", "jax": "torch", "torch": "tensorflow"}[BACKEND]
     pytest.importorskip(other)
-    monkeypatch.setattr(autodiff, "compiled", lambda function, variables: function)
+    monkeypatch.setattr(backend, "compiled", lambda function, variables: function)
     for name in names:
         if name in WITH_NETWORKS:
             model = make_networks(
@@ -572,8 +571,8 @@ def test_weights_of_one_backend_load_in_another(images, tmp_path, names, monkeyp
     script = f"""
         import pathlib, keras, numpy as np
         import keras_ae.models
-        from keras_ae import autodiff
-        autodiff.compiled = lambda function, variables: function
+        from keras_ae import backend
+        backend.compiled = lambda function, variables: function
         folder = pathlib.Path(r"{tmp_path}")
         images = np.load(folder / "images.npy")
         for path in folder.glob("*.keras"):

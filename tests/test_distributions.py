@@ -7,7 +7,7 @@ from keras import ops
 from numerics import gradient, to_numpy
 from scipy import special, stats
 
-from keras_ae.backend import autodiff
+from keras_ae import backend
 from keras_ae.probability.distributions import (
     Normal,
     NormalMixture,
@@ -17,7 +17,7 @@ from keras_ae.probability.distributions import (
 from keras_ae.probability.likelihoods import Gaussian
 
 needs_tensorflow = pytest.mark.skipif(
-    autodiff.BACKEND != "tensorflow",
+    backend.BACKEND != "tensorflow",
     reason="TensorFlow Probability priors need the TensorFlow backend",
 )
 
@@ -287,7 +287,7 @@ def test_tensorflow_probability_prior_refuses_what_it_cannot_do():
 
 
 @pytest.mark.skipif(
-    autodiff.BACKEND == "tensorflow", reason="TensorFlow takes these priors"
+    backend.BACKEND == "tensorflow", reason="TensorFlow takes these priors"
 )
 def test_tensorflow_probability_prior_names_the_backend_it_needs():
     for make in (

@@ -8,7 +8,7 @@ from numerics import to_numpy
 from scipy import stats
 
 import keras_ae
-from keras_ae.backend import autodiff
+from keras_ae import backend
 from keras_ae.models.adversarial.factor import PermutedDimensions
 
 NOISE = np.random.default_rng(1).normal(size=(8, 3)).astype("float32")
@@ -90,7 +90,7 @@ def test_terms_are_the_papers(x):
 def test_permutations_keep_each_dimension_and_mix_them(compiled):
     layer = PermutedDimensions(seed=0)
     z = np.arange(40, dtype="float32")[:, None] + 100 * np.arange(5, dtype="float32")
-    permute = autodiff.compiled(layer, layer.variables) if compiled else layer
+    permute = backend.compiled(layer, layer.variables) if compiled else layer
     permuted = to_numpy(permute(ops.convert_to_tensor(z)))
     np.testing.assert_array_equal(np.sort(permuted, axis=0), z)
     # Which row each value came from.

@@ -7,7 +7,7 @@ from keras import ops
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae.backend import autodiff
+from keras_ae import backend
 from keras_ae.nn import networks
 
 
@@ -20,14 +20,14 @@ def trained(Layer, x, **options):
     x = ops.convert_to_tensor(x)
 
     def slope(x):
-        return autodiff.gradient(lambda x: ops.sin(layer(x, training=True)), x)
+        return backend.gradient(lambda x: ops.sin(layer(x, training=True)), x)
 
     found = [
         layer(x, training=True),
         layer(x, training=True),
         layer(x, training=False),
         slope(x),
-        autodiff.gradient(lambda x: ops.square(slope(x)), x),
+        backend.gradient(lambda x: ops.square(slope(x)), x),
         layer.moving_mean,
         layer.moving_variance,
     ]
@@ -37,7 +37,7 @@ def trained(Layer, x, **options):
 @pytest.mark.parametrize("shape", [(5, 4, 3, 6), (7, 1, 1, 2), (3, 4)])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "float64"])
 def test_as_keras(shape, dtype):
-    if autodiff.BACKEND == "jax":
+    if backend.BACKEND == "jax":
         pytest.skip("JAX takes Keras' own")
     rng = np.random.default_rng(0)
     x = rng.normal(1, 2, shape).astype("float32")
@@ -79,14 +79,14 @@ def test_one_filter_as_keras(kernel_size):
             return ops.sin(layer.convolution_op(x, kernel))
 
         def slope(x, layer=layer):
-            return autodiff.gradient(lambda x: ops.sin(layer(x)), x)
+            return backend.gradient(lambda x: ops.sin(layer(x)), x)
 
         found.append(
             [
                 layer(x),
-                autodiff.gradient(total, kernel),
+                backend.gradient(total, kernel),
                 slope(x),
-                autodiff.gradient(lambda x, slope=slope: ops.square(slope(x)), x),
+                backend.gradient(lambda x, slope=slope: ops.square(slope(x)), x),
             ]
         )
     for mine, theirs in zip(*found, strict=True):

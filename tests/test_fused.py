@@ -6,14 +6,14 @@ import pytest
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae.backend import autodiff, dispatch
+from keras_ae import backend
 from keras_ae.datasets import Batches
 from keras_ae.training import feeding
 
 pytestmark = pytest.mark.skipif(
-    autodiff.BACKEND == "torch", reason="PyTorch takes every step by itself"
+    backend.BACKEND == "torch", reason="PyTorch takes every step by itself"
 )
-FEEDS = dispatch.takes_feeds()
+FEEDS = backend.takes_feeds()
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def lying(request, monkeypatch):
     if request.param == "device":
         if not FEEDS:
             pytest.skip("Keras' own trainer holds the data")
-        monkeypatch.setattr(dispatch, "room_for_data", lambda: 10**9)
+        monkeypatch.setattr(backend, "room_for_data", lambda: 10**9)
     return request.param
 
 
@@ -54,7 +54,7 @@ def assert_same(mine, theirs):
 def alone(x, *args, **kwargs):
     """What Keras' own loop makes of the same: every step a dispatch."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dispatch, "fuses_steps", lambda model: False)
+        patch.setattr(backend, "fuses_steps", lambda model: False)
         return train(x, *args, steps=1, **kwargs)[1]
 
 
@@ -94,7 +94,7 @@ def test_several_players(Model, images, lying):
 def test_batches_keep_their_order_and_what_they_draw(images, monkeypatch, binarize):
     # What is drawn is drawn in memory.
     lies = "stream" if binarize or not FEEDS else "device"
-    monkeypatch.setattr(dispatch, "room_for_data", lambda: 10**9)
+    monkeypatch.setattr(backend, "room_for_data", lambda: 10**9)
 
     labels = np.arange(len(images))
 

@@ -7,7 +7,7 @@ from keras import ops
 from numerics import density, gradient, integral, to_numpy
 from scipy import special, stats
 
-from keras_ae.backend import autodiff, kernels
+from keras_ae import backend
 from keras_ae.probability.distributions import Normal, NormalMixture
 from keras_ae.probability.likelihoods import (
     Bernoulli,
@@ -40,11 +40,11 @@ def test_bernoulli_log_prob_equals_scipy():
 def test_softplus_and_its_slope_are_those_of_scipy():
     x = np.array([-np.inf, -200.0, -80.0, -3.0, -1e-4, 0.0, 1e-4, 2.0, 40.0, np.inf])
     x = x.astype("float32")
-    found = kernels.softplus(ops.convert_to_tensor(x))
+    found = backend.softplus(ops.convert_to_tensor(x))
     np.testing.assert_allclose(to_numpy(found), np.logaddexp(0, x), rtol=2e-6)
-    slopes = gradient(kernels.softplus, x)
+    slopes = gradient(backend.softplus, x)
     np.testing.assert_allclose(slopes, special.expit(x), rtol=1e-5, atol=1e-38)
-    assert np.isnan(to_numpy(kernels.softplus(ops.convert_to_tensor([np.nan]))))
+    assert np.isnan(to_numpy(backend.softplus(ops.convert_to_tensor([np.nan]))))
 
 
 def test_mean_squared_error_is_that_of_the_mean_over_what_is_observed():
@@ -388,7 +388,7 @@ def test_likelihoods_and_priors_compute_the_same_compiled(name):
             prior.log_prob(prior.sample((4, 2), seed=3)),
         )
 
-    traced = autodiff.compiled(everything, likelihood.variables)
+    traced = backend.compiled(everything, likelihood.variables)
     for expected, value in zip(
         everything(x, parameters), traced(x, parameters), strict=True
     ):

@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 from numerics import to_numpy
 
-from keras_ae.backend import autodiff
+from keras_ae import backend
 from keras_ae.models.base import latent_search
 
 CENTER = np.array([0.5, -1.0])
@@ -136,7 +136,7 @@ def test_langevin_draws_from_a_normal_distribution(compiled):
         return latent_search.langevin(quadratic, z, noise, step_size)
 
     if compiled:
-        draw = autodiff.compiled(draw, [])
+        draw = backend.compiled(draw, [])
     draws = to_numpy(draw(tensor(z), tensor(noise)))
     np.testing.assert_allclose(draws, expected, atol=1e-3)
     # Where the dynamics of steps that are not infinitely small come to rest.

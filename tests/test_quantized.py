@@ -7,7 +7,7 @@ from keras import ops
 from numerics import gradient, to_numpy
 
 import keras_ae
-from keras_ae.backend import autodiff
+from keras_ae import backend
 from keras_ae.models.quantized.quantizers import (
     ResidualQuantizer,
     ScalarQuantizer,
@@ -53,7 +53,7 @@ def stepper(layer):
         layer.end_step()
         return outputs["quantized"]
 
-    step = autodiff.compiled(step, layer.variables)
+    step = backend.compiled(step, layer.variables)
     return lambda x: step(ops.convert_to_tensor(x))
 
 
@@ -608,7 +608,7 @@ def test_two_quantizers_draw_different_vectors():
     layer = ResidualQuantizer(2, 4, seed=3)
     layer.build((None, 2))
     draws = [
-        to_numpy(autodiff.compiled(q.draw, q.variables)(ops.convert_to_tensor(x)))
+        to_numpy(backend.compiled(q.draw, q.variables)(ops.convert_to_tensor(x)))
         for q, x in zip(layer.quantizers, [vectors(50, 2)] * 2, strict=True)
     ]
     assert (draws[0] != draws[1]).any()

@@ -7,15 +7,16 @@ from keras import ops
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae.backend import autodiff, dispatch
+from keras_ae import backend
 from keras_ae.datasets import Batches
 
-if autodiff.BACKEND != "torch":
+if backend.BACKEND != "torch":
     pytest.skip("PyTorch's steps alone are recorded", allow_module_level=True)
 
 import torch
 
-from keras_ae.backend import recording
+from keras_ae.backend import _torch
+from keras_ae.backend import _torch_recording as recording
 
 
 def train(x, *args, Model=keras_ae.VAE, arguments=None, compiled=None, **kwargs):
@@ -40,7 +41,7 @@ def assert_same(mine, theirs):
 def as_ever(x, *args, **kwargs):
     """What comes of the same by Keras' own loop, step by step."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dispatch, "records_steps", lambda model: False)
+        patch.setattr(backend, "records_steps", lambda model: False)
         return train(x, *args, **kwargs)[1]
 
 
@@ -54,7 +55,7 @@ def shapes_recorded(model):
 def lying(request, monkeypatch):
     """Where arrays lie: a CPU has no memory of its own."""
     if request.param == "device":
-        monkeypatch.setattr(dispatch, "room_for_data", lambda: 10**9)
+        monkeypatch.setattr(backend, "room_for_data", lambda: 10**9)
     return request.param
 
 
@@ -390,7 +391,7 @@ def test_one_kernel_updates_as_keras_does(Optimizer, options):
     ]
 
     def fused(optimizer, gradients, variables):
-        autodiff._apply(optimizer, gradients, variables, None)
+        backend.apply_gradients(optimizer, gradients, variables, None)
 
     mine = steps_of(Optimizer(**options), gradients, weights, fused)
     theirs = steps_of(Optimizer(**options), gradients, weights, Optimizer.apply)
@@ -402,7 +403,7 @@ def test_one_kernel_updates_as_keras_does(Optimizer, options):
 
 def test_the_kernel_is_called_for_adam_alone(monkeypatch):
     called = []
-    monkeypatch.setattr(autodiff, "adam", lambda *a, **k: called.append(k["eps"]))
+    monkeypatch.setattr(_torch, "adam", lambda *a, **k: called.append(k["eps"]))
     for Optimizer, options in (
         (Descended, {}),
         (KERAS_ADAM, {"amsgrad": True}),
@@ -414,7 +415,7 @@ def test_the_kernel_is_called_for_adam_alone(monkeypatch):
             Optimizer(**options),
             [ones],
             ones,
-            lambda optimizer, g, v: autodiff._apply(optimizer, g, v, None),
+            lambda optimizer, g, v: backend.apply_gradients(optimizer, g, v, None),
         )
     assert called == [pytest.approx(2e-3)]  # epsilon / sqrt(1 - beta_2)
 

@@ -7,7 +7,7 @@ from scipy import stats
 from sklearn.decomposition import PCA
 
 import keras_ae
-from keras_ae.backend import autodiff
+from keras_ae import backend
 from keras_ae.probability import distributions, likelihoods
 
 
@@ -142,7 +142,7 @@ def test_mixture_prior_trains_and_samples(images):
 def test_tensorflow_probability_prior(images, tmp_path):
     if keras.backend.backend() != "tensorflow":
         with pytest.raises(ValueError, match="needs the 'tensorflow' backend"):
-            autodiff.require("tensorflow", "A TensorFlow Probability prior")
+            backend.require("tensorflow", "A TensorFlow Probability prior")
         return
     tfp = pytest.importorskip("tensorflow_probability")
     prior = tfp.distributions.StudentT(df=3.0, loc=[0.0, 1.0], scale=1.0)

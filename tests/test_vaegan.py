@@ -7,7 +7,7 @@ from keras import ops
 from numerics import ADVERSARIAL_LOSSES, gradient, to_numpy
 
 import keras_ae
-from keras_ae.backend import autodiff
+from keras_ae import backend
 from keras_ae.models.adversarial.vaegan import _with_features
 
 FEATURES = 6
@@ -144,7 +144,7 @@ def test_encoder_does_not_hear_the_verdict(x):
             losses, figures = model._objective(encoder, data, {}, None, training=True)
             return ops.mean(losses), figures
 
-        autodiff.minimize(model, loss_fn, encoder.variables, model.optimizer["encoder"])
+        backend.minimize(model, loss_fn, encoder.variables, model.optimizer["encoder"])
         learned.append(values(encoder.variables))
     for one, other in zip(*learned, strict=True):
         np.testing.assert_array_equal(one, other)

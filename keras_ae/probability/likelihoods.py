@@ -17,7 +17,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ae.backend import kernels
+from keras_ae import backend
 from keras_ae.probability.distributions import Seed, float32
 
 LOG_2 = math.log(2.0)
@@ -158,7 +158,7 @@ class Bernoulli(Likelihood):
     """
 
     def elementwise_log_prob(self, x, parameters, training, observed=None):
-        return x * parameters - kernels.softplus(parameters)
+        return x * parameters - backend.softplus(parameters)
 
     def mean(self, parameters):
         return ops.sigmoid(float32(parameters))
@@ -197,7 +197,7 @@ class ContinuousBernoulli(Likelihood):
         square = ops.square(ops.where(near_zero, parameters, 0.0))
         series = LOG_2 + square * (1 / 12 - square * (7 / 1440 - square * (31 / 90720)))
         log_normalizer = ops.where(near_zero, series, closed)
-        return x * parameters - kernels.softplus(parameters) + log_normalizer
+        return x * parameters - backend.softplus(parameters) + log_normalizer
 
     def mean(self, parameters):
         parameters = float32(parameters)
@@ -466,8 +466,8 @@ class DiscretizedLogistic(LocationScale):
         # a bin while the scale is wider than a bin, by half a bin at the very most.
         location, scale = self.location(parameters), self.current_scale()
         return scale * (
-            kernels.softplus(location / scale)
-            - kernels.softplus((location - 1.0) / scale)
+            backend.softplus(location / scale)
+            - backend.softplus((location - 1.0) / scale)
         )
 
     def sample(self, parameters, seed: Seed = None):

@@ -11,8 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ae import machine, models
-from keras_ae.backend import autodiff
+from keras_ae import backend, machine, models
 
 
 def _check_sizes(path):
@@ -83,7 +82,7 @@ def environment() -> dict[str, Any]:
     except (AttributeError, NotImplementedError, RuntimeError):
         devices = [str(keras.ops.zeros(1).device)]
     return {
-        "backend": autodiff.BACKEND,
+        "backend": backend.BACKEND,
         "devices": list(devices),
         "versions": machine.versions(packages),
         "python": platform.python_version(),

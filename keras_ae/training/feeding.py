@@ -10,11 +10,9 @@ import keras
 import numpy as np
 from keras import ops
 
-# The data adapters have no public name; `fit` takes one as `x`.
-from keras.src.trainers.data_adapters import get_data_adapter
-from keras.src.trainers.data_adapters.data_adapter import DataAdapter
-
-from keras_ae.backend import dispatch
+from keras_ae import backend
+from keras_ae.backend import keras_private
+from keras_ae.backend.keras_private import DataAdapter, get_data_adapter
 from keras_ae.datasets import Batches
 
 # A dispatch can't be interrupted and shows no progress: it takes about so many seconds,
@@ -67,7 +65,7 @@ class Arrays:
     def epoch_rows(self) -> Iterator[np.ndarray]:
         """Yields the rows of each batch of an epoch."""
         count = len(self.arrays[0])
-        order = dispatch.shuffled(count) if self.shuffle else np.arange(count)
+        order = backend.shuffled(count) if self.shuffle else np.arange(count)
         for start in range(0, count, self.batch_size):
             yield order[start : start + self.batch_size]
 
@@ -92,7 +90,7 @@ class Feed(DataAdapter):
         self.steps = steps
         self.arrays = None
         if on_device:
-            self.arrays = tuple(map(dispatch.to_device, source.arrays))
+            self.arrays = tuple(map(backend.to_device, source.arrays))
 
     @property
     def num_batches(self):
@@ -108,7 +106,7 @@ class Feed(DataAdapter):
         return self._executions(self.source.epoch_rows())
 
     def get_torch_dataloader(self):
-        dispatch.start_epoch()
+        backend.start_epoch()
         if self.arrays is not None:
             return map(self._gathered, self.source.epoch_rows())
         batches = self.source.epoch_batches()
@@ -124,15 +122,15 @@ class Feed(DataAdapter):
             # The last batch of an epoch may be smaller, and is then on its own.
             short = [batch for batch in several if _size(batch) < self.batch_size]
             groups = ((several[: len(several) - len(short)], self.steps), (short, 1))
-            yield dispatch.Execution(
+            yield backend.Execution(
                 tuple(self._block(*group) for group in groups if group[0])
             )
 
     def _block(self, batches, steps):
-        stacked = dispatch.stacked(batches, steps)
+        stacked = backend.stacked(batches, steps)
         if self.arrays is None:
-            return dispatch.Block(len(batches), stacked)
-        return dispatch.Block(len(batches), self.arrays, stacked.astype("int32"))
+            return backend.Block(len(batches), stacked)
+        return backend.Block(len(batches), self.arrays, stacked.astype("int32"))
 
     def on_epoch_begin(self):
         if isinstance(self.source, Batches):
@@ -174,7 +172,7 @@ class Untuned(DataAdapter):
         return self.adapter.batch_size
 
     def get_tf_dataset(self):
-        return dispatch.untuned(self.adapter.get_tf_dataset())
+        return backend.untuned(self.adapter.get_tf_dataset())
 
     def on_epoch_begin(self):
         self.adapter.on_epoch_begin()
@@ -209,9 +207,9 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
     steps = 1 if model.steps_choice == "auto" else model.steps_choice
     lies = "memory" if hasattr(arguments["x"], "shape") else "stream"
     # Keras looks at a batch of its own to build a layer that is put into a built model.
-    built = all(layer.built for layer in model._flatten_layers())
-    fuses = dispatch.fuses_steps(model)
-    if not (built and (fuses or dispatch.records_steps(model))):
+    built = all(layer.built for layer in keras_private.layers(model))
+    fuses = backend.fuses_steps(model)
+    if not (built and (fuses or backend.records_steps(model))):
         return arguments, Feeding(steps, lies)
     arguments = _split(arguments)
     sources = {"x": _training_source(arguments)}
@@ -220,12 +218,12 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
     if not model.searches_codes:
         # Without one, an evaluation searches for codes, which takes long.
         sources["validation_data"] = _validation_source(arguments)
-    if not dispatch.takes_feeds():
+    if not backend.takes_feeds():
         fed = {name: Untuned(source) for name, source in sources.items() if source}
         if "x" in fed:
             fed |= {"y": None, "sample_weight": None, "shuffle": False}
         return {**arguments, **fed}, Feeding(steps, lies)
-    room = dispatch.room_for_data()
+    room = backend.room_for_data()
     for name, source in sources.items():
         if source is None:
             continue
@@ -338,7 +336,7 @@ def _steps(model, arguments, source):
     size = sum(part.nbytes for part in keras.tree.flatten(batch) if part is not None)
     limit = min(steps, STEPS_A_DISPATCH, BYTES_A_DISPATCH // size)
     if limit > 1:
-        cost = dispatch.step_cost(model, batch)
+        cost = backend.step_cost(model, batch)
         limit = min(limit, int(SECONDS_A_DISPATCH / cost.seconds))
         limit = limit if cost.loops_well else 1
     if limit < 2:

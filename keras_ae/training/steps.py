@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_ae import inputs
-from keras_ae.backend import autodiff
+from keras_ae import backend, inputs
 
 
 class Player(NamedTuple):
@@ -35,7 +34,7 @@ class Steps:
     """The steps of `fit`, `evaluate` and `predict`, and the figures that they track."""
 
     def train_step(self, *arguments):
-        return autodiff.run_step(
+        return backend.run_step(
             self._train_on,
             arguments,
             (
@@ -47,7 +46,7 @@ class Steps:
         )
 
     def test_step(self, *arguments):
-        return autodiff.run_step(
+        return backend.run_step(
             self._test_on,
             arguments,
             (
@@ -59,7 +58,7 @@ class Steps:
 
     def predict_step(self, *arguments):
         # JAX's trainer takes two groups of variables here and wants one of them back.
-        result = autodiff.run_step(
+        result = backend.run_step(
             self._predict_on,
             arguments,
             (self.trainable_variables, self.non_trainable_variables),
@@ -79,7 +78,7 @@ class Steps:
 
             optimizer = self.optimizer[player.name] if player.name else self.optimizer
             plays = None if player.plays is None else player.plays()
-            figures, norm, _ = autodiff.minimize(
+            figures, norm, _ = backend.minimize(
                 self,
                 loss_fn,
                 player.variables if self.trainable else [],

@@ -8,8 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
-from keras_ae.backend import autodiff, dispatch
+from keras_ae import backend, inputs
 from keras_ae.datasets import Batches
 from keras_ae.training import feeding, optimizers
 
@@ -71,7 +70,7 @@ class Trainer:
         if self.optimizer_names:
             scaled = kwargs.pop("auto_scale_loss", True)
             kwargs["auto_scale_loss"] = False
-            with autodiff.build_scope(self):
+            with backend.build_scope(self):
                 optimizer = optimizers.for_players(
                     optimizer,
                     self.optimizer_names,
@@ -112,7 +111,7 @@ class Trainer:
                 for name, owned in self._variables_by_optimizer().items()
             }
         # With the networks, so that whatever is saved holds the optimizer's state.
-        with autodiff.build_scope(self):
+        with backend.build_scope(self):
             self.optimizer.build(variables)
 
     def get_compile_config(self):
@@ -141,20 +140,20 @@ class Trainer:
     def make_train_function(self, force=False):
         if self.train_function is not None and not force:
             return
-        if dispatch.fuses_steps(self):
-            self.train_function = dispatch.many_steps(self, self.train_step)
-        elif dispatch.records_steps(self):
-            self.train_function = dispatch.recorded(self, self.train_step)
+        if backend.fuses_steps(self):
+            self.train_function = backend.many_steps(self, self.train_step)
+        elif backend.records_steps(self):
+            self.train_function = backend.recorded(self, self.train_step)
         else:
             super().make_train_function(force)
 
     def make_test_function(self, force=False):
         if self.test_function is not None and not force:
             return
-        if dispatch.fuses_steps(self):
-            self.test_function = dispatch.many_steps(self, self.test_step)
-        elif dispatch.records_steps(self):
-            self.test_function = dispatch.recorded(self, self.test_step)
+        if backend.fuses_steps(self):
+            self.test_function = backend.many_steps(self, self.test_step)
+        elif backend.records_steps(self):
+            self.test_function = backend.recorded(self, self.test_step)
         else:
             super().make_test_function(force)
 
@@ -294,7 +293,7 @@ class Trainer:
             learns: Whether the model will be trained on them.
         """
         data = inputs.plain(data)
-        if autodiff.is_traced(data):
+        if backend.is_traced(data):
             self._require_built("map")
             return data
         if isinstance(data, list | tuple):
@@ -315,7 +314,7 @@ class Trainer:
         if batch.shape[0] == 0:
             raise ValueError(f"`{name}` must not be empty. Received no examples.")
         if not self.built:
-            with autodiff.build_scope(self):
+            with backend.build_scope(self):
                 self.build((None, *batch.shape[1:]))
         if tuple(batch.shape[1:]) != self.built_image_shape:
             raise ValueError(

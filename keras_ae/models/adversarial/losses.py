@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_ae import inputs
-from keras_ae.backend import autodiff
+from keras_ae import backend, inputs
 
 
 class AdversarialLoss(NamedTuple):
@@ -124,7 +123,7 @@ def critic_terms(
     weight = penalty_weight(model.gradient_penalty, model.adversarial_loss)
     if weight:
         share = model.mixing(real[0])
-        penalty = gradient_penalty(autodiff.pure(model, judge), real, fake, share)
+        penalty = gradient_penalty(backend.pure(model, judge), real, fake, share)
         terms[f"{prefix}gradient_penalty"] = weight * penalty
     return terms
 
@@ -168,7 +167,7 @@ def gradient_penalty(critic: Callable, real: Sequence, fake: Sequence, share):
 
     share = ops.expand_dims(share, 1)
     x = share * beside_each_other(real) + (1.0 - share) * beside_each_other(fake)
-    squares = ops.sum(ops.square(autodiff.gradient(joined_critic, x)), axis=1)
+    squares = ops.sum(ops.square(backend.gradient(joined_critic, x)), axis=1)
     # The root of 0 has no gradient.
     return ops.square(ops.sqrt(squares + 1e-12) - 1.0)
 

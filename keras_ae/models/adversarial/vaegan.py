@@ -6,8 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ae import inputs
-from keras_ae.backend import autodiff
+from keras_ae import backend, inputs
 from keras_ae.models.adversarial import losses
 from keras_ae.models.variational.vae import VAE
 from keras_ae.nn import networks
@@ -362,7 +361,7 @@ class VAEGAN(VAE):
 
         norms = []
         for loss in (adversarial_loss, distance):
-            gradient = autodiff.gradient(autodiff.pure(self, loss), reconstructed)
+            gradient = backend.gradient(backend.pure(self, loss), reconstructed)
             gradient = ops.reshape(gradient, (ops.shape(gradient)[0], -1))
             norms.append(ops.mean(ops.norm(ops.stop_gradient(gradient), axis=1)))
         averages = ops.convert_to_tensor(self.gradient_norms)

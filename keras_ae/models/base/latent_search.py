@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_ae.backend import autodiff
+from keras_ae import backend
 
 
 class Found(NamedTuple):
@@ -39,7 +39,7 @@ def descend(
     """
 
     def slope(z, index):
-        return autodiff.gradient(lambda z: objective(z, index), z)
+        return backend.gradient(lambda z: objective(z, index), z)
 
     def step(index, state):
         z, first, second, steepest = state
@@ -88,7 +88,7 @@ def langevin(objective: Callable, z, noise, step_size: float):
     """
 
     def step(index, z):
-        drift = step_size * autodiff.gradient(objective, z)
+        drift = step_size * backend.gradient(objective, z)
         return z - drift + (2.0 * step_size) ** 0.5 * ops.take(noise, index, axis=0)
 
     return ops.fori_loop(0, noise.shape[0], step, z)

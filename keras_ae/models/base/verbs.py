@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs, progress
-from keras_ae.backend import autodiff
+from keras_ae import backend, inputs, progress
+from keras_ae.backend import keras_private
 
 
 class Verbs:
@@ -73,7 +73,7 @@ class Verbs:
             Array `(n, *image_shape)`, pictures in [0, 1].
         """
         self._require_built("decode")
-        if not autodiff.is_traced(z):
+        if not backend.is_traced(z):
             z = np.asarray(z, "float32")
         if len(z.shape) != 2 or z.shape[1] != self.code_dim:
             raise ValueError(
@@ -332,7 +332,7 @@ class Verbs:
         It is a function of one tensor, or of as many as `inputs.batches` gives.
         """
         inputs.check_count("batch_size", batch_size)
-        if autodiff.is_traced(data):
+        if backend.is_traced(data):
             return function(data)
         function = self._compiled(name, function)
         is_array = hasattr(data, "shape") or isinstance(data, tuple)
@@ -344,7 +344,7 @@ class Verbs:
                 if size < batch_size and is_array:
                     # A last, shorter batch would be compiled a second time, and on JAX
                     # every number of examples by itself.
-                    fixed = batch_size if outputs else autodiff.common_size(size)
+                    fixed = batch_size if outputs else backend.common_size(size)
                     fixed = min(fixed, batch_size)
                     parts = [_padded(part, fixed) for part in parts]
                 output = function(*map(ops.convert_to_tensor, parts))
@@ -355,7 +355,7 @@ class Verbs:
 
     def _compiled(self, name, function):
         if name not in self._compiled_functions:
-            self._compiled_functions[name] = autodiff.compiled(function, self.variables)
+            self._compiled_functions[name] = backend.compiled(function, self.variables)
         return self._compiled_functions[name]
 
     def _require_built(self, verb):
@@ -373,7 +373,9 @@ class _Verb(keras.layers.Layer):
         super().__init__(dtype="float32", **kwargs)
         self._function = function
         self.layers_of_model = [
-            layer for layer in model._layers if layer is not self and layer.variables
+            layer
+            for layer in keras_private.tracked(model)
+            if layer is not self and layer.variables
         ]
 
     def call(self, x):

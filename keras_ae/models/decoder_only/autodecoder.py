@@ -7,8 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
-from keras_ae.backend import autodiff
+from keras_ae import backend, inputs
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.models.decoder_only.code_table import CodeTable, check_optimizer
 from keras_ae.models.decoder_only.inference import Infers
@@ -231,7 +230,7 @@ class AutoDecoder(KeepsSamples, Infers, Autoencoder):
             )
             return ops.mean(losses), figures
 
-        figures, _, gradient = autodiff.minimize(
+        figures, _, gradient = backend.minimize(
             self,
             loss_fn,
             player.variables if self.trainable else [],

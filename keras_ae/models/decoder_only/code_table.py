@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae.backend import autodiff
+from keras_ae import backend
 
 # Settings of optimizers that would touch rows outside the batch, or say how to.
 _UNSUPPORTED = {
@@ -69,7 +69,7 @@ class CodeTable(keras.layers.Layer):
 
     def take(self, rows):
         """Returns rows, `(n, width)`."""
-        return autodiff.take_rows(self.rows, rows)
+        return backend.take_rows(self.rows, rows)
 
     def update(self, rows, gradient, optimizer, constrain) -> None:
         """Takes one step on some rows against their gradient.
@@ -90,24 +90,24 @@ class CodeTable(keras.layers.Layer):
         values = self.take(rows)
         if _kind(optimizer) == "Adam":
             beta_1, beta_2 = optimizer.beta_1, optimizer.beta_2
-            steps = autodiff.take_rows(self.steps, rows) + ops.cast(finite, "int32")
-            first = autodiff.take_rows(self.first_moments, rows)
+            steps = backend.take_rows(self.steps, rows) + ops.cast(finite, "int32")
+            first = backend.take_rows(self.first_moments, rows)
             mean = beta_1 * first + (1.0 - beta_1) * gradient
             first = ops.where(finite[:, None], mean, first)
-            second = autodiff.take_rows(self.second_moments, rows)
+            second = backend.take_rows(self.second_moments, rows)
             mean = beta_2 * second + (1.0 - beta_2) * ops.square(gradient)
             second = ops.where(finite[:, None], mean, second)
             taken = ops.cast(ops.maximum(steps, 1), "float32")[:, None]
             unbiased = first / (1.0 - ops.power(beta_1, taken))
             variance = second / (1.0 - ops.power(beta_2, taken))
             step = unbiased / (ops.sqrt(variance) + optimizer.epsilon)
-            autodiff.assign_rows(self.steps, rows, steps)
-            autodiff.assign_rows(self.first_moments, rows, first)
-            autodiff.assign_rows(self.second_moments, rows, second)
+            backend.assign_rows(self.steps, rows, steps)
+            backend.assign_rows(self.first_moments, rows, first)
+            backend.assign_rows(self.second_moments, rows, second)
         else:
             step = gradient
         step = ops.where(finite[:, None], rate * step, 0.0)
-        autodiff.assign_rows(self.rows, rows, constrain(values - step))
+        backend.assign_rows(self.rows, rows, constrain(values - step))
         optimizer.iterations.assign_add(1)
 
     def positions(self, sample_ids: Any) -> np.ndarray:

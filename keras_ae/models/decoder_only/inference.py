@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
-from keras_ae.backend import autodiff
+from keras_ae import backend, inputs
 from keras_ae.models.base import latent_search, sampling
 from keras_ae.models.decoder_only.samples import observed_values, with_missing
 
@@ -195,7 +194,7 @@ class Infers:
         found = latent_search.search(
             x,
             lambda rows: self._decode(self.mean_codes(rows)),
-            autodiff.pure(self, objective),
+            backend.pure(self, objective),
             starts,
             restarts,
             steps,

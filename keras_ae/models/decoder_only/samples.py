@@ -7,8 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
-from keras_ae.backend import autodiff
+from keras_ae import backend, inputs
 from keras_ae.datasets import Batches
 from keras_ae.training.trainer import streamed
 
@@ -296,7 +295,7 @@ def _numbered(batches, rows):
 
 
 def _refuse_distribution(model):
-    replicas = autodiff.replicas(model)
+    replicas = backend.replicas(model)
     if replicas > 1:
         raise ValueError(
             f"{type(model).__name__} trains on one device: a sample's code is on one. "

@@ -7,8 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
-from keras_ae.backend import autodiff
+from keras_ae import backend, inputs
 from keras_ae.models.base import latent_search
 from keras_ae.models.decoder_only.autodecoder import AutoDecoder
 from keras_ae.models.decoder_only.samples import observed_values, with_missing
@@ -210,7 +209,7 @@ class VariationalAutoDecoder(AutoDecoder):
             return -log_prob - self.prior.log_prob(z)
 
         end = latent_search.langevin(
-            autodiff.pure(self, objective), noise[0], noise[1:], step_size
+            backend.pure(self, objective), noise[0], noise[1:], step_size
         )
         return mean + stddev * end
 

@@ -6,8 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
-from keras_ae.backend import autodiff
+from keras_ae import backend, inputs
 from keras_ae.nn.layers import check_corruption, get_corruption
 
 
@@ -79,7 +78,7 @@ class Classifier(keras.Model):
         super().compile(optimizer, loss, metrics=metrics, **kwargs)
         name = loss if isinstance(loss, str) else type(loss).__name__
         self._is_sparse = "sparse" in name.lower()
-        with autodiff.build_scope(self):
+        with backend.build_scope(self):
             self.optimizer.build(self.trainable_variables)
 
     def build(self, input_shape):

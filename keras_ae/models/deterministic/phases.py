@@ -7,8 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
-from keras_ae.backend import autodiff
+from keras_ae import backend, inputs
 from keras_ae.datasets import Batches
 from keras_ae.training.optimizers import portable
 from keras_ae.training.trainer import streamed
@@ -40,7 +39,7 @@ class Phases:
     def _build_optimizer(self):
         if self._optimized_layer is None:
             return super()._build_optimizer()
-        with autodiff.build_scope(self):
+        with backend.build_scope(self):
             self.optimizer.build(self._layer_variables(self._optimized_layer))
 
     def compile(
@@ -77,7 +76,7 @@ class Phases:
     def _compile_with(self, text):
         try:
             # It has variables from the start.
-            with autodiff.build_scope(self):
+            with backend.build_scope(self):
                 optimizer = keras.saving.deserialize_keras_object(json.loads(text))
         except (TypeError, ValueError) as error:
             raise ValueError(
@@ -86,7 +85,7 @@ class Phases:
                 "`keras.saving.register_keras_serializable()`. Received: "
                 f"{json.loads(text)['class_name']}"
             ) from error
-        with autodiff.build_scope(self):
+        with backend.build_scope(self):
             super().compile(optimizer, **self._compile_choices)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
-from keras_ae import inputs
-from keras_ae.backend import autodiff
+from keras_ae import backend, inputs
+from keras_ae.backend import keras_private
 from keras_ae.models.deterministic.autoencoder import AE
 from keras_ae.nn import networks
 from keras_ae.nn.layers import RademacherNoise, SpectralNormalization
@@ -122,7 +122,7 @@ class ContractiveAE(AE):
             basis = math.sqrt(self.latent_dim) * ops.eye(self.latent_dim)
             shape = (self.latent_dim, *ops.shape(z))
             directions = ops.broadcast_to(basis[:, None], shape)
-        return squared_jacobian_norm(autodiff.pure(self, self.code), x, directions)
+        return squared_jacobian_norm(backend.pure(self, self.code), x, directions)
 
 
 class RAE(AE):
@@ -214,7 +214,7 @@ class RAE(AE):
         super().build_networks(image_shape)
         if self.regularizer == "spectral_norm" and not any(
             isinstance(layer, SpectralNormalization)
-            for layer in self.decoder._flatten_layers()
+            for layer in keras_private.layers(self.decoder)
         ):
             raise ValueError(
                 "`regularizer='spectral_norm'` needs a decoder with layers wrapped in "
@@ -237,7 +237,7 @@ class RAE(AE):
         if self.regularizer == "gradient_penalty":
             directions = self.noise(x)[None]  # (1, batch, *image_shape)
             return squared_jacobian_norm(
-                autodiff.pure(self, self._decode), z, directions
+                backend.pure(self, self._decode), z, directions
             )
         # Biases and the parameters of normalisation are vectors.
         kernels = [w for w in self.decoder.trainable_variables if len(w.shape) > 1]
@@ -262,6 +262,6 @@ def squared_jacobian_norm(function: Callable, x, directions):
     repeated = ops.broadcast_to(x, (samples, *ops.shape(x)))
     repeated = ops.reshape(repeated, (-1, *x.shape[1:]))
     directions = ops.reshape(directions, (-1, *directions.shape[2:]))
-    products = autodiff.gradient(lambda x: function(x) * directions, repeated)
+    products = backend.gradient(lambda x: function(x) * directions, repeated)
     norms = ops.sum(ops.square(ops.reshape(products, (samples, batch, -1))), axis=-1)
     return ops.mean(norms, axis=0)

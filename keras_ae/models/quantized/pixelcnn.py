@@ -7,8 +7,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_ae import inputs, progress
-from keras_ae.backend import autodiff
+from keras_ae import backend, inputs, progress
 from keras_ae.probability.distributions import LearnedPrior, Seed
 
 SAMPLE_BATCH = 256  # arrays drawn at a time, at most
@@ -369,7 +368,7 @@ class PixelCNN(LearnedPrior):
 
     def _compiled(self, name, function):
         if name not in self._compiled_functions:
-            self._compiled_functions[name] = autodiff.compiled(function, self.variables)
+            self._compiled_functions[name] = backend.compiled(function, self.variables)
         return self._compiled_functions[name]
 
     def _start_row(self, above, row, before):

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_ae import inputs
-from keras_ae.backend import autodiff
+from keras_ae import backend, inputs
 from keras_ae.models.variational.noise_transformed import DrawnVAE
 from keras_ae.models.variational.vae import VAE
 from keras_ae.probability.distributions import Normal
@@ -152,7 +151,7 @@ class HamiltonianVAE(DrawnVAE):
 
         def force(z):
             codes = ops.reshape(z, (-1, ops.shape(x)[0], self.latent_dim))
-            slope = autodiff.gradient(autodiff.pure(self, log_joint), codes)
+            slope = backend.gradient(backend.pure(self, log_joint), codes)
             return ops.reshape(slope, ops.shape(z))
 
         def move(z, momentum):

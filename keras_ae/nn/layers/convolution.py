@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_ae.backend import kernels
+from keras_ae import backend
 from keras_ae.nn.layers.spectral import SpectralNormalization
 
 
@@ -29,7 +29,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         found = None
         if training and self.trainable and mask is None and self._is_plain:
-            found = kernels.normalized(inputs, self.gamma, self.beta, self.epsilon)
+            found = backend.normalized(inputs, self.gamma, self.beta, self.epsilon)
         if found is None:
             return super().call(inputs, training=training, mask=mask)
         outputs, *moments = found
@@ -51,14 +51,14 @@ class Conv2D(keras.layers.Conv2D):
 
     def convolution_op(self, inputs, kernel):
         found = None
-        kernel = kernels.filters_in_order(inputs, kernel)
+        kernel = backend.filters_in_order(inputs, kernel)
         if (
             self.filters == self.groups == 1
             and self.padding == "same"
             and self.data_format == "channels_last"
             and {*self.strides, *self.dilation_rate} == {1}
         ):
-            found = kernels.convolved_to_one(inputs, kernel)
+            found = backend.convolved_to_one(inputs, kernel)
         return super().convolution_op(inputs, kernel) if found is None else found
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae.backend import autodiff
+from keras_ae import backend
 from keras_ae.probability.distributions.normal import Seed, _check_sample_shape
 
 
@@ -33,7 +33,7 @@ class TensorFlowProbability:
     """
 
     def __init__(self, distribution: Any):
-        autodiff.require("tensorflow", "A TensorFlow Probability prior")
+        backend.require("tensorflow", "A TensorFlow Probability prior")
         if not _is_tfp(distribution):
             raise ValueError(
                 "`distribution` must be a TensorFlow Probability distribution. "
@@ -86,7 +86,7 @@ class TensorFlowProbability:
 
     @classmethod
     def from_config(cls, config: dict) -> "TensorFlowProbability":
-        autodiff.require("tensorflow", "A TensorFlow Probability prior")
+        backend.require("tensorflow", "A TensorFlow Probability prior")
         return cls(_tfp_object(config["distribution"]))
 
 

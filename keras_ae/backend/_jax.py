@@ -1,0 +1,258 @@
+"""JAX: functions are pure, so that state goes in and comes out of each."""
+
+import contextlib
+import functools
+import itertools
+import operator
+
+import jax
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ae.backend import _shared
+
+LOOPS = True
+TAKES_FEEDS = True
+
+
+def build_scope(model):
+    return contextlib.nullcontext()
+
+
+def replicas(model):
+    return 1
+
+
+def replicas_here():
+    return 1
+
+
+def common_size(size):
+    return 1 << (size - 1).bit_length()
+
+
+def is_traced(x):
+    return isinstance(x, jax.core.Tracer)
+
+
+def run_step(step, arguments, variables):
+    state, data = arguments
+    pairs = [
+        pair
+        for group, values in zip(variables, state, strict=True)
+        for pair in zip(group, values, strict=True)
+    ]
+    with keras.StatelessScope(pairs, collect_losses=True) as scope:
+        returned = step(data)
+    return returned, tuple(
+        [scope.get_current_value(variable) for variable in group] for group in variables
+    )
+
+
+def loss_gradients(model, loss_fn, variables, optimizer, given):
+    chosen = {id(variable) for variable in variables}
+    state = [
+        variable
+        for variable in (
+            *model.variables,
+            *model.metrics_variables,
+            *optimizer.variables,
+        )
+        if id(variable) not in chosen
+    ]
+    state_values = [variable.value for variable in state]
+
+    def pure_loss_fn(values, given):
+        pairs = [*zip(variables, values, strict=True)]
+        pairs += zip(state, state_values, strict=True)
+        with keras.StatelessScope(pairs, collect_losses=True) as scope:
+            loss, others = loss_fn(*given)
+            loss = optimizer.scale_loss(loss)
+        updates = [scope.get_current_value(variable) for variable in state]
+        return loss, (others, updates)
+
+    gradients, (others, updates) = jax.grad(pure_loss_fn, argnums=(0, 1), has_aux=True)(
+        [variable.value for variable in variables], given
+    )
+    for variable, update in zip(state, updates, strict=True):
+        variable.assign(update)
+    return others, *gradients
+
+
+def apply(optimizer, gradients, variables, condition, fused):
+    results = optimizer.stateless_apply(
+        [variable.value for variable in optimizer.variables],
+        gradients,
+        [variable.value for variable in variables],
+    )
+    for group, updates in zip((variables, optimizer.variables), results, strict=True):
+        for variable, update in zip(group, updates, strict=True):
+            if condition is not None:
+                update = ops.where(condition, update, variable.value)
+            variable.assign(update)
+
+
+def gradient(function, x):
+    return jax.grad(lambda x: function(x).sum())(x)
+
+
+def take_rows(variable, rows):
+    return ops.take(variable.value, rows, axis=0)
+
+
+def assign_rows(variable, rows, values):
+    variable.assign(variable.value.at[rows].set(values))
+
+
+def compiled(function, variables):
+    assigned: list[keras.Variable] = []
+
+    @jax.jit
+    def pure(values, *tensors):
+        pairs = zip(variables, values, strict=True)
+        with keras.StatelessScope(pairs) as scope:
+            before = [scope.get_current_value(variable) for variable in variables]
+            outputs = function(*tensors)
+        after = [scope.get_current_value(variable) for variable in variables]
+        changed = [i for i, value in enumerate(after) if value is not before[i]]
+        assigned[:] = [variables[i] for i in changed]
+        return outputs, [after[i] for i in changed]
+
+    def run(*tensors):
+        outputs, updates = pure([variable.value for variable in variables], *tensors)
+        for variable, update in zip(assigned, updates, strict=True):
+            variable.assign(update)
+        return outputs
+
+    return run
+
+
+def fuses_steps(model):
+    return (
+        bool(model.jit_compile)
+        and not model.run_eagerly
+        # Keras shards the batches one by one.
+        and keras.distribution.distribution() is None
+        and not keras.config.is_nnx_enabled()
+    )
+
+
+def many_steps(model, step):
+    single = jax.jit(step, donate_argnums=0)
+    # By shapes: what a step costs, and whether a block is looped over.
+    costs, loops = {}, {}
+
+    def cost(state, batch):
+        shapes = _shapes(batch)
+        if shapes not in costs:
+            costs[shapes] = _cost(single.lower(state, batch))
+        return costs[shapes]
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def loop(state, block):
+        logs, _ = jax.eval_shape(single, state, _batch(block, 0))
+        logs = jax.tree.map(lambda log: jax.numpy.zeros(log.shape, log.dtype), logs)
+        return jax.lax.fori_loop(
+            0,
+            block.count,
+            lambda step, carried: single(carried[1], _batch(block, step)),
+            (logs, state),
+        )
+
+    def take(state, block):
+        shapes = _shapes((block.data, block.rows))
+        if shapes not in loops:
+            several = len(jax.tree.leaves(block.parts)[0]) > 1
+            loops[shapes] = several and cost(state, _batch(block, 0)).loops_well
+        if loops[shapes]:
+            return loop(state, block)
+        for step in range(block.count):
+            logs, state = single(state, _batch(block, step))
+        return logs, state
+
+    def run(state, iterator):
+        first = next(iterator)
+        if isinstance(first, _shared.Execution):
+            for block in first.blocks:
+                logs, state = take(state, block)
+            return logs, state
+        steps = model.steps_per_execution
+        batches = [first, *itertools.islice(iterator, steps - 1)]
+        if steps > 1 and len({*map(_shapes, batches)}) == 1:
+            return take(state, _shared.Block(len(batches), stacked(batches, steps)))
+        for batch in batches:
+            logs, state = single(state, batch)
+        return logs, state
+
+    run.cost = cost
+    return run
+
+
+def _batch(block, step):
+    """The batch of a step."""
+    part = jax.tree.map(operator.itemgetter(step), block.parts)
+    if block.rows is None:
+        return part
+    return jax.tree.map(lambda array: array[part], block.data)
+
+
+def _shapes(batch):
+    return tuple((part.shape, part.dtype) for part in jax.tree.leaves(batch))
+
+
+def step_cost(model, batch):
+    model.make_train_function()
+    groups = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
+    state = tuple([variable.value for variable in group] for group in groups)
+    return model.train_function.cost(state, batch)
+
+
+def _cost(lowered):
+    flops = (lowered.cost_analysis() or {}).get("flops", 0.0)
+    if jax.default_backend() != "cpu":
+        seconds = _shared.SMALLEST_STEP + flops / _shared.ACCELERATOR_FLOPS
+        return _shared.Cost(seconds, True)
+    # On a CPU, XLA is twenty times slower at convolutions inside a loop than outside.
+    convolves = "stablehlo.convolution" in lowered.as_text()
+    seconds = _shared.SMALLEST_STEP + flops / _shared.CPU_FLOPS
+    return _shared.Cost(seconds, not convolves)
+
+
+def stacked(batches, steps):
+    def stack(*parts):
+        numpy = np if isinstance(parts[0], np.ndarray) else jax.numpy
+        rest = [numpy.zeros_like(parts[0])] * (steps - len(parts))
+        return numpy.stack([*parts, *rest])
+
+    return jax.tree.map(stack, *batches)
+
+
+def room_for_data():
+    if jax.default_backend() == "cpu":
+        return 0
+    memory = jax.local_devices()[0].memory_stats() or {}
+    return (memory.get("bytes_limit", 0) - memory.get("bytes_in_use", 0)) // 4
+
+
+def to_device(array):
+    # JAX doesn't know memory maps.
+    is_numpy = isinstance(array, np.ndarray)
+    return jax.device_put(array.view(np.ndarray) if is_numpy else array)
+
+
+def shuffled(count):
+    return np.random.permutation(count)
+
+
+def softplus(x):
+    # JAX's own looks for NaN and infinities too, and takes three times as long on a
+    # CPU. At a tie, each side gets half of the gradient: at 0 the sum is 1/2, as it
+    # must be. That of abs(x) would be 1.
+    small = jax.numpy.exp(jax.numpy.minimum(x, -x))
+    return jax.numpy.maximum(x, 0) + jax.numpy.log1p(small)
