@@ -6,7 +6,8 @@ import time
 import pytest
 
 import keras_ae
-from keras_ae import inputs, progress
+from keras_ae import progress
+from keras_ae.training import inputs
 
 pytestmark = pytest.mark.once
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from keras_ae.inputs import check_count
+from keras_ae.checks import check_count
 
 
 class _Schedule(keras.callbacks.Callback):

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from keras_ae import callbacks, plots
+from keras_ae.checks import check_count
 from keras_ae.files import read_json, write_json
-from keras_ae.inputs import check_count
 
 # Where a run keeps what its trackers call it, so that a resumed one goes on there.
 FILE = "tracking.json"

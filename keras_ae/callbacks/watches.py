@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_ae import metrics
 from keras_ae.callbacks.checkpoints import warn
-from keras_ae.inputs import check_count
+from keras_ae.checks import check_count
 
 
 class AdversarialWatch(keras.callbacks.Callback):

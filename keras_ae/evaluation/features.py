@@ -15,12 +15,13 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.datasets import Batches
 from keras_ae.files import replacing
 from keras_ae.metrics import FeatureStatistics
 from keras_ae.metrics.arrays import array
 from keras_ae.nn import networks
+from keras_ae.training import inputs
 
 DIMENSIONS = 64
 # Pictures in memory at a time, and values in them.
@@ -134,7 +135,7 @@ class FeatureNetwork:
 
     def _predict(self, model, images, batch_size):
         """Yields what a model says of some pictures, and then of the next."""
-        inputs.check_count("batch_size", batch_size)
+        checks.check_count("batch_size", batch_size)
         if isinstance(images, list | tuple):
             images = array("images", images)
         size = None
@@ -224,8 +225,8 @@ def train(
     ```
     """
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        inputs.check_count(name, value)
-    inputs.check_seed(seed)
+        checks.check_count(name, value)
+    checks.check_seed(seed)
     images = _pictures(images)
     targets, outputs = _targets(targets, len(images))
     by_class = targets.ndim == 1

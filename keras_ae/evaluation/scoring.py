@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.evaluation.digests import digest, weights_digest
 from keras_ae.evaluation.measures import (
     _codes,
@@ -99,9 +99,9 @@ def evaluate(
     if importance_samples is None:
         named = scores is not None and "likelihood" in groups
         importance_samples = IMPORTANCE_SAMPLES if named else 1
-    inputs.check_count("importance_samples", importance_samples)
-    inputs.check_count("samples", samples)
-    inputs.check_seed(seed)
+    checks.check_count("importance_samples", importance_samples)
+    checks.check_count("samples", samples)
+    checks.check_seed(seed)
     _check_rows("labels", labels, images)
     _check_rows("factors", factors, images)
     if train is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.metrics import arrays
 from keras_ae.probability import divergences
 
@@ -79,7 +79,7 @@ def encoded_information(
             "`means` and `log_vars` must have one shape. Received: shapes "
             f"{means.shape} and {log_vars.shape}"
         )
-    inputs.check_seed(seed)
+    checks.check_seed(seed)
     # A stream of its own: not the draws of made-up codes that have the same seed.
     noise = np.random.default_rng((seed, 3)).normal(size=means.shape)
     codes = means + np.exp(0.5 * log_vars) * noise
@@ -228,7 +228,7 @@ def nearest_neighbour_accuracy(
     codes, numbers, test_codes, test_numbers = _labelled(
         codes, labels, test_codes, test_labels
     )
-    if inputs.check_count("neighbours", neighbours) > len(codes):
+    if checks.check_count("neighbours", neighbours) > len(codes):
         raise ValueError(
             f"`neighbours` must be at most the number of codes, {len(codes)}. "
             f"Received: neighbours={neighbours}"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.metrics import arrays
 from keras_ae.metrics.codes import logistic_scores
 
@@ -40,7 +40,7 @@ def mutual_information(
             never varies.
     """
     codes, factors = _beside(codes, factors)
-    inputs.check_count("bins", bins, minimum=2)
+    checks.check_count("bins", bins, minimum=2)
     codes, factors = (
         [_binned(values, bins) for values in array.T] for array in (codes, factors)
     )
@@ -144,7 +144,7 @@ def dci(codes: np.ndarray, factors: np.ndarray, seed: int = 0) -> DCI:
             "`dci` needs scikit-learn; `pip install keras-ae[map]` brings it."
         ) from error
     codes, factors = _beside(codes, factors, least_dimensions=2, least_factors=2)
-    inputs.check_seed(seed)
+    checks.check_seed(seed)
     if len(codes) < 20:
         raise ValueError(
             "`codes` must be of 20 examples or more, to learn from and to hold out. "
@@ -280,9 +280,9 @@ def factor_vae_score(
         Kim and Mnih 2018, "Disentangling by Factorising".
     """
     codes, factors = _beside(codes, factors, least_factors=2)
-    inputs.check_count("batch_size", batch_size, minimum=2)
-    inputs.check_count("votes", votes)
-    inputs.check_seed(seed)
+    checks.check_count("batch_size", batch_size, minimum=2)
+    checks.check_count("votes", votes)
+    checks.check_seed(seed)
     # A dimension that never varies would win every vote.
     codes = codes[:, np.ptp(codes, axis=0) > 0]
     if not codes.size:

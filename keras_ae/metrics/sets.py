@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.metrics import arrays
 
 
@@ -206,9 +206,9 @@ def kernel_distance(
         Bińkowski, Sutherland, Arbel and Gretton 2018, "Demystifying MMD GANs".
     """
     features, other = _two_sets(features=features, other=other)
-    inputs.check_count("subsets", subsets)
-    inputs.check_count("subset_size", subset_size, minimum=2)
-    inputs.check_seed(seed)
+    checks.check_count("subsets", subsets)
+    checks.check_count("subset_size", subset_size, minimum=2)
+    checks.check_seed(seed)
     if subset_size > min(len(features), len(other)):
         raise ValueError(
             "`subset_size` must be at most the number of samples, "
@@ -283,7 +283,7 @@ def fidelity_and_diversity(
         Recall Metric for Assessing Generative Models"; Naeem, Oh, Uh, Choi and Yoo
         2020, "Reliable Fidelity and Diversity Metrics for Generative Models".
     """
-    inputs.check_count("neighbours", neighbours)
+    checks.check_count("neighbours", neighbours)
     features, samples = _two_sets(features=features, samples=samples)
     if min(len(features), len(samples)) <= neighbours:
         raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_ae.inputs import check_count
+from keras_ae.checks import check_count
 from keras_ae.probability.distributions import MultivariateNormal, Normal, Prior
 
 

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.probability.distributions import Normal, Seed
 
 # softplus(x + SHIFT) is 1 at x = 0.
@@ -201,7 +201,7 @@ class MaskedNetwork(keras.layers.Layer):
 
     def __init__(self, widths: Sequence[int] = (64, 64), **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.widths = inputs.check_counts("widths", widths)
+        self.widths = checks.check_counts("widths", widths)
 
     def build(self, z_shape, context_shape=None):
         # Units of degree 0 tell the first number of the context.

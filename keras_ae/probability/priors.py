@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.probability.distributions import (
     LearnedPrior,
     Normal,
@@ -52,7 +52,7 @@ class LearnedMixture(LearnedPrior):
 
     def __init__(self, components: int = 10, **kwargs):
         super().__init__(**kwargs)
-        self.components = inputs.check_count("components", components)
+        self.components = checks.check_count("components", components)
 
     def build(self, input_shape):
         shape = (self.components, input_shape[-1])
@@ -111,7 +111,7 @@ class VampPrior(LearnedPrior):
 
     def __init__(self, components: int = 500, **kwargs):
         super().__init__(**kwargs)
-        self.components = inputs.check_count("components", components)
+        self.components = checks.check_count("components", components)
 
     def connect(self, model):
         # A function, because the model owns the encoder and saves it.
@@ -191,8 +191,8 @@ class AutoregressiveFlow(LearnedPrior):
 
     def __init__(self, steps: int = 4, widths: Sequence[int] = (64, 64), **kwargs):
         super().__init__(**kwargs)
-        self.steps = inputs.check_count("steps", steps, minimum=0)
-        self.widths = inputs.check_counts("widths", widths)
+        self.steps = checks.check_count("steps", steps, minimum=0)
+        self.widths = checks.check_counts("widths", widths)
 
     def build(self, input_shape):
         self.networks = [MaskedNetwork(self.widths) for _ in range(self.steps)]

@@ -289,7 +289,7 @@ def _source(x, y, weight, batch_size, shuffle):
         fits = all(isinstance(array, np.ndarray) for array in x.arrays)
         return x if fits and x.workers < 2 and not shuffle else None
     parts = [part for part in (x, y, weight) if part is not None]
-    # A weight without labels: see `Autoencoder._beside_weights`.
+    # A weight without labels: see `Trainer._beside_weights`.
     if not all(map(_is_array, parts)) or (y is None and weight is not None):
         return None
     if len({len(part) for part in parts}) > 1:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_ae import backend, inputs
+from keras_ae import backend
+from keras_ae.training import inputs
 
 
 class Player(NamedTuple):

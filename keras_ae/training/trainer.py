@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import backend, inputs
+from keras_ae import backend, checks
 from keras_ae.datasets import Batches
-from keras_ae.training import feeding, optimizers
+from keras_ae.training import feeding, inputs, optimizers
 
 
 class Trainer:
@@ -65,7 +65,7 @@ class Trainer:
             **kwargs,
         }
         if steps_per_execution != "auto":
-            inputs.check_count("steps_per_execution", steps_per_execution)
+            checks.check_count("steps_per_execution", steps_per_execution)
         self.steps_choice = steps_per_execution
         if self.optimizer_names:
             scaled = kwargs.pop("auto_scale_loss", True)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.models.adversarial import losses
 from keras_ae.models.base.labels import UNLABELLED, TakesLabels
 from keras_ae.models.deterministic.autoencoder import AE
@@ -121,7 +121,7 @@ class AAE(TakesLabels, AE):
             self.term_names = (*self.term_names, "gradient_penalty")
         self.num_classes = num_classes
         if num_classes is not None:
-            inputs.check_count("num_classes", num_classes, minimum=2)
+            checks.check_count("num_classes", num_classes, minimum=2)
             contest = [name for name in self.term_names if name != "reconstruction"]
             self.term_names = (
                 *self.term_names,

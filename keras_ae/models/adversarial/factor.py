@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.models.adversarial import losses
 from keras_ae.models.variational.vae import VAE
 from keras_ae.nn import networks
@@ -106,9 +106,9 @@ class FactorVAE(VAE):
     ):
         super().__init__(latent_dim, **kwargs)
         self._given["discriminator"] = discriminator is not None
-        inputs.check_weight("gamma", gamma)
+        checks.check_weight("gamma", gamma)
         self.gamma = gamma
-        self.discriminator_widths = inputs.check_counts(
+        self.discriminator_widths = checks.check_counts(
             "discriminator_widths", discriminator_widths
         )
         self.discriminator = discriminator

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.models.adversarial import losses
 from keras_ae.models.base import latent_search
 from keras_ae.models.base.autoencoder import Autoencoder
@@ -135,7 +135,7 @@ class GAN(Autoencoder):
             )
         self._given["generator"] = generator is not None
         self._given["discriminator"] = discriminator is not None
-        self.critic_steps = inputs.check_count("critic_steps", critic_steps)
+        self.critic_steps = checks.check_count("critic_steps", critic_steps)
         if ema_momentum is not None and not (
             isinstance(ema_momentum, numbers.Real) and 0 <= ema_momentum < 1
         ):
@@ -144,7 +144,7 @@ class GAN(Autoencoder):
                 f"Received: ema_momentum={ema_momentum!r}"
             )
         self.gradient_penalty = gradient_penalty
-        self.spectral_norm = inputs.check_flag("spectral_norm", spectral_norm)
+        self.spectral_norm = checks.check_flag("spectral_norm", spectral_norm)
         self.ema_momentum = ema_momentum
         self.prior = distributions.get_prior(prior, latent_dim)
         self.discriminator = discriminator
@@ -274,9 +274,9 @@ class GAN(Autoencoder):
             Lipton and Tripathi, Precise Recovery of Latent Vectors from Generative
             Adversarial Networks, 2017 (https://arxiv.org/abs/1702.04782).
         """
-        inputs.check_count("steps", steps)
-        inputs.check_count("restarts", restarts)
-        inputs.check_count("candidates", candidates, minimum=restarts)
+        checks.check_count("steps", steps)
+        checks.check_count("restarts", restarts)
+        checks.check_count("candidates", candidates, minimum=restarts)
         if not isinstance(learning_rate, numbers.Real) or not learning_rate > 0:
             raise ValueError(
                 f"`learning_rate` must be > 0. Received: learning_rate={learning_rate}"
@@ -287,7 +287,7 @@ class GAN(Autoencoder):
             "restarts": restarts,
             "steps": steps,
             "learning_rate": learning_rate,
-            "seed": inputs.check_seed(seed),
+            "seed": checks.check_seed(seed),
         }
         search = functools.partial(self._search, **settings)
         return self._in_batches(f"project {settings}", search, x, batch_size)

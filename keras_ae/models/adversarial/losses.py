@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_ae import backend, inputs
+from keras_ae import backend, checks
 
 
 class AdversarialLoss(NamedTuple):
@@ -85,7 +85,7 @@ def penalty_weight(given: float | None, adversarial_loss: str) -> float:
     """
     if given is None:
         return 10.0 if adversarial_loss == "wasserstein" else 0.0
-    inputs.check_weight("gradient_penalty", given)
+    checks.check_weight("gradient_penalty", given)
     return given
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ae import backend, inputs
+from keras_ae import backend, checks
 from keras_ae.models.adversarial import losses
 from keras_ae.models.variational.vae import VAE
 from keras_ae.nn import networks
@@ -144,16 +144,16 @@ class VAEGAN(VAE):
         super().__init__(latent_dim, likelihood=likelihood, **kwargs)
         self._given["discriminator"] = discriminator is not None
         if gamma is not None:
-            inputs.check_weight("gamma", gamma)
-        inputs.check_pixel_weight(pixel_weight, self.likelihood)
+            checks.check_weight("gamma", gamma)
+        checks.check_pixel_weight(pixel_weight, self.likelihood)
         self.gamma = gamma
         self.pixel_weight = pixel_weight
         self.feature_layer = feature_layer
-        self.discriminator_start = inputs.check_count(
+        self.discriminator_start = checks.check_count(
             "discriminator_start", discriminator_start, minimum=0
         )
         self.equilibrium = _check_equilibrium(equilibrium)
-        self.spectral_norm = inputs.check_flag("spectral_norm", spectral_norm)
+        self.spectral_norm = checks.check_flag("spectral_norm", spectral_norm)
         self.discriminator = discriminator
         self.prior_sampling = PriorSampling(self.prior, self.latent_dim)
         if pixel_weight:

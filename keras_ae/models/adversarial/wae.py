@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.models.adversarial.aae import AAE
 from keras_ae.probability import divergences
 from keras_ae.training.steps import Player
@@ -91,7 +91,7 @@ class WAE(AAE):
                 f"Received: penalty={penalty!r}"
             )
         if penalty_weight is not None:
-            inputs.check_weight("penalty_weight", penalty_weight)
+            checks.check_weight("penalty_weight", penalty_weight)
         divergences.get_kernel(kernel)
         self.penalty = penalty
         self.penalty_weight = penalty_weight

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.models.base.sampling import Samples
 from keras_ae.models.base.verbs import Verbs
 from keras_ae.nn import networks
@@ -111,7 +111,7 @@ class Autoencoder(
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.latent_dim = inputs.check_count("latent_dim", latent_dim)
+        self.latent_dim = checks.check_count("latent_dim", latent_dim)
         self._asked_shape = None if image_shape is None else _image_shape(image_shape)
         networks.resolve((64, 64), architecture, widths)
         self.architecture = architecture

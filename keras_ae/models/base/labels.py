@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
 from keras_ae.models.base.verbs import seed_generator
+from keras_ae.training import inputs
 
 UNLABELLED = -1
 

@@ -9,9 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.models.base.verbs import seed_generator
 from keras_ae.probability import distributions, samplers
+from keras_ae.training import inputs
 
 # Of the arrays of fitted samplers in a saved model.
 _PREFIX = "sampler:"
@@ -154,7 +155,7 @@ class Samples:
                 f"`keras_ae.priors`. Received: sampler={sampler!r}"
             )
         self._require_built("fit_sampler")
-        inputs.check_seed(seed)
+        checks.check_seed(seed)
         codes = self._codes_to_fit(x, seed)
         self._fitted.by_name[name] = self._fit_sampler(sampler, codes, seed, **options)
 
@@ -298,7 +299,7 @@ class Samples:
     def _drawn(self, n, seeds, sampler=None) -> np.ndarray:
         """Codes of the shape of those that samplers are fitted to, `(n, ...)`."""
         self._require_built("sample")
-        n = inputs.check_count("n", n)
+        n = checks.check_count("n", n)
         if sampler in (None, "auto"):
             sampler = self._default_sampler()
         if sampler == "prior" and not self.has_prior:

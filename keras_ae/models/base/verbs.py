@@ -6,8 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import backend, inputs, progress
+from keras_ae import backend, checks, progress
 from keras_ae.backend import keras_private
+from keras_ae.training import inputs
 
 
 class Verbs:
@@ -115,7 +116,7 @@ class Verbs:
             White, Sampling Generative Networks, 2016 (https://arxiv.org/abs/1609.04468).
         """
         self._require_built("interpolate")
-        inputs.check_count("steps", steps, minimum=2)
+        checks.check_count("steps", steps, minimum=2)
         a, b = np.asarray(a), np.asarray(b)
         if a.shape != b.shape:
             raise ValueError(
@@ -153,7 +154,7 @@ class Verbs:
             Array `(len(dims), steps, *image_shape)`.
         """
         self._require_built("traverse")
-        inputs.check_count("steps", steps)
+        checks.check_count("steps", steps)
         dims = range(self.latent_dim) if dims is None else dims
         if not len(dims) or any(not 0 <= dim < self.latent_dim for dim in dims):
             raise ValueError(
@@ -331,7 +332,7 @@ class Verbs:
 
         It is a function of one tensor, or of as many as `inputs.batches` gives.
         """
-        inputs.check_count("batch_size", batch_size)
+        checks.check_count("batch_size", batch_size)
         if backend.is_traced(data):
             return function(data)
         function = self._compiled(name, function)
@@ -384,7 +385,7 @@ class _Verb(keras.layers.Layer):
 
 def seed_generator(seed: int | None) -> keras.random.SeedGenerator:
     """A generator of seeds, a random one for None."""
-    return keras.random.SeedGenerator(None if seed is None else inputs.check_seed(seed))
+    return keras.random.SeedGenerator(None if seed is None else checks.check_seed(seed))
 
 
 def _padded(batch, size):

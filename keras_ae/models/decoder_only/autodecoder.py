@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import backend, inputs
+from keras_ae import backend, checks
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.models.decoder_only.code_table import CodeTable, check_optimizer
 from keras_ae.models.decoder_only.inference import Infers
@@ -89,9 +89,9 @@ class AutoDecoder(KeepsSamples, Infers, Autoencoder):
         if likelihood is None:
             likelihood = Gaussian(scale=1.0)
         super().__init__(latent_dim, likelihood=likelihood, **kwargs)
-        inputs.check_weight("code_weight", code_weight)
+        checks.check_weight("code_weight", code_weight)
         self.code_weight = code_weight
-        self.search_steps = inputs.check_count("search_steps", search_steps)
+        self.search_steps = checks.check_count("search_steps", search_steps)
 
     # Building
 

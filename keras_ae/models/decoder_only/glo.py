@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.models.decoder_only.autodecoder import AutoDecoder
 from keras_ae.models.decoder_only.samples import observed_values
 from keras_ae.models.deterministic.pca import PCA
@@ -73,7 +73,7 @@ class GLO(AutoDecoder):
         if likelihood is None:
             likelihood = Gaussian(scale=1.0, activation="sigmoid")
         super().__init__(latent_dim, likelihood=likelihood, **kwargs)
-        inputs.check_pixel_weight(pixel_weight, self.likelihood)
+        checks.check_pixel_weight(pixel_weight, self.likelihood)
         self.pixel_weight = pixel_weight
 
     def default_optimizers(self):

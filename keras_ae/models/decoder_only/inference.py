@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_ae import backend, inputs
+from keras_ae import backend, checks
 from keras_ae.models.base import latent_search, sampling
 from keras_ae.models.decoder_only.samples import observed_values, with_missing
 
@@ -149,11 +149,11 @@ class Infers:
         learning_rate=0.2,
     ):
         """Rows, errors and slopes beside each other, `(n, row_width + 2)`."""
-        steps = inputs.check_count(
+        steps = checks.check_count(
             "steps", self.search_steps if steps is None else steps
         )
-        inputs.check_count("restarts", restarts)
-        inputs.check_count("candidates", candidates, minimum=restarts)
+        checks.check_count("restarts", restarts)
+        checks.check_count("candidates", candidates, minimum=restarts)
         if restarts > max(self.table.count, 1):
             raise ValueError(
                 f"`restarts` must be at most the number of training samples, "

@@ -7,8 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import backend, inputs
+from keras_ae import backend, checks
 from keras_ae.datasets import Batches
+from keras_ae.training import inputs
 from keras_ae.training.trainer import streamed
 
 
@@ -196,9 +197,9 @@ class KeepsSamples:
             ValueError: If `fit` was not called before, or an argument is out of range.
         """
         self._require_fitted("extend")
-        inputs.check_count("epochs", epochs, minimum=0)
-        inputs.check_weight("replay", replay)
-        inputs.check_seed(seed)
+        checks.check_count("epochs", epochs, minimum=0)
+        checks.check_weight("replay", replay)
+        checks.check_seed(seed)
         data = self._inspect(with_missing(x, mask), "x")
         if not hasattr(data, "shape"):
             data = self._gathered(data)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import backend, inputs
+from keras_ae import backend, checks
 from keras_ae.models.base import latent_search
 from keras_ae.models.decoder_only.autodecoder import AutoDecoder
 from keras_ae.models.decoder_only.samples import observed_values, with_missing
@@ -75,7 +75,7 @@ class VariationalAutoDecoder(AutoDecoder):
     ):
         self.refuse_settled(kwargs, "the KL to the prior keeps codes together")
         super().__init__(latent_dim, likelihood=likelihood, **kwargs)
-        inputs.check_weight("beta", beta)
+        checks.check_weight("beta", beta)
         self.prior = distributions.get_prior(prior, latent_dim)
         self.beta = beta
         self.sampling = GaussianSampling()
@@ -182,8 +182,8 @@ class VariationalAutoDecoder(AutoDecoder):
             Roberts and Tweedie, Exponential Convergence of Langevin Distributions and
             Their Discrete Approximations, 1996 (https://doi.org/10.2307/3318418).
         """
-        inputs.check_count("steps", steps)
-        inputs.check_seed(seed)
+        checks.check_count("steps", steps)
+        checks.check_seed(seed)
         if not 0 < step_size < 1:
             raise ValueError(
                 "`step_size` must be between 0 and 1, in variances of the posterior. "

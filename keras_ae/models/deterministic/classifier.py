@@ -6,8 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import backend, inputs
+from keras_ae import backend, checks
 from keras_ae.nn.layers import check_corruption, get_corruption
+from keras_ae.training import inputs
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
@@ -49,7 +50,7 @@ class Classifier(keras.Model):
                 "`encoder` must be a built Keras model that gives codes (batch, "
                 f"latent_dim). Received: {encoder!r}, which gives {shape}"
             )
-        self.num_classes = inputs.check_count("num_classes", num_classes, minimum=2)
+        self.num_classes = checks.check_count("num_classes", num_classes, minimum=2)
         self.encoder = encoder
         self.corruption = None if corruption is None else get_corruption(corruption)
         self.head = keras.layers.Dense(

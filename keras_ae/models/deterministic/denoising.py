@@ -8,10 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
 from keras_ae.models.deterministic.autoencoder import AE
 from keras_ae.nn import networks, seeds
 from keras_ae.nn.layers import check_corruption, get_corruption
+from keras_ae.training import inputs
 
 # Pixels by which the sizes of pictures that are denoised at one go differ.
 _STEP = 32

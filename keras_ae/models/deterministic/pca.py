@@ -7,9 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.probability.likelihoods import Gaussian
+from keras_ae.training import inputs
 
 # Up to so many values an example, a matrix of their covariances is soon decomposed.
 _EXACT = 2048

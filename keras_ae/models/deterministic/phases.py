@@ -7,8 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import backend, inputs
+from keras_ae import backend
 from keras_ae.datasets import Batches
+from keras_ae.training import inputs
 from keras_ae.training.optimizers import portable
 from keras_ae.training.trainer import streamed
 

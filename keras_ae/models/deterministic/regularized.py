@@ -6,7 +6,7 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
-from keras_ae import backend, inputs
+from keras_ae import backend, checks
 from keras_ae.backend import keras_private
 from keras_ae.models.deterministic.autoencoder import AE
 from keras_ae.nn import networks
@@ -85,7 +85,7 @@ class ContractiveAE(AE):
         **kwargs,
     ):
         super().__init__(latent_dim, **kwargs)
-        inputs.check_weight("weight", weight)
+        checks.check_weight("weight", weight)
         try:
             keras.activations.get(code_activation)
         except ValueError as error:
@@ -95,7 +95,7 @@ class ContractiveAE(AE):
             ) from error
         self.weight = weight
         self.code_activation = code_activation
-        self.samples = inputs.check_count("samples", samples)
+        self.samples = checks.check_count("samples", samples)
         self.noise = RademacherNoise()
 
     def code(self, x, training=False):
@@ -188,9 +188,9 @@ class RAE(AE):
                 f"`regularizer` must be one of {', '.join(map(repr, REGULARIZERS))}. "
                 f"Received: regularizer={regularizer!r}"
             )
-        inputs.check_weight("code_weight", code_weight)
+        checks.check_weight("code_weight", code_weight)
         if decoder_weight is not None:
-            inputs.check_weight("decoder_weight", decoder_weight)
+            checks.check_weight("decoder_weight", decoder_weight)
             if regularizer == "spectral_norm":
                 raise ValueError(
                     "`decoder_weight` must be None: `regularizer='spectral_norm'` has "

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.models.deterministic.classifier import Classifier
 from keras_ae.models.deterministic.phases import Phases
@@ -136,12 +136,12 @@ class StackedSAE(Phases, Autoencoder):
         self.pretraining_epochs = pretraining_epochs
         self._epochs_by_layer = _check_epochs(pretraining_epochs, len(layer_dims))
         if pretraining_patience is not None:
-            inputs.check_count("pretraining_patience", pretraining_patience, minimum=0)
+            checks.check_count("pretraining_patience", pretraining_patience, minimum=0)
         self.pretraining_patience = pretraining_patience
         self.sparsity = sparsity
         self.corruption = get_corruption(corruption, noise_level)
         self.noise_level = None
-        self.gibbs_steps = inputs.check_count("gibbs_steps", gibbs_steps)
+        self.gibbs_steps = checks.check_count("gibbs_steps", gibbs_steps)
         self.feature_activation = natural if activation is None else activation
         if isinstance(likelihood, Bernoulli) and self.feature_activation == "sigmoid":
             self.feature_likelihood = Bernoulli()
@@ -351,7 +351,7 @@ def _check_layer_dims(layer_dims):
         or any(
             not isinstance(units, int)
             or isinstance(units, bool)
-            or not 1 <= units <= inputs.LARGEST
+            or not 1 <= units <= checks.LARGEST
             for units in layer_dims
         )
     ):
@@ -367,7 +367,7 @@ def _check_epochs(epochs, layers):
     if len(given) != layers or any(
         not isinstance(count, int)
         or isinstance(count, bool)
-        or not 0 <= count <= inputs.LARGEST
+        or not 0 <= count <= checks.LARGEST
         for count in given
     ):
         raise ValueError(

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_ae import backend, inputs, progress
+from keras_ae import backend, checks, progress
+from keras_ae.models.quantized.quantizers import check_tokens
 from keras_ae.probability.distributions import LearnedPrior, Seed
 
 SAMPLE_BATCH = 256  # arrays drawn at a time, at most
@@ -79,15 +80,15 @@ class PixelCNN(LearnedPrior):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.num_codes = inputs.check_count("num_codes", num_codes)
-        self.filters = inputs.check_count("filters", filters)
-        self.blocks = inputs.check_count("blocks", blocks)
-        self.kernel_size = inputs.check_count("kernel_size", kernel_size, minimum=3)
+        self.num_codes = checks.check_count("num_codes", num_codes)
+        self.filters = checks.check_count("filters", filters)
+        self.blocks = checks.check_count("blocks", blocks)
+        self.kernel_size = checks.check_count("kernel_size", kernel_size, minimum=3)
         if self.kernel_size % 2 == 0:
             raise ValueError(
                 f"`kernel_size` must be odd. Received: kernel_size={kernel_size}"
             )
-        self.dropout = inputs.check_share("dropout", dropout)
+        self.dropout = checks.check_share("dropout", dropout)
         self._compiled_functions = {}
 
     def connect(self, model):
@@ -188,7 +189,7 @@ class PixelCNN(LearnedPrior):
             ValueError: As for `log_prob`.
         """
         self._require_built("logits")
-        inputs.check_tokens(tokens, self.token_shape, self.num_codes)
+        check_tokens(tokens, self.token_shape, self.num_codes)
         shape = (-1, *self._grid, self._quantizers)
         tokens = ops.reshape(ops.cast(tokens, "int32"), shape)
         padded = ops.pad(
@@ -227,13 +228,13 @@ class PixelCNN(LearnedPrior):
             ValueError: If an argument is out of range.
         """
         self._require_built("sample")
-        inputs.check_weight("temperature", temperature)
+        checks.check_weight("temperature", temperature)
         if tuple(shape[1:]) != self.token_shape:
             expected = ", ".join(map(str, self.token_shape))
             raise ValueError(
                 f"`shape` must be (n, {expected}). Received: shape={tuple(shape)}"
             )
-        n = inputs.check_count("shape[0]", shape[0])
+        n = checks.check_count("shape[0]", shape[0])
         # Batches of equal size, or the last one would be compiled a second time.
         batches = math.ceil(n / SAMPLE_BATCH)
         noise = keras.random.uniform(

@@ -9,9 +9,10 @@ import math
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.nn.layers import Seeded
 
 CODEBOOKS = ("ema", "gradient")
@@ -118,10 +119,10 @@ class VectorQuantizer(Seeded):
                 f"`codebook` must be one of {', '.join(map(repr, CODEBOOKS))}. "
                 f"Received: codebook={codebook!r}"
             )
-        self.num_codes = inputs.check_count("num_codes", num_codes)
+        self.num_codes = checks.check_count("num_codes", num_codes)
         self.learning = codebook
-        self.decay = inputs.check_share("decay", decay)
-        self.reset_threshold = inputs.check_share("reset_threshold", reset_threshold)
+        self.decay = checks.check_share("decay", decay)
+        self.reset_threshold = checks.check_share("reset_threshold", reset_threshold)
         self.built = False
 
     def build(self, input_shape):
@@ -287,7 +288,7 @@ class ResidualQuantizer(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**{"dtype": "float32", **kwargs})
-        self.num_quantizers = inputs.check_count("num_quantizers", num_quantizers)
+        self.num_quantizers = checks.check_count("num_quantizers", num_quantizers)
         self.seed = seed
         self.quantizers = [
             VectorQuantizer(
@@ -383,7 +384,7 @@ class ScalarQuantizer(keras.layers.Layer):
                 f"levels={levels!r}"
             )
         self.levels = tuple(
-            inputs.check_count(f"levels[{index}]", level, minimum=2)
+            checks.check_count(f"levels[{index}]", level, minimum=2)
             for index, level in enumerate(levels)
         )
         self.num_codes = math.prod(self.levels)
@@ -424,3 +425,31 @@ class ScalarQuantizer(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "levels": self.levels}
+
+
+def check_tokens(tokens, token_shape: tuple[int, ...], num_codes: int) -> None:
+    """Raises `ValueError` unless these are tokens of a quantizer.
+
+    The values are looked at where they are a NumPy array.
+
+    Args:
+        tokens: What the user passed as `tokens`.
+        token_shape: Shape of the tokens of one example.
+        num_codes: Number of codes there are.
+    """
+    shape = tuple(tokens.shape)
+    if 0 in shape or shape[1:] != token_shape:
+        expected = ", ".join(map(str, token_shape))
+        raise ValueError(
+            f"`tokens` must have the shape (n, {expected}). Received: {shape}"
+        )
+    dtype = keras.backend.standardize_dtype(tokens.dtype)
+    received = None if "int" in dtype else f"dtype={dtype}"
+    if isinstance(tokens, np.ndarray) and received is None:
+        low, high = tokens.min(), tokens.max()
+        if low < 0 or high >= num_codes:
+            received = f"integers from {low} to {high}"
+    if received:
+        raise ValueError(
+            f"`tokens` must be integers from 0 to {num_codes - 1}. Received: {received}"
+        )

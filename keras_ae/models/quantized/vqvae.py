@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.models.base.sampling import Choice
 from keras_ae.models.deterministic.autoencoder import AE
 from keras_ae.models.quantized.pixelcnn import PixelCNN
@@ -15,10 +15,12 @@ from keras_ae.models.quantized.quantizers import (
     ResidualQuantizer,
     ScalarQuantizer,
     VectorQuantizer,
+    check_tokens,
     code_usage,
 )
 from keras_ae.nn import networks
 from keras_ae.probability import samplers
+from keras_ae.training import inputs
 
 SPATIAL_WIDTHS = (64, 128)
 
@@ -42,7 +44,7 @@ class QuantizedAE(AE):
     def __init__(self, latent_dim: int, *, positions: int | None = None, **kwargs):
         super().__init__(latent_dim, **kwargs)
         if positions is not None:
-            inputs.check_count("positions", positions)
+            checks.check_count("positions", positions)
         self.positions = positions
 
     # Building
@@ -166,7 +168,7 @@ class QuantizedAE(AE):
         """
         self._require_built("decode_tokens")
         tokens = np.asarray(tokens)
-        inputs.check_tokens(tokens, self.token_shape, self.quantizer.num_codes)
+        check_tokens(tokens, self.token_shape, self.quantizer.num_codes)
         tokens = tokens.astype("int32")
         return self._in_batches(
             "decode_tokens", self._decode_tokens, tokens, batch_size
@@ -274,7 +276,7 @@ class VQVAE(QuantizedAE):
         **kwargs,
     ):
         super().__init__(latent_dim, **kwargs)
-        inputs.check_weight("commitment_weight", commitment_weight)
+        checks.check_weight("commitment_weight", commitment_weight)
         self.num_codes = num_codes
         self.codebook = codebook
         self.commitment_weight = commitment_weight

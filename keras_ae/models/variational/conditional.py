@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.models.base.labels import TakesLabels
 from keras_ae.models.variational.vae import VAE
 from keras_ae.probability import distributions
+from keras_ae.training import inputs
 
 # Codes drawn to compare the ELBOs of an example under the classes.
 CLASS_SAMPLES = 4
@@ -68,7 +69,7 @@ class ConditionalVAE(TakesLabels, VAE):
     learns_prior = False
 
     def __init__(self, latent_dim: int = 32, *, num_classes: int, **kwargs):
-        self.num_classes = inputs.check_count("num_classes", num_classes, minimum=2)
+        self.num_classes = checks.check_count("num_classes", num_classes, minimum=2)
         super().__init__(latent_dim, **kwargs)
 
     def encoder_options(self, image_shape):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_ae import backend, inputs
+from keras_ae import backend, checks
 from keras_ae.models.variational.noise_transformed import DrawnVAE
 from keras_ae.models.variational.vae import VAE
 from keras_ae.probability.distributions import Normal
@@ -122,7 +122,7 @@ class HamiltonianVAE(DrawnVAE):
     def __init__(self, latent_dim: int = 32, *, leapfrog_steps: int = 3, **kwargs):
         self.refuse_settled(kwargs, "the KL is estimated, for all dimensions at once")
         super().__init__(latent_dim, **kwargs)
-        self.leapfrog_steps = inputs.check_count(
+        self.leapfrog_steps = checks.check_count(
             "leapfrog_steps", leapfrog_steps, minimum=0
         )
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.models.variational.vae import VAE, normal
 from keras_ae.nn import networks
 from keras_ae.nn.layers import GaussianSampling
@@ -63,8 +63,8 @@ class HierarchicalVAE(VAE):
     ):
         self.refuse_settled(kwargs, "the layer above is each layer's prior")
         super().__init__(latent_dim, **kwargs)
-        self.upper_dims = inputs.check_counts("upper_dims", upper_dims)
-        self.upper_widths = inputs.check_counts("upper_widths", upper_widths)
+        self.upper_dims = checks.check_counts("upper_dims", upper_dims)
+        self.upper_widths = checks.check_counts("upper_widths", upper_widths)
         if not self.upper_dims:
             raise ValueError("`upper_dims` must name a layer or more. Received: ()")
         self._dims = (self.latent_dim, *self.upper_dims)
@@ -158,7 +158,7 @@ class HierarchicalVAE(VAE):
         if sampler not in (None, "prior"):
             return super()._drawn(n, seeds, sampler)
         self._require_built("sample")
-        shape = (inputs.check_count("n", n), self.noise_dim)
+        shape = (checks.check_count("n", n), self.noise_dim)
         noise = keras.random.normal(shape, dtype="float32", seed=seeds)
         z = self._compiled("sample_codes", self._sample_codes)(noise)
         return ops.convert_to_numpy(z)

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.models.variational.noise_transformed import DrawnVAE
 from keras_ae.models.variational.vae import LOG_VAR_RANGE
 from keras_ae.probability import manifolds
@@ -54,7 +54,7 @@ class SphericalVAE(DrawnVAE):
     def __init__(self, latent_dim: int = 10, **kwargs):
         self.refuse_settled(kwargs, "the prior is uniform on the sphere")
         super().__init__(latent_dim, **kwargs)
-        inputs.check_count("latent_dim", latent_dim, minimum=2)
+        checks.check_count("latent_dim", latent_dim, minimum=2)
         self.prior = manifolds.UniformOnSphere(self.latent_dim)
 
     def posterior(self, x, training=False) -> manifolds.VonMisesFisher:

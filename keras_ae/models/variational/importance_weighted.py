@@ -4,7 +4,7 @@ import math
 
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.models.variational.vae import VAE
 from keras_ae.training.steps import Player
@@ -49,7 +49,7 @@ class IWAE(VAE):
     def __init__(self, latent_dim: int = 32, *, samples: int = 5, **kwargs):
         self.refuse_settled(kwargs, "the bound has no KL of its own to weigh")
         super().__init__(latent_dim, **kwargs)
-        self.samples = inputs.check_count("samples", samples)
+        self.samples = checks.check_count("samples", samples)
 
     @property
     def draws(self) -> int:
@@ -125,7 +125,7 @@ class MIWAE(IWAE):
         self, latent_dim: int = 32, *, samples: int = 5, bounds: int = 5, **kwargs
     ):
         super().__init__(latent_dim, samples=samples, **kwargs)
-        self.bounds = inputs.check_count("bounds", bounds)
+        self.bounds = checks.check_count("bounds", bounds)
 
     @property
     def draws(self):
@@ -172,7 +172,7 @@ class CIWAE(IWAE):
         **kwargs,
     ):
         super().__init__(latent_dim, samples=samples, **kwargs)
-        inputs.check_weight("elbo_weight", elbo_weight)
+        checks.check_weight("elbo_weight", elbo_weight)
         if elbo_weight > 1:
             raise ValueError(
                 f"`elbo_weight` must be <= 1. Received: elbo_weight={elbo_weight!r}"

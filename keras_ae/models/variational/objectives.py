@@ -5,7 +5,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.models.variational.vae import VAE
 from keras_ae.nn.layers import PriorSampling
 from keras_ae.probability import distributions, divergences
@@ -55,7 +55,7 @@ class BetaVAE(VAE):
     ):
         super().__init__(latent_dim, beta=beta, **kwargs)
         if capacity is not None:
-            inputs.check_weight("capacity", capacity)
+            checks.check_weight("capacity", capacity)
         self.capacity = capacity
 
     def build_networks(self, image_shape):
@@ -125,7 +125,7 @@ class BetaTCVAE(VAE):
         self.refuse_settled(kwargs, "the KL is estimated for a batch as a whole")
         super().__init__(latent_dim, beta=beta, **kwargs)
         for name, value in (("alpha", alpha), ("gamma", gamma)):
-            inputs.check_weight(name, value)
+            checks.check_weight(name, value)
         if not isinstance(self.prior, distributions.Normal):
             raise ValueError(
                 "`prior` must be a `Normal`, whose latent dimensions are independent. "
@@ -198,9 +198,9 @@ class DIPVAE(VAE):
                 "`covariance` must be 'means' or 'codes'. "
                 f"Received: covariance={covariance!r}"
             )
-        inputs.check_weight("off_diagonal_weight", off_diagonal_weight)
+        checks.check_weight("off_diagonal_weight", off_diagonal_weight)
         if diagonal_weight is not None:
-            inputs.check_weight("diagonal_weight", diagonal_weight)
+            checks.check_weight("diagonal_weight", diagonal_weight)
         self.covariance = covariance
         self.off_diagonal_weight = off_diagonal_weight
         self.diagonal_weight = diagonal_weight
@@ -276,7 +276,7 @@ class InfoVAE(VAE):
         **kwargs,
     ):
         super().__init__(latent_dim, beta=beta, **kwargs)
-        inputs.check_weight("mmd_weight", mmd_weight)
+        checks.check_weight("mmd_weight", mmd_weight)
         divergences.get_kernel(kernel)
         self.mmd_weight = mmd_weight
         self.kernel = kernel
@@ -385,8 +385,8 @@ class MSSSIMVAE(VAE):
             likelihood = Gaussian(activation="sigmoid")
         super().__init__(latent_dim, likelihood=likelihood, **kwargs)
         if weight is not None:
-            inputs.check_weight("weight", weight)
-        inputs.check_pixel_weight(pixel_weight, self.likelihood)
+            checks.check_weight("weight", weight)
+        checks.check_pixel_weight(pixel_weight, self.likelihood)
         self.weight = weight
         self.pixel_weight = pixel_weight
 

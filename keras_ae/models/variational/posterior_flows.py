@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.models.variational.vae import VAE
 from keras_ae.probability import flows
@@ -141,7 +141,7 @@ class FlowVAE(RichPosteriorVAE):
     def __init__(self, latent_dim: int = 32, *, steps: int = 4, **kwargs):
         self.refuse_settled(kwargs, "the KL is known for a code as a whole")
         super().__init__(latent_dim, **kwargs)
-        self.steps = inputs.check_count("steps", steps, minimum=0)
+        self.steps = checks.check_count("steps", steps, minimum=0)
 
     def flow(self, numbers) -> list[Callable]:
         """Returns the steps, functions of z that return z and a log-determinant."""
@@ -244,7 +244,7 @@ class SylvesterFlowVAE(FlowVAE):
         **kwargs,
     ):
         super().__init__(latent_dim, steps=steps, **kwargs)
-        self.reflections = inputs.check_count("reflections", reflections)
+        self.reflections = checks.check_count("reflections", reflections)
 
     @property
     def last_head_dim(self):
@@ -313,8 +313,8 @@ class IAFVAE(FlowVAE):
         **kwargs,
     ):
         super().__init__(latent_dim, steps=steps, **kwargs)
-        self.context_dim = inputs.check_count("context_dim", context_dim)
-        self.flow_widths = inputs.check_counts("flow_widths", flow_widths)
+        self.context_dim = checks.check_count("context_dim", context_dim)
+        self.flow_widths = checks.check_counts("flow_widths", flow_widths)
 
     def build_networks(self, image_shape):
         self.flow_networks = [

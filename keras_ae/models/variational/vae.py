@@ -7,11 +7,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import inputs, progress
+from keras_ae import checks, progress
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.models.base.verbs import seed_generator
 from keras_ae.nn.layers import GaussianSampling
 from keras_ae.probability import distributions, divergences
+from keras_ae.training import inputs
 
 LOG_VAR_RANGE = (-20.0, 20.0)
 
@@ -85,7 +86,7 @@ class VAE(Autoencoder):
         learned = self.learns_prior and not self.player_names
         self.prior = distributions.get_prior(prior, latent_dim, learned)
         for name, value in (("beta", beta), ("free_bits", free_bits)):
-            inputs.check_weight(name, value)
+            checks.check_weight(name, value)
         if free_bits and not isinstance(self.prior, distributions.Normal):
             raise ValueError(
                 "`free_bits` needs a `Normal` prior, whose KL is known for each latent "
@@ -162,7 +163,7 @@ class VAE(Autoencoder):
             Array `(n, latent_dim)`.
         """
         x = self._inspect(x, "x", restored=False)
-        inputs.check_count("batch_size", batch_size)
+        checks.check_count("batch_size", batch_size)
         draw = self._compiled("sample_posterior", self._sample_posterior)
         seed = seed_generator(seed)
         codes = []
@@ -208,8 +209,8 @@ class VAE(Autoencoder):
         return self._log_likelihood(self._inspect(x, "x"), samples, seed, chunk_size)
 
     def _log_likelihood(self, data, samples, seed, chunk_size, labelled=False):
-        inputs.check_count("samples", samples)
-        inputs.check_count("chunk_size", chunk_size)
+        checks.check_count("samples", samples)
+        checks.check_count("chunk_size", chunk_size)
         pixels = math.prod(self.built_image_shape)
         rows = min(max(2**22 // pixels, 16), chunk_size)
         chunks = math.ceil(samples / rows)

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ae import inputs
+from keras_ae import checks
 from keras_ae.nn.layers.noise import Seeded
 
 
@@ -67,7 +67,7 @@ class KLSparsity(Sparsity):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        inputs.check_weight("weight", weight)
+        checks.check_weight("weight", weight)
         if not isinstance(target, numbers.Real) or not 0 < target < 1:
             raise ValueError(
                 f"`target` must be within 0 and 1. Received: target={target!r}"
@@ -137,7 +137,7 @@ class L1Sparsity(Sparsity):
 
     def __init__(self, weight: float = 0.1, **kwargs):
         super().__init__(**kwargs)
-        inputs.check_weight("weight", weight)
+        checks.check_weight("weight", weight)
         self.weight = weight
         self.built = True
 
@@ -168,7 +168,7 @@ class KSparse(Sparsity):
 
     def __init__(self, k: int = 16, **kwargs):
         super().__init__(**kwargs)
-        self.k = inputs.check_count("k", k)
+        self.k = checks.check_count("k", k)
         self.built = True
 
     def call(self, x, training=False):
@@ -213,7 +213,7 @@ class ContrastiveDivergence(Seeded):
     def __init__(self, steps: int = 1, seed: int | None = None, **kwargs):
         # In bfloat16 the difference of two free energies of hundreds would be noise.
         super().__init__(seed, **{"dtype": "float32", **kwargs})
-        self.steps = inputs.check_count("steps", steps)
+        self.steps = checks.check_count("steps", steps)
 
     def call(self, v, up=None, down=None):
         v = ops.cast(v, "float32")

@@ -11,8 +11,8 @@ import numpy as np
 from keras import ops
 
 from keras_ae import progress
+from keras_ae.checks import check_count, check_counts, check_seed, check_share
 from keras_ae.datasets import Batches
-from keras_ae.inputs import check_count, check_counts, check_seed, check_share
 from keras_ae.nn import networks
 from keras_ae.nn.layers import GaussianSampling
 from keras_ae.probability import divergences

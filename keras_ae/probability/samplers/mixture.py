@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ae.inputs import check_count, check_seed, check_weight
+from keras_ae.checks import check_count, check_seed, check_weight
 from keras_ae.probability.distributions import LOG_2_PI, GaussianMixture
 
 # Share of the codes' mean variance that is added to each variance, so that a component

@@ -1,16 +1,11 @@
 """What `fit` and the verbs are given: a look at the first batch, and NumPy batches."""
 
 import itertools
-import math
-import numbers
 from collections.abc import Iterator
 
 import keras
 import numpy as np
 from keras import ops
-
-# Of sizes and seeds: backends keep them in 32 bits.
-LARGEST = 2**31 - 1
 
 
 def plain(data):
@@ -134,107 +129,6 @@ def to_floats(x):
     dtype = keras.backend.standardize_dtype(x.dtype)
     x = ops.cast(x, "float32")
     return x / 255.0 if "int" in dtype else x
-
-
-def check_count(name: str, value, minimum: int = 1) -> int:
-    """Returns an integer argument, or raises `ValueError` if it is not one."""
-    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_integer or value < minimum:
-        raise ValueError(
-            f"`{name}` must be an integer >= {minimum}. Received: {name}={value!r}"
-        )
-    if value > LARGEST:
-        raise ValueError(
-            f"`{name}` must be at most {LARGEST}. Received: {name}={value}"
-        )
-    return int(value)
-
-
-def check_seed(seed) -> int:
-    """Returns an integer >= 0 that each backend takes as a seed, or raises."""
-    return check_count("seed", seed, minimum=0)
-
-
-def check_flag(name: str, value) -> bool:
-    """Returns an argument that is True or False, or raises `ValueError`."""
-    if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"`{name}` must be True or False. Received: {name}={value!r}")
-    return bool(value)
-
-
-def check_counts(name: str, values) -> tuple[int, ...]:
-    """Returns a list of integers >= 1 as a tuple, or raises `ValueError`."""
-    if not isinstance(values, tuple | list):
-        raise ValueError(
-            f"`{name}` must be a list of integers >= 1. Received: {name}={values!r}"
-        )
-    return tuple(
-        check_count(f"{name}[{index}]", value) for index, value in enumerate(values)
-    )
-
-
-def check_weight(name: str, value) -> None:
-    """Raises `ValueError` unless `value` can weigh a term of the loss."""
-    if not isinstance(value, numbers.Real) or not 0 <= value < math.inf:
-        raise ValueError(f"`{name}` must be >= 0. Received: {name}={value!r}")
-
-
-def check_pixel_weight(weight, likelihood) -> None:
-    """Raises `ValueError` unless `weight` can weigh -log p(x | z) beside other terms.
-
-    Args:
-        weight: What the user passed as `pixel_weight`.
-        likelihood: p(x | z), whose scale nothing would learn at a weight of 0.
-    """
-    check_weight("pixel_weight", weight)
-    if not weight and likelihood.trainable_variables:
-        raise ValueError(
-            "`likelihood` must have no learned scale where `pixel_weight` is 0: "
-            "nothing would learn it. Received: "
-            f"likelihood={type(likelihood).__name__}, pixel_weight=0; choose the scale "
-            "'optimal' or a number."
-        )
-
-
-def check_share(name: str, value) -> float:
-    """Returns an argument in [0, 1), or raises `ValueError` if it is not."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, numbers.Real)
-        or not 0 <= value < 1
-    ):
-        raise ValueError(
-            f"`{name}` must be a number from 0 to below 1. Received: {name}={value!r}"
-        )
-    return float(value)
-
-
-def check_tokens(tokens, token_shape: tuple[int, ...], num_codes: int) -> None:
-    """Raises `ValueError` unless these are tokens of a quantizer.
-
-    The values are looked at where they are a NumPy array.
-
-    Args:
-        tokens: What the user passed as `tokens`.
-        token_shape: Shape of the tokens of one example.
-        num_codes: Number of codes there are.
-    """
-    shape = tuple(tokens.shape)
-    if 0 in shape or shape[1:] != token_shape:
-        expected = ", ".join(map(str, token_shape))
-        raise ValueError(
-            f"`tokens` must have the shape (n, {expected}). Received: {shape}"
-        )
-    dtype = keras.backend.standardize_dtype(tokens.dtype)
-    received = None if "int" in dtype else f"dtype={dtype}"
-    if isinstance(tokens, np.ndarray) and received is None:
-        low, high = tokens.min(), tokens.max()
-        if low < 0 or high >= num_codes:
-            received = f"integers from {low} to {high}"
-    if received:
-        raise ValueError(
-            f"`tokens` must be integers from 0 to {num_codes - 1}. Received: {received}"
-        )
 
 
 def first_batch(data):
