@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from house import imported_modules, imports, room_of
 
 import keras_ae
 
@@ -81,44 +82,46 @@ ROOMS = sorted(
 )
 
 
-def room_of(path):
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def test_imports_run_in_one_direction():
+    # Recipes stand above the package.
+    found = {room: names for room, names in imports(PACKAGE).items() if names}
+    found.pop("recipes", None)
+    assert {room: found[room] - MAY_IMPORT.get(room, set()) for room in found} == (
+        dict.fromkeys(found, set())
+    )
+    assert found.keys() == MAY_IMPORT.keys(), "of rooms that import nothing, no row"
 
 
-def imported_modules(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name} has a relative import"
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-@pytest.mark.parametrize("path", ROOMS, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_run_in_one_direction(path):
-    room = room_of(path)
-    if room == "recipes":
-        pytest.skip("recipes stand above the package")
-    rooms = {room_of(path) for path in ROOMS}
-    imported = {
-        name.split(".")[1]
-        for name in imported_modules(path)
-        if name.startswith("keras_ae.")
+def users_of(prefix):
+    return {
+        path.relative_to(PACKAGE).as_posix()
+        for path in ROOMS
+        if any(module.startswith(prefix) for module in imported_modules(path))
     }
-    assert (imported & rooms) - {room} <= MAY_IMPORT.get(room, set())
+
+
+def test_private_names_of_keras_are_in_one_file():
+    assert users_of("keras.src") == {"backend/keras_private.py"}
+
+
+def test_private_names_stay_in_their_room():
+    assert all(user.startswith("backend/") for user in users_of("keras_ae.backend._"))
+    for path in ROOMS:
+        for module in imported_modules(path):
+            if module.startswith("keras_ae.") and "._" in module:
+                assert module.split(".")[1] == room_of(path, PACKAGE), path
 
 
 @pytest.mark.parametrize("path", ROOMS, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_few_know_the_backend(path):
     # The machine asks each of them what card it found.
-    if room_of(path) in ("backend", "machine"):
+    if room_of(path, PACKAGE) in ("backend", "machine"):
         return
     backends = {"tensorflow", "jax", "torch"}
     assert not backends & {name.split(".")[0] for name in imported_modules(path)}
     text = path.read_text()
     assert "backend.backend()" not in text
-    assert "config.backend()" not in text or room_of(path) == "cli"
+    assert "config.backend()" not in text or room_of(path, PACKAGE) == "cli"
 
 
 def loaded_after(code, **environment):
