@@ -132,9 +132,9 @@ class ObservedVAE(keras_ae.VAE):
 
     takes_targets = True
 
-    def _unpack(self, data):
+    def unpack_batch(self, data):
         x, observed, weight = keras.utils.unpack_x_y_sample_weight(data)
-        return self._examples(x), {"observed": observed}, weight
+        return self.check_batch(x), {"observed": observed}, weight
 
     def call(self, x, training=False, observed=None):
         return {**super().call(x, training), "observed": observed}

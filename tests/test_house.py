@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 from house import imported_modules, imports, room_of
 
@@ -177,6 +178,39 @@ def test_what_a_model_can_do_is_what_it_says():
         for attribute, methods in says.items():
             for method in methods:
                 assert getattr(Model, attribute) == hasattr(Model, method), name
+
+
+def test_names_of_models_are_not_those_of_keras():
+    """Of Keras' own and of PyTorch's modules, which models are on that backend."""
+    meant = {
+        *("_flatten_metrics_in_order", "build", "build_from_config", "call"),
+        *("compile", "compile_from_config", "evaluate", "fit", "from_config"),
+        *("get_compile_config", "get_config", "get_metrics_result"),
+        *("load_own_variables", "make_test_function", "make_train_function"),
+        *("metrics", "metrics_names", "metrics_variables", "non_trainable_variables"),
+        *("non_trainable_weights", "predict", "predict_on_batch", "predict_step"),
+        *("reset_metrics", "save_own_variables", "test_on_batch", "test_step"),
+        *("train_on_batch", "train_step", "trainable_variables", "trainable_weights"),
+    }
+    for name in keras_ae.models.__all__:
+        for base in getattr(keras_ae, name).__mro__:
+            if not base.__module__.startswith("keras_ae"):
+                continue
+            own = {n for n in vars(base) if not n.startswith("__")}
+            assert not (own & {*dir(keras.Model)}) - meant, base
+
+
+def test_hooks_are_documented():
+    for base in keras_ae.base.Autoencoder.__mro__:
+        if not base.__module__.startswith("keras_ae"):
+            continue
+        for name, value in vars(base).items():
+            if name.startswith("_") or not inspect.isfunction(value):
+                continue
+            assert inspect.getdoc(getattr(base, name)) or hasattr(keras.Model, name), (
+                base.__name__,
+                name,
+            )
 
 
 def test_signatures_tell_every_argument():

@@ -45,7 +45,7 @@ def codes(mean, scale, count=5000):
 def test_the_prior_is_taken_where_codes_follow_it(monkeypatch, mean, scale, sampler):
     model = make()
     z = codes(mean, scale)
-    monkeypatch.setattr(model, "_known_codes", lambda: z)
+    monkeypatch.setattr(model, "known_codes", lambda: z)
     choice = model.choose_sampler()
     assert choice.sampler == sampler
     # KL(N(m, s²) || N(0, 1)); of two of them far apart, with log 2 of their choice.
@@ -120,7 +120,7 @@ def test_one_line_says_it(capsys):
 
 def test_equal_codes_leave_the_prior(monkeypatch):
     model = make()
-    monkeypatch.setattr(model, "_known_codes", lambda: np.ones((100, 2)))
+    monkeypatch.setattr(model, "known_codes", lambda: np.ones((100, 2)))
     assert model.choose_sampler() == Choice("prior", None)
 
 

@@ -225,7 +225,7 @@ def _log_vars(model, images, means):
     mean = keras.ops.convert_to_numpy(posterior.mean)
     if not np.allclose(mean, means[:1], rtol=1e-3, atol=1e-3):
         return None
-    return model._in_batches(
+    return model.in_batches(
         "log_var", lambda x: model.posterior(x).log_var, images, batch_size=256
     )
 
@@ -254,7 +254,7 @@ def _samples(task):
         task.progress("features of samples", start + count, task.samples)
     about = {
         "samples": task.samples,
-        "sampler": task.sampler or model._default_sampler(),
+        "sampler": task.sampler or model.default_sampler(),
         "features": network.name,
         "features_digest": network.digest,
         "resize": network.resize,

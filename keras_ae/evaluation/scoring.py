@@ -93,9 +93,9 @@ def evaluate(
     ```
     """
     groups = _groups(scores)
-    model._require_built("evaluate")
+    model.require_built("evaluate")
     images = arrays.array("images", images)
-    model._inspect(images, "images", restored=False)
+    model.check_data(images, "images", restored=False)
     if importance_samples is None:
         named = scores is not None and "likelihood" in groups
         importance_samples = IMPORTANCE_SAMPLES if named else 1

@@ -70,7 +70,7 @@ class Steps:
         return outputs, non_trainable_variables
 
     def _train_on(self, data):
-        batch = self._unpack(data)
+        batch = self.unpack_batch(data)
         for player in self.players():
 
             def loss_fn(player=player):
@@ -101,7 +101,7 @@ class Steps:
         """What follows the players' updates in a training step: a running average."""
 
     def _test_on(self, data):
-        batch = self._unpack(data)
+        batch = self.unpack_batch(data)
         # Who plays several times a batch in training is measured once.
         for player in {player.name: player for player in self.players()}.values():
             self._track(self._objective(player, *batch, training=False)[1])
@@ -110,14 +110,18 @@ class Steps:
 
     def _predict_on(self, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return self._reconstruct(self._examples(x))
+        return self.reconstruct_batch(self.check_batch(x))
 
-    def _unpack(self, data):
-        """Returns what to restore, what else `call` is given by name, the weights."""
+    def unpack_batch(self, data):
+        """Returns what to restore, what else `call` is given by name, the weights.
+
+        Args:
+            data: A batch as Keras' trainer gives it: x, (x, y) or (x, y, weights).
+        """
         x, _, weight = keras.utils.unpack_x_y_sample_weight(data)
-        return self._examples(x), {}, weight
+        return self.check_batch(x), {}, weight
 
-    def _examples(self, x):
+    def check_batch(self, x):
         """Returns a batch in float32, or refuses its shape."""
         shape = tuple(x.shape[1:])
         if None in shape and len(shape) == len(self.built_image_shape):

@@ -89,7 +89,7 @@ class Trainer:
             **kwargs,
         )
         if self.built:
-            self._build_optimizer()
+            self.build_optimizer()
 
     @property
     def optimizer_names(self) -> tuple[str, ...]:
@@ -100,15 +100,17 @@ class Trainer:
         """Returns what each of `optimizer_names` learns with by default."""
         return {name: keras.optimizers.Adam(1e-3) for name in self.optimizer_names}
 
-    def _variables_by_optimizer(self):
+    def variables_by_optimizer(self) -> dict[str, list[keras.Variable]]:
+        """Returns the variables that each of `optimizer_names` updates."""
         return {player.name: player.variables for player in self.players()}
 
-    def _build_optimizer(self):
+    def build_optimizer(self) -> None:
+        """Builds the optimizer, when the networks and it are there."""
         variables = self.trainable_variables
         if self.optimizer_names:
             variables = {
                 name: owned if self.trainable else []
-                for name, owned in self._variables_by_optimizer().items()
+                for name, owned in self.variables_by_optimizer().items()
             }
         # With the networks, so that whatever is saved holds the optimizer's state.
         with backend.build_scope(self):
@@ -193,7 +195,7 @@ class Trainer:
         """
         self.forget_samplers()
         y = inputs.plain(y)
-        x = self._inspect(x, "x", y, learns=True)
+        x = self.check_data(x, "x", y, learns=True)
         y = self._beside_weights(x, y, kwargs.get("sample_weight"))
         validation_data = self._inspect_validation(validation_data)
         if isinstance(x, np.memmap) and y is None and not args:
@@ -226,10 +228,10 @@ class Trainer:
         if data is None:
             return None
         if not isinstance(data, tuple | list):
-            return self._inspect(data, "validation_data")
+            return self.check_data(data, "validation_data")
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         y = inputs.plain(y)
-        x = self._inspect(x, "validation_data", y)
+        x = self.check_data(x, "validation_data", y)
         return x, self._beside_weights(x, y, weight), weight
 
     def epochs_left(self, epochs: int, done: int) -> int:
@@ -240,7 +242,7 @@ class Trainer:
         """Returns the loss, its terms and monitors; see `keras.Model.evaluate`."""
         y = inputs.plain(y)
         if "_use_cached_eval_dataset" not in kwargs:
-            x = self._inspect(x, "x", y)
+            x = self.check_data(x, "x", y)
         # After `batch_size` and `verbose`.
         weight = args[2] if len(args) > 2 else kwargs.get("sample_weight")
         y = self._beside_weights(x, y, weight)
@@ -258,19 +260,19 @@ class Trainer:
 
     def predict(self, x, *args, **kwargs):
         """Returns the reconstructions; see `keras.Model.predict`."""
-        x = self._inspect(x, "x", restored=False)
+        x = self.check_data(x, "x", restored=False)
         with self._executing(self._steps_told):
             return super().predict(x, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """Takes one step on one batch; see `keras.Model.train_on_batch`."""
-        x = self._inspect(x, "x", y, learns=not self.built)
+        x = self.check_data(x, "x", y, learns=not self.built)
         self._forget_recorded("train_function")
         return super().train_on_batch(x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         """Evaluates one batch; see `keras.Model.test_on_batch`."""
-        x = self._inspect(x, "x", y)
+        x = self.check_data(x, "x", y)
         self._forget_recorded("test_function")
         self._evaluating = True
         try:
@@ -280,9 +282,9 @@ class Trainer:
 
     def predict_on_batch(self, x):
         """Reconstructs one batch; see `keras.Model.predict_on_batch`."""
-        return super().predict_on_batch(self._inspect(x, "x", restored=False))
+        return super().predict_on_batch(self.check_data(x, "x", restored=False))
 
-    def _inspect(self, data, name, y=None, restored=True, learns=False):
+    def check_data(self, data, name, y=None, restored=True, learns=False):
         """Builds from the first batch, or refuses it; returns the data, unconsumed.
 
         Args:
@@ -291,10 +293,13 @@ class Trainer:
             y: What the user passed beside it.
             restored: Whether the data are what is to be restored, not only encoded.
             learns: Whether the model will be trained on them.
+
+        Raises:
+            ValueError: If they are none that the model can describe.
         """
         data = inputs.plain(data)
         if backend.is_traced(data):
-            self._require_built("map")
+            self.require_built("map")
             return data
         if isinstance(data, list | tuple):
             raise ValueError(
@@ -324,14 +329,20 @@ class Trainer:
         y = y if target is None else target
         if restored and not self.takes_targets:
             inputs.check_target(type(self).__name__, batch, y)
-        limits = self._check_values(batch, y, restored)
+        limits = self.check_values(batch, y, restored)
         if learns:
             # Resizing and conversion leave rounding errors at the ends of the range.
             self.in_unit_range = limits[0] >= -1e-4 and limits[1] <= 1 + 1e-4
         return data
 
-    def _check_values(self, x, y, restored):
-        """Refuses a first batch; returns the range of what is to be restored."""
+    def check_values(self, x, y, restored):
+        """Refuses a first batch; returns the range of what is to be restored.
+
+        Args:
+            x: Examples.
+            y: What was passed beside them, or None.
+            restored: As in `check_data`.
+        """
         return inputs.check_values(x, self.likelihood)
 
     def _check_weight(self, weight):

@@ -131,5 +131,5 @@ class BiGAN(GAN):
         """
         return Verbs.encode(self, x, batch_size)
 
-    def _encode(self, x):
-        return Verbs._encode(self, x)
+    def encode_batch(self, x):
+        return Verbs.encode_batch(self, x)

@@ -281,7 +281,7 @@ class GAN(Autoencoder):
             raise ValueError(
                 f"`learning_rate` must be > 0. Received: learning_rate={learning_rate}"
             )
-        x = self._inspect(x, "x")
+        x = self.check_data(x, "x")
         settings = {
             "candidates": candidates,
             "restarts": restarts,
@@ -290,13 +290,13 @@ class GAN(Autoencoder):
             "seed": checks.check_seed(seed),
         }
         search = functools.partial(self._search, **settings)
-        return self._in_batches(f"project {settings}", search, x, batch_size)
+        return self.in_batches(f"project {settings}", search, x, batch_size)
 
     def encode(self, x, batch_size: int = 64) -> np.ndarray:
         """Returns the codes of `x` that `project` finds with its defaults."""
         return self.project(x, batch_size=batch_size)
 
-    def _encode(self, x):
+    def encode_batch(self, x):
         return self._search(x, **SEARCH)
 
     def _search(self, x, candidates, restarts, steps, learning_rate, seed):
@@ -306,7 +306,7 @@ class GAN(Autoencoder):
 
         return latent_search.search(
             self.to_floats(x),
-            self._decode,
+            self.decode_batch,
             objective,
             self.prior.sample((candidates, self.latent_dim), seed=seed),
             restarts,
@@ -319,5 +319,5 @@ class GAN(Autoencoder):
         generator = self.averaged_generator if averaged else self.decoder
         return generator(z, training=False)
 
-    def _decode(self, z):
+    def decode_batch(self, z):
         return self._mean(self._generate(z))

@@ -177,7 +177,7 @@ class Autoencoder(
         self.figures = Figures(names, self.partly_known)
         self._loss_figure = Figure("loss", lambda: self.get_metrics_result()["loss"])
         self.built = True
-        self._build_optimizer()
+        self.build_optimizer()
 
     def network_options(self, image_shape: tuple[int, ...]) -> dict[str, Any]:
         """Returns arguments for `networks.encoder` and `networks.decoder`."""

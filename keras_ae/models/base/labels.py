@@ -89,15 +89,15 @@ class TakesLabels:
             raise self._without_labels(remedy)
         return np.full(x.shape[0], UNLABELLED)
 
-    def _unpack(self, data):
-        x, others, weight = super()._unpack(data)
+    def unpack_batch(self, data):
+        x, others, weight = super().unpack_batch(data)
         _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
         if self.num_classes is not None and y is not None:
             others["labels"] = ops.cast(ops.reshape(y, (-1,)), "int32")
         return x, others, weight
 
-    def _check_values(self, x, y, restored):
-        limits = super()._check_values(x, y, restored)
+    def check_values(self, x, y, restored):
+        limits = super().check_values(x, y, restored)
         if self.num_classes is None:
             return limits
         if y is not None:

@@ -154,9 +154,9 @@ class Samples:
                 f"`sampler` of {type(self).__name__} must be {either}, or one of "
                 f"`keras_ae.priors`. Received: sampler={sampler!r}"
             )
-        self._require_built("fit_sampler")
+        self.require_built("fit_sampler")
         checks.check_seed(seed)
-        codes = self._codes_to_fit(x, seed)
+        codes = self.codes_to_fit(x, seed)
         self._fitted.by_name[name] = self._fit_sampler(sampler, codes, seed, **options)
 
     @property
@@ -219,19 +219,19 @@ class Samples:
         """
         looks = self.SAMPLERS and self.built and not self.keeps_to_prior
         if looks and self._fitted.choice is None:
-            codes = self._known_codes()
+            codes = self.known_codes()
             if codes is not None:
                 self._fitted.choice = self._choose(codes)
         return self._fitted.choice
 
-    def _known_codes(self):
+    def known_codes(self):
         """Codes of training data, `(n, ...)`, or None."""
         data = self._fitted.data
         if data is None:
             return None
         if not hasattr(data, "shape"):
             data = inputs.first_examples(data, EXAMPLES)
-        return self._codes_to_fit(data, seed=0)
+        return self.codes_to_fit(data, seed=0)
 
     def _choose(self, codes):
         order = np.random.default_rng(0).permutation(len(codes))
@@ -298,10 +298,10 @@ class Samples:
 
     def _drawn(self, n, seeds, sampler=None) -> np.ndarray:
         """Codes of the shape of those that samplers are fitted to, `(n, ...)`."""
-        self._require_built("sample")
+        self.require_built("sample")
         n = checks.check_count("n", n)
         if sampler in (None, "auto"):
-            sampler = self._default_sampler()
+            sampler = self.default_sampler()
         if sampler == "prior" and not self.has_prior:
             raise ValueError(
                 f"`sampler` must be fitted first: {type(self).__name__} has no prior "
@@ -311,7 +311,8 @@ class Samples:
         codes = distribution.sample((n, *self._drawn_shape), seed=seeds)
         return ops.convert_to_numpy(codes)
 
-    def _default_sampler(self):
+    def default_sampler(self) -> str:
+        """Returns the name of the sampler that `sample` draws codes from by default."""
         asked_for = self.fitted_samplers and not self.has_prior
         choice = (
             None if asked_for and not self._fitted.choice else self.choose_sampler()
@@ -334,7 +335,7 @@ class Samples:
     def _drawn_shape(self) -> tuple[int, ...]:
         return (self.latent_dim,)
 
-    def _codes_to_fit(self, x, seed) -> np.ndarray:
+    def codes_to_fit(self, x, seed) -> np.ndarray:
         """Returns the codes of x, `(n, latent_dim)`."""
         return self.encode(x)[:, : self.latent_dim]
 

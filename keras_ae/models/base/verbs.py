@@ -14,7 +14,8 @@ from keras_ae.training import inputs
 class Verbs:
     """The verbs that every autoencoder has, on arrays and data sets, in batches.
 
-    A model implements `_encode`, `_decode` and `_reconstruct`, functions of a batch.
+    A model implements `encode_batch`, `decode_batch` and `reconstruct_batch`, functions
+    of a batch in `keras.ops`; `in_batches` compiles them and applies them to data.
     """
 
     # Whether means are kept in [0, 1] where all of the training data were.
@@ -60,8 +61,8 @@ class Verbs:
         Returns:
             Array `(n, code_dim)`; in a graph a tensor.
         """
-        x = self._inspect(x, "x", restored=False)
-        return self._in_batches("encode", self._encode, x, batch_size)
+        x = self.check_data(x, "x", restored=False)
+        return self.in_batches("encode", self.encode_batch, x, batch_size)
 
     def decode(self, z, batch_size: int = 256) -> np.ndarray:
         """Returns the likelihood's mean for codes `z`.
@@ -73,14 +74,14 @@ class Verbs:
         Returns:
             Array `(n, *image_shape)`, pictures in [0, 1].
         """
-        self._require_built("decode")
+        self.require_built("decode")
         if not backend.is_traced(z):
             z = np.asarray(z, "float32")
         if len(z.shape) != 2 or z.shape[1] != self.code_dim:
             raise ValueError(
                 f"`z` must have the shape (n, {self.code_dim}). Received: {z.shape}"
             )
-        return self._in_batches("decode", self._decode, z, batch_size)
+        return self.in_batches("decode", self.decode_batch, z, batch_size)
 
     def reconstruct(self, x, batch_size: int = 256) -> np.ndarray:
         """Returns the decoded codes of `x`.
@@ -92,8 +93,8 @@ class Verbs:
         Returns:
             Array `(n, *image_shape)`, pictures in [0, 1].
         """
-        x = self._inspect(x, "x", restored=False)
-        return self._in_batches("reconstruct", self._reconstruct, x, batch_size)
+        x = self.check_data(x, "x", restored=False)
+        return self.in_batches("reconstruct", self.reconstruct_batch, x, batch_size)
 
     def interpolate(
         self, a, b, steps: int = 9, spherical: bool = False, batch_size: int = 256
@@ -115,7 +116,7 @@ class Verbs:
         Reference:
             White, Sampling Generative Networks, 2016 (https://arxiv.org/abs/1609.04468).
         """
-        self._require_built("interpolate")
+        self.require_built("interpolate")
         checks.check_count("steps", steps, minimum=2)
         a, b = np.asarray(a), np.asarray(b)
         if a.shape != b.shape:
@@ -153,7 +154,7 @@ class Verbs:
         Returns:
             Array `(len(dims), steps, *image_shape)`.
         """
-        self._require_built("traverse")
+        self.require_built("traverse")
         checks.check_count("steps", steps)
         dims = range(self.latent_dim) if dims is None else dims
         if not len(dims) or any(not 0 <= dim < self.latent_dim for dim in dims):
@@ -245,7 +246,7 @@ class Verbs:
         Raises:
             ValueError: If the vector has another length than a code, or is not finite.
         """
-        self._require_built("add_attribute")
+        self.require_built("add_attribute")
         vector = np.asarray(vector, "float32")
         if vector.shape != (self.code_dim,) or not np.isfinite(vector).all():
             raise ValueError(
@@ -288,13 +289,13 @@ class Verbs:
         model.network("decode").export("decoder.onnx", format="onnx")
         ```
         """
-        verbs = {"decode": self._decode, "encode": self._encode}
-        verbs["reconstruct"] = self._reconstruct
+        verbs = {"decode": self.decode_batch, "encode": self.encode_batch}
+        verbs["reconstruct"] = self.reconstruct_batch
         if verb not in verbs:
             raise ValueError(
                 f"`verb` must be {', '.join(map(repr, verbs))}. Received: verb={verb!r}"
             )
-        self._require_built("network")
+        self.require_built("network")
         if verb != "decode" and (self.encoder is None or self.needs_labels):
             raise ValueError(
                 f"A {type(self).__name__} has no network to {verb} with: "
@@ -307,10 +308,12 @@ class Verbs:
         network(x)
         return network
 
-    def _encode(self, x):
+    def encode_batch(self, x):
+        """Returns the codes `(batch, latent_dim)` of a batch; for `encode`."""
         return self.encoder(self.to_floats(x), training=False)
 
-    def _decode(self, z):
+    def decode_batch(self, z):
+        """Returns the likelihood's mean for a batch of codes; for `decode`."""
         return self._mean(self.decoder(z, training=False))
 
     def _mean(self, parameters):
@@ -324,18 +327,29 @@ class Verbs:
         bounded = bounded and self.architecture != "linear"
         return ops.clip(mean, 0.0, 1.0) if bounded else mean
 
-    def _reconstruct(self, x):
-        return self._decode(self._encode(x))
+    def reconstruct_batch(self, x):
+        """Returns the reconstructions of a batch; for `reconstruct` and `predict`."""
+        return self.decode_batch(self.encode_batch(x))
 
-    def _in_batches(self, name, function, data, batch_size, labelled=False):
+    def in_batches(self, name, function, data, batch_size, labelled=False):
         """Applies a compiled function to all of `data`, in batches.
 
-        It is a function of one tensor, or of as many as `inputs.batches` gives.
+        Args:
+            name: What it is called in the line of progress, and compiled under: another
+                function has another name.
+            function: Function of one tensor, of two where `labelled`, or of as many as
+                the tuple `data` has arrays.
+            data: An array, a tuple of arrays, or a data set of batches.
+            batch_size: Examples at a time.
+            labelled: Whether the function takes the labels of a data set too.
+
+        Returns:
+            Array `(n, ...)`.
         """
         checks.check_count("batch_size", batch_size)
         if backend.is_traced(data):
             return function(data)
-        function = self._compiled(name, function)
+        function = self.compiled_function(name, function)
         is_array = hasattr(data, "shape") or isinstance(data, tuple)
         outputs, done = [], 0
         with progress.shown(name.strip("_"), inputs.count(data)) as advance:
@@ -354,12 +368,14 @@ class Verbs:
                 advance(done)
         return np.concatenate(outputs)
 
-    def _compiled(self, name, function):
+    def compiled_function(self, name, function):
+        """Returns a function of tensors compiled, once under each name."""
         if name not in self._compiled_functions:
             self._compiled_functions[name] = backend.compiled(function, self.variables)
         return self._compiled_functions[name]
 
-    def _require_built(self, verb):
+    def require_built(self, verb):
+        """Raises `ValueError` for a model that has no variables yet."""
         if not self.built:
             raise ValueError(
                 f"{type(self).__name__} must know its `image_shape` before `{verb}`: "

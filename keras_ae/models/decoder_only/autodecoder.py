@@ -172,7 +172,7 @@ class AutoDecoder(KeepsSamples, Infers, Autoencoder):
         super().compile(optimizer, *args, **kwargs)
         check_optimizer(self.optimizer["codes"])
 
-    def _variables_by_optimizer(self):
+    def variables_by_optimizer(self):
         # The codes' optimizer has no variables: each row's moments are the table's.
         return {"decoder": self.trainable_variables, "codes": []}
 
@@ -220,7 +220,7 @@ class AutoDecoder(KeepsSamples, Infers, Autoencoder):
 
     def _train_on(self, data):
         x, index, weight = keras.utils.unpack_x_y_sample_weight(data)
-        x = self._examples(x)
+        x = self.check_batch(x)
         index = ops.cast(ops.reshape(index, (-1,)), "int32")
         (player,) = self.players()
 
@@ -243,7 +243,7 @@ class AutoDecoder(KeepsSamples, Infers, Autoencoder):
 
     # Training
 
-    def _check_values(self, x, y, restored):
+    def check_values(self, x, y, restored):
         if "float" in keras.backend.standardize_dtype(x.dtype):
             values = ops.convert_to_numpy(x)
             observed = np.logical_not(np.isnan(values))
@@ -257,7 +257,7 @@ class AutoDecoder(KeepsSamples, Infers, Autoencoder):
                         f"{np.argmin(some)}; leave them out."
                     )
                 x = values[observed]
-        return super()._check_values(x, y, restored)
+        return super().check_values(x, y, restored)
 
     # Samples
 

@@ -67,7 +67,7 @@ class Infers:
             ValueError: If an argument is out of range, or an example has no observed
                 value.
         """
-        x = self._inspect(with_missing(x, mask), "x")
+        x = self.check_data(with_missing(x, mask), "x")
         found = self._infer(x, batch_size, steps, restarts, candidates, learning_rate)
         codes = self.mean_codes(ops.convert_to_tensor(found[:, : self.row_width]))
         *_, error, slope = found.T
@@ -104,12 +104,12 @@ class Infers:
     def remember(self, data):
         """Nothing: the codes of all samples are at hand."""
 
-    def _default_sampler(self):
+    def default_sampler(self):
         if not self.has_prior:
             self._require_fitted("sample")
-        return super()._default_sampler()
+        return super().default_sampler()
 
-    def _known_codes(self):
+    def known_codes(self):
         if not self.table.count:
             return None
         rows = self.table.sample_ids
@@ -131,11 +131,11 @@ class Infers:
             self.fit_sampler(name)
         return super().sampler(name)
 
-    def _codes_to_fit(self, x, seed):
+    def codes_to_fit(self, x, seed):
         self._require_fitted("sample")
         return self.codes() if x is None else self.encode(x)
 
-    def _encode(self, x):
+    def encode_batch(self, x):
         x, observed = observed_values(self.to_floats(x))
         return self.mean_codes(self._search(x, observed, self.search_steps).z)
 
@@ -170,7 +170,7 @@ class Infers:
             "learning_rate": learning_rate,
         }
         function = functools.partial(self._search_and_measure, **settings)
-        return self._in_batches(f"infer {settings}", function, x, batch_size)
+        return self.in_batches(f"infer {settings}", function, x, batch_size)
 
     def _search_and_measure(self, x, **settings):
         x, observed = observed_values(self.to_floats(x))
@@ -193,7 +193,7 @@ class Infers:
         starts, spread = self._starts(candidates)
         found = latent_search.search(
             x,
-            lambda rows: self._decode(self.mean_codes(rows)),
+            lambda rows: self.decode_batch(self.mean_codes(rows)),
             backend.pure(self, objective),
             starts,
             restarts,

@@ -56,7 +56,7 @@ class KeepsSamples:
         """
         _refuse_distribution(self)
         x = with_missing(x, mask)
-        data = self._inspect(x, "x", inputs.plain(y))
+        data = self.check_data(x, "x", inputs.plain(y))
         if not hasattr(data, "shape") and not isinstance(data, Batches):
             (batch, _), _ = inputs.first_batch(data)
             batch_size = batch_size or batch.shape[0]
@@ -132,7 +132,7 @@ class KeepsSamples:
             sample_ids: Which of the model's samples they are, integers `(n,)`. Defaults
                 to all of them, in order.
         """
-        x = self._inspect(x, "x")
+        x = self.check_data(x, "x")
         rows = self._number(x, sample_ids)
         return super().train_on_batch(x, rows, *args, **kwargs)
 
@@ -200,7 +200,7 @@ class KeepsSamples:
         checks.check_count("epochs", epochs, minimum=0)
         checks.check_weight("replay", replay)
         checks.check_seed(seed)
-        data = self._inspect(with_missing(x, mask), "x")
+        data = self.check_data(with_missing(x, mask), "x")
         if not hasattr(data, "shape"):
             data = self._gathered(data)
         found = self._infer(data, batch_size, steps=steps, restarts=restarts)
@@ -245,7 +245,7 @@ class KeepsSamples:
         self._replace(self.table.without(positions))
 
     def _require_fitted(self, verb):
-        self._require_built(verb)
+        self.require_built(verb)
         if not self.table.count:
             raise ValueError(
                 f"{type(self).__name__} must have learnt samples before `{verb}`. "

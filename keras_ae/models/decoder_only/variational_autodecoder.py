@@ -189,10 +189,10 @@ class VariationalAutoDecoder(AutoDecoder):
                 "`step_size` must be between 0 and 1, in variances of the posterior. "
                 f"Received: step_size={step_size}"
             )
-        x = self._inspect(with_missing(x, mask), "x")
+        x = self.check_data(with_missing(x, mask), "x")
         settings = {"steps": steps, "step_size": step_size, "seed": seed}
         function = functools.partial(self._langevin, **settings)
-        return self._in_batches(f"langevin {settings}", function, x, batch_size)
+        return self.in_batches(f"langevin {settings}", function, x, batch_size)
 
     def _langevin(self, x, steps, step_size, seed):
         x, observed = observed_values(self.to_floats(x))

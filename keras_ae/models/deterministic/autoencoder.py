@@ -60,5 +60,5 @@ class AE(Autoencoder):
         log_prob = self.likelihood.log_prob(x, outputs["parameters"], training)
         return {"reconstruction": -log_prob}
 
-    def _encode(self, x):
+    def encode_batch(self, x):
         return self.code(x)

@@ -108,21 +108,21 @@ class Classifier(keras.Model):
             ValueError: If labels are missing, of another number than the examples, out
                 of range or all alike.
         """
-        x, y = self._inspect(x, y, varied=True)
+        x, y = self.check_data(x, y, varied=True)
         if isinstance(validation_data, tuple | list):
-            held_back = self._inspect(*validation_data[:2])
+            held_back = self.check_data(*validation_data[:2])
             validation_data = (*held_back, *validation_data[2:])
         elif validation_data is not None:
-            validation_data, _ = self._inspect(validation_data)
+            validation_data, _ = self.check_data(validation_data)
         return super().fit(x, y, *args, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Returns loss and accuracy; see `keras.Model.evaluate`."""
         if "_use_cached_eval_dataset" not in kwargs:
-            x, y = self._inspect(x, y)
+            x, y = self.check_data(x, y)
         return super().evaluate(x, y, *args, **kwargs)
 
-    def _inspect(self, x, y=None, varied=False):
+    def check_data(self, x, y=None, varied=False):
         """Refuses examples and labels that don't fit; returns x and y, unconsumed."""
         wanted = (
             f"one integer from 0 to {self.num_classes - 1} for each example, as `y` or "

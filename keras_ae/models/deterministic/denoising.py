@@ -182,21 +182,21 @@ class DenoisingAE(AE):
         Returns:
             float32 array `(n, *image_shape)`; Gaussian noise leaves [0, 1].
         """
-        x = self._inspect(x, "x")
+        x = self.check_data(x, "x")
         with seeds.repeatable(self.corruption, seed):
-            return self._in_batches("corrupt", self._corrupted, x, batch_size)
+            return self.in_batches("corrupt", self._corrupted, x, batch_size)
 
     def _corrupted(self, x):
         noisy = self.corruption(self.to_floats(x), training=True)
         return ops.cast(noisy, "float32")
 
-    def _unpack(self, data):
+    def unpack_batch(self, data):
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         if not _is_pair(x, y):
-            return super()._unpack(data)
-        return self._examples(y), {"noisy": self._examples(x)}, weight
+            return super().unpack_batch(data)
+        return self.check_batch(y), {"noisy": self.check_batch(x)}, weight
 
-    def _check_values(self, x, y, restored):
+    def check_values(self, x, y, restored):
         if y is not None and len(y.shape) > 2 and not _is_pair(x, y):
             raise ValueError(
                 "Noisy and clean examples must have the same shape. Received: noisy of "

@@ -173,7 +173,7 @@ class PCA(Autoencoder):
         if validation_split and validation_data is None and hasattr(x, "shape"):
             cut = math.floor(x.shape[0] * (1 - validation_split))
             x, validation_data = x[:cut], x[cut:]
-        x = self._inspect(x, "x")
+        x = self.check_data(x, "x")
 
         finding = keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: self._find_components(x)
@@ -268,11 +268,11 @@ class PCA(Autoencoder):
         self._require_fitted("predict")
         return super().predict(x, *args, **kwargs)
 
-    def _in_batches(self, name, *args, **kwargs):
+    def in_batches(self, name, *args, **kwargs):
         self._require_fitted(name)
-        return super()._in_batches(name, *args, **kwargs)
+        return super().in_batches(name, *args, **kwargs)
 
-    def _require_built(self, verb):
+    def require_built(self, verb):
         self._require_fitted(verb)
 
     def _require_fitted(self, verb):

@@ -37,9 +37,9 @@ class _Progress(keras.callbacks.Callback):
 class Phases:
     """Training in phases: each layer by itself, then all of them together."""
 
-    def _build_optimizer(self):
+    def build_optimizer(self):
         if self._optimized_layer is None:
-            return super()._build_optimizer()
+            return super().build_optimizer()
         with backend.build_scope(self):
             self.optimizer.build(self._layer_variables(self._optimized_layer))
 
@@ -222,7 +222,7 @@ class Phases:
 
     def _train(self, x, y, phases, epochs, epoch, validation_data, options):
         self.forget_samplers()
-        x = self._inspect(x, "x", y, learns=True)
+        x = self.check_data(x, "x", y, learns=True)
         y = self._beside_weights(x, y, options.get("sample_weight"))
         validation_data = self._inspect_validation(validation_data)
         if isinstance(x, np.memmap) and y is None:
@@ -314,13 +314,13 @@ class Phases:
 
         name = f"features_{layer}"
         if hasattr(data, "shape"):
-            return self._in_batches(name, function, data, 1024)
+            return self.in_batches(name, function, data, 1024)
         if isinstance(data, Batches) and not data.binarize:
-            features = self._in_batches(name, function, data.images, 1024)
+            features = self.in_batches(name, function, data.images, 1024)
             options = {"shuffle": data.shuffle, "seed": data.seed}
             return Batches(features, data.batch_size, **options)
         (batch, _), _ = inputs.first_batch(data)
-        features = self._in_batches(name, function, data, 1024)
+        features = self.in_batches(name, function, data, 1024)
         return Batches(features, batch.shape[0], seed=int(np.random.randint(2**31)))
 
     def _own_callbacks(self, layer, held_back, options):

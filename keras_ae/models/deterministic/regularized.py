@@ -237,7 +237,7 @@ class RAE(AE):
         if self.regularizer == "gradient_penalty":
             directions = self.noise(x)[None]  # (1, batch, *image_shape)
             return squared_jacobian_norm(
-                backend.pure(self, self._decode), z, directions
+                backend.pure(self, self.decode_batch), z, directions
             )
         # Biases and the parameters of normalisation are vectors.
         kernels = [w for w in self.decoder.trainable_variables if len(w.shape) > 1]

@@ -265,9 +265,9 @@ class StackedSAE(Phases, Autoencoder):
             "mse": mse,
         }
 
-    def _examples(self, x):
+    def check_batch(self, x):
         if self.training_layer in (None, 1):
-            return super()._examples(x)
+            return super().check_batch(x)
         return ops.cast(x, "float32")  # features of the layer below
 
     @property
@@ -340,7 +340,7 @@ class StackedSAE(Phases, Autoencoder):
             **kwargs: `corruption`, which spoils x in training, `name` and `dtype`; see
                 `Classifier`.
         """
-        self._require_built("classifier")
+        self.require_built("classifier")
         return Classifier(self.encoder, num_classes, **kwargs)
 
 

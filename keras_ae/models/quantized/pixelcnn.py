@@ -188,7 +188,7 @@ class PixelCNN(LearnedPrior):
         Raises:
             ValueError: As for `log_prob`.
         """
-        self._require_built("logits")
+        self.require_built("logits")
         check_tokens(tokens, self.token_shape, self.num_codes)
         shape = (-1, *self._grid, self._quantizers)
         tokens = ops.reshape(ops.cast(tokens, "int32"), shape)
@@ -227,7 +227,7 @@ class PixelCNN(LearnedPrior):
         Raises:
             ValueError: If an argument is out of range.
         """
-        self._require_built("sample")
+        self.require_built("sample")
         checks.check_weight("temperature", temperature)
         if tuple(shape[1:]) != self.token_shape:
             expected = ", ".join(map(str, self.token_shape))
@@ -342,8 +342,8 @@ class PixelCNN(LearnedPrior):
 
     def _sample_batch(self, noise, temperature):
         """Draws tokens `(batch, height, width, quantizers)` from uniform numbers."""
-        start_row = self._compiled("start_row", self._start_row)
-        draw_place = self._compiled("draw_place", self._draw_place)
+        start_row = self.compiled_function("start_row", self._start_row)
+        draw_place = self.compiled_function("draw_place", self._draw_place)
         batch, height, width, quantizers = noise.shape
         padded = np.full(
             (batch, height + 1, width + 1, quantizers), self.num_codes, "int32"
@@ -367,7 +367,7 @@ class PixelCNN(LearnedPrior):
                 padded[:, row + 1, column + 1] = ops.convert_to_numpy(tokens)[:, 0, 0]
         return padded[:, 1:, 1:]
 
-    def _compiled(self, name, function):
+    def compiled_function(self, name, function):
         if name not in self._compiled_functions:
             self._compiled_functions[name] = backend.compiled(function, self.variables)
         return self._compiled_functions[name]
@@ -386,7 +386,7 @@ class PixelCNN(LearnedPrior):
 
         return self._predict(h, choose)[0], after
 
-    def _require_built(self, method):
+    def require_built(self, method):
         if not self.built:
             raise ValueError(
                 f"A `PixelCNN` must know the shape of the tokens before `{method}`: "

@@ -148,8 +148,8 @@ class QuantizedAE(AE):
             int32 array `(n, height, width)` of a grid, `(n, positions)` otherwise; with
             several quantizers a last axis `num_quantizers` is added.
         """
-        x = self._inspect(x, "x", restored=False)
-        return self._in_batches("tokens", self._tokens, x, batch_size)
+        x = self.check_data(x, "x", restored=False)
+        return self.in_batches("tokens", self._tokens, x, batch_size)
 
     def decode_tokens(self, tokens, batch_size: int = 256) -> np.ndarray:
         """Returns the likelihood's mean for `tokens`.
@@ -166,19 +166,17 @@ class QuantizedAE(AE):
             ValueError: If the tokens are not integers in that range, or of another
                 shape.
         """
-        self._require_built("decode_tokens")
+        self.require_built("decode_tokens")
         tokens = np.asarray(tokens)
         check_tokens(tokens, self.token_shape, self.quantizer.num_codes)
         tokens = tokens.astype("int32")
-        return self._in_batches(
-            "decode_tokens", self._decode_tokens, tokens, batch_size
-        )
+        return self.in_batches("decode_tokens", self._decode_tokens, tokens, batch_size)
 
     @property
     def _drawn_shape(self):
         return self.token_shape
 
-    def _codes_to_fit(self, x, seed):
+    def codes_to_fit(self, x, seed):
         return self.tokens(x)
 
     def _fit_sampler(self, sampler, codes, seed, **options):
@@ -206,9 +204,9 @@ class QuantizedAE(AE):
         return self.quantized(x)["tokens"]
 
     def _decode_tokens(self, tokens):
-        return self._decode(self._flat(self.quantizer.lookup(tokens)))
+        return self.decode_batch(self._flat(self.quantizer.lookup(tokens)))
 
-    def _encode(self, x):
+    def encode_batch(self, x):
         return self._flat(self.quantizer.lookup(self._tokens(x)))
 
 
@@ -319,13 +317,13 @@ class VQVAE(QuantizedAE):
         Raises:
             ValueError: If the first batch has fewer vectors than the codebook.
         """
-        x = self._inspect(x, "x", y)
+        x = self.check_data(x, "x", y)
         batch_size = args[0] if args else kwargs.get("batch_size")
         x = self._check_first_batch(x, batch_size or 32)
         return super().fit(x, y, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
-        x = self._check_first_batch(self._inspect(x, "x", y), math.inf)
+        x = self._check_first_batch(self.check_data(x, "x", y), math.inf)
         return super().train_on_batch(x, y, *args, **kwargs)
 
     def _check_first_batch(self, data, batch_size):

@@ -164,8 +164,8 @@ class ConditionalVAE(TakesLabels, VAE):
         Returns:
             Array `(n, num_classes)`, in [0, 1]; rows sum to 1.
         """
-        x = self._inspect(x, "x", restored=False)
-        return self._in_batches("classify", self._class_probabilities, x, batch_size)
+        x = self.check_data(x, "x", restored=False)
+        return self.in_batches("classify", self._class_probabilities, x, batch_size)
 
     def encode(self, x, batch_size: int = 256, labels: Any = None) -> np.ndarray:
         """Returns the codes [z, y] of `x`, with the posterior's mean as z.
@@ -183,7 +183,7 @@ class ConditionalVAE(TakesLabels, VAE):
             ValueError: If labels are out of range or not one an example.
         """
         x, labelled = self._beside(x, labels)
-        return self._in_batches("encode", self._encode, x, batch_size, labelled)
+        return self.in_batches("encode", self.encode_batch, x, batch_size, labelled)
 
     def reconstruct(self, x, batch_size: int = 256, labels: Any = None) -> np.ndarray:
         """Returns the decoded codes of `x`; encoder and decoder are told one class.
@@ -203,8 +203,8 @@ class ConditionalVAE(TakesLabels, VAE):
             ValueError: If labels are out of range or not one an example.
         """
         x, labelled = self._beside(x, labels)
-        return self._in_batches(
-            "reconstruct", self._reconstruct, x, batch_size, labelled
+        return self.in_batches(
+            "reconstruct", self.reconstruct_batch, x, batch_size, labelled
         )
 
     def log_likelihood(
@@ -240,7 +240,7 @@ class ConditionalVAE(TakesLabels, VAE):
 
     def _beside(self, x, labels):
         """Returns x, or (x, labels), and whether x is a data set with labels in it."""
-        x = self._inspect(x, "x", restored=False)
+        x = self.check_data(x, "x", restored=False)
         if hasattr(x, "shape"):
             if labels is None:
                 return x, False
@@ -257,9 +257,9 @@ class ConditionalVAE(TakesLabels, VAE):
         pairs = inputs.batches(x, 1, labelled=True)
         return ((x, self._check_labels(y, len(x))) for x, y in pairs), True
 
-    def _encode(self, x, labels=None):
+    def encode_batch(self, x, labels=None):
         labels = self._labels(x, labels)
         return self._code(self.posterior(x, labels=labels).mean, labels)
 
-    def _reconstruct(self, x, labels=None):
-        return self._decode(self._encode(x, labels))
+    def reconstruct_batch(self, x, labels=None):
+        return self.decode_batch(self.encode_batch(x, labels))

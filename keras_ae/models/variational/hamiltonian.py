@@ -170,6 +170,6 @@ class HamiltonianVAE(DrawnVAE):
     def noise_dim(self):
         return 2 * self.latent_dim
 
-    def _encode(self, x):
+    def encode_batch(self, x):
         x = self.to_floats(x)
         return self.posterior(x).draw(ops.zeros((ops.shape(x)[0], self.noise_dim)))[0]

@@ -150,17 +150,17 @@ class HierarchicalVAE(VAE):
             codes.insert(0, draw(layer, posterior))
         return posteriors, priors, codes
 
-    def _encode(self, x):
+    def encode_batch(self, x):
         _, _, codes = self._descend(self._ascend(x), lambda _, q: q.mean)
         return codes[0]
 
     def _drawn(self, n, seeds, sampler=None):
         if sampler not in (None, "prior"):
             return super()._drawn(n, seeds, sampler)
-        self._require_built("sample")
+        self.require_built("sample")
         shape = (checks.check_count("n", n), self.noise_dim)
         noise = keras.random.normal(shape, dtype="float32", seed=seeds)
-        z = self._compiled("sample_codes", self._sample_codes)(noise)
+        z = self.compiled_function("sample_codes", self._sample_codes)(noise)
         return ops.convert_to_numpy(z)
 
     def _sample_posterior(self, noise, x):

@@ -76,5 +76,5 @@ class SphericalVAE(DrawnVAE):
     def _code(self, z):
         return manifolds.unit(z)
 
-    def _decode(self, z):
-        return super()._decode(self._code(z))
+    def decode_batch(self, z):
+        return super().decode_batch(self._code(z))

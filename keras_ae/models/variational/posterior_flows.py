@@ -63,7 +63,7 @@ class RichPosteriorVAE(VAE):
             "parameters": self.decoder(z, training=training),
         }
 
-    def _encode(self, x):
+    def encode_batch(self, x):
         return self.posterior(x).draw(self._no_noise(x))[0]
 
     def _no_noise(self, x):

@@ -146,7 +146,7 @@ class VAE(Autoencoder):
         """Returns q(z | x) of what the encoder or `call` returned."""
         return normal(outputs)
 
-    def _encode(self, x):
+    def encode_batch(self, x):
         return self.posterior(x).mean
 
     def sample_posterior(
@@ -162,9 +162,9 @@ class VAE(Autoencoder):
         Returns:
             Array `(n, latent_dim)`.
         """
-        x = self._inspect(x, "x", restored=False)
+        x = self.check_data(x, "x", restored=False)
         checks.check_count("batch_size", batch_size)
-        draw = self._compiled("sample_posterior", self._sample_posterior)
+        draw = self.compiled_function("sample_posterior", self._sample_posterior)
         seed = seed_generator(seed)
         codes = []
         for batch in inputs.batches(x, batch_size):
@@ -177,7 +177,7 @@ class VAE(Autoencoder):
     def _sample_posterior(self, noise, x):
         return self.posterior(x).draw(noise)[0]
 
-    def _codes_to_fit(self, x, seed):
+    def codes_to_fit(self, x, seed):
         # What the decoder was trained on are draws, not means.
         return self.sample_posterior(x, seed)
 
@@ -206,7 +206,7 @@ class VAE(Autoencoder):
             Burda et al., Importance Weighted Autoencoders, 2016
             (https://arxiv.org/abs/1509.00519).
         """
-        return self._log_likelihood(self._inspect(x, "x"), samples, seed, chunk_size)
+        return self._log_likelihood(self.check_data(x, "x"), samples, seed, chunk_size)
 
     def _log_likelihood(self, data, samples, seed, chunk_size, labelled=False):
         checks.check_count("samples", samples)
@@ -216,7 +216,7 @@ class VAE(Autoencoder):
         chunks = math.ceil(samples / rows)
         sizes = [len(part) for part in np.array_split(np.arange(samples), chunks)]
         batch_size = max(1, rows // sizes[0])
-        log_weights = self._compiled("log_weights", self._log_weights)
+        log_weights = self.compiled_function("log_weights", self._log_weights)
         seed = seed_generator(seed)
 
         estimates, done = [], 0
