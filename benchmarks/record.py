@@ -5,8 +5,8 @@
 keeps of each run its scores, settings, versions and machine as one JSON file, named
 after the recipe, and writes the README's tables of results and of models anew, with
 `keras_ae/zoo.json`, of which `keras-ae models` tells. Without arguments it writes only
-these. No figure of ours is typed by hand; published ones are, in `ROWS`, and in the
-README the models' objectives and papers.
+these. No figure of ours is typed by hand; published ones are, in `ROWS`. What a model
+is, and whose, comes from its docstring.
 """
 
 import json
@@ -15,6 +15,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import keras_ae
+from keras_ae import catalogue
+
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 ZOO = HERE.parent / "keras_ae" / "zoo.json"
@@ -22,6 +25,14 @@ BEGIN, END = "<!-- results: written by benchmarks/record.py -->", "<!-- end -->"
 BEGIN_MODELS = "<!-- models: written by benchmarks/record.py -->"
 END_MODELS = "<!-- end of models -->"
 
+# In the order of the table; each is a folder of `keras_ae/models`.
+FAMILIES = (
+    "deterministic",
+    "variational",
+    "quantized",
+    "adversarial",
+    "decoder_only",
+)
 # The recipe that shows a model, where there is one.
 SHOWN_BY = {
     "AAE": "mnist-aae",
@@ -358,22 +369,40 @@ def table(header: str, rows: Iterable[Iterable[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def models(text: str) -> list[dict[str, str]]:
-    """What there is to say of each model, from the README's text and the results."""
-    _, rest = text.split(BEGIN_MODELS)
+def models() -> dict[str, dict[str, str]]:
+    """What the results say of each model, by name: the recipe and its figures."""
     measured, alike = results(), trained_alike()
-    found = []
-    for line in rest.split(END_MODELS)[0].strip().splitlines()[2:]:
-        # Bars within a cell are escaped.
-        cells = re.split(r"(?<!\\)\|", line)[1:4]
-        name, objective, paper = (cell.strip() for cell in cells)
-        name = name.strip("`")
+    found = {}
+    for name in catalogue.models():
         recipe = SHOWN_BY.get(name, "")
-        figures = alike.get(name, {"recipe": recipe})
+        found[name] = alike.get(name, {"recipe": recipe})
         if recipe in measured:
-            figures = {"recipe": recipe, **measured[recipe]}
-        found.append({"name": name, "objective": objective, "paper": paper, **figures})
+            found[name] = {"recipe": recipe, **measured[recipe]}
     return found
+
+
+def paper(references: str) -> str:
+    """Links to a docstring's references: `[Kingma and Welling 2014](https://…)`."""
+    name = r"[A-Z][\w-]+"
+    authors = rf"({name}(?:, {name})* and {name}|[^,;]+)"
+    found = re.findall(
+        rf"(?:^|; )(?:for [^,]+, )?{authors}, [^;]*?(\d{{4}}) \((http[^)]+)\)",
+        references,
+    )
+    return ", ".join(f"[{who} {year}]({link})" for who, year, link in found)
+
+
+def by_family() -> list[tuple[str, dict[str, str]]]:
+    """Models and what their docstrings say, those first that others build upon."""
+    order = list(FAMILIES)
+    return sorted(
+        catalogue.docstrings().items(),
+        key=lambda item: (
+            order.index(item[1]["family"]),
+            len(getattr(keras_ae, item[0]).__mro__),
+            item[0],
+        ),
+    )
 
 
 def readme(text: str) -> str:
@@ -382,17 +411,17 @@ def readme(text: str) -> str:
         "| recipe | what is measured | published | ours | protocol |",
         ([recipe, *row.values()] for recipe, row in results().items()),
     )
+    known = models()
     of_models = table(
-        "| model | objective | paper | recipe | published | ours |",
+        "| model | what it is | paper | recipe | published | ours |",
         (
             [
-                f"`{model['name']}`",
-                *(
-                    model.get(column, "")
-                    for column in ("objective", "paper", "recipe", "published", "ours")
-                ),
+                f"`{name}`",
+                facts["summary"].replace("|", "\\|"),
+                paper(facts["paper"]),
+                *(known[name].get(key, "") for key in ("recipe", "published", "ours")),
             ]
-            for model in models(text)
+            for name, facts in by_family()
         ),
     )
     for begin, content, end in (
@@ -405,15 +434,16 @@ def readme(text: str) -> str:
     return text
 
 
-def zoo(text: str) -> str:
-    """What `keras_ae/zoo.json` holds: the table of models, as text for a terminal."""
-    plain = [
-        {
-            name: re.sub(r"\[(.*?)\]\((.*?)\)", r"\1, \2", cell).replace("\\|", "|")
-            for name, cell in model.items()
+def zoo() -> str:
+    """What `keras_ae/zoo.json` holds: the recorded figures, as text for a terminal."""
+    plain = {
+        name: {
+            key: re.sub(r"\[(.*?)\]\((.*?)\)", r"\1, \2", cell)
+            for key, cell in figures.items()
+            if cell
         }
-        for model in models(text)
-    ]
+        for name, figures in models().items()
+    }
     return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -422,4 +452,4 @@ if __name__ == "__main__":
         print(record(Path(run)))
     text = readme(README.read_text())
     README.write_text(text)
-    ZOO.write_text(zoo(text))
+    ZOO.write_text(zoo())

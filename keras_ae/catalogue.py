@@ -11,6 +11,7 @@ import ast
 import importlib.util
 import json
 import pathlib
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -130,17 +131,40 @@ def load(path: pathlib.Path) -> Callable:
 
 def models() -> dict[str, str]:
     """Descriptions of the models by class name."""
-    folder = _PACKAGE / "models"
-    names, descriptions = [], {}
-    for path in sorted(folder.rglob("*.py")):
+    return {name: facts["summary"] for name, facts in docstrings().items()}
+
+
+def docstrings() -> dict[str, dict[str, str]]:
+    """What the docstring of each model says, by class name.
+
+    Returns:
+        `family`, the folder that it is in; `summary`, its first line; `objective`, its
+        first formula, of one or more lines; `paper`, its references, of which the model
+        needs one.
+    """
+    names, found = [], {}
+    for path in sorted((_PACKAGE / "models").rglob("*.py")):
         for node in _parse(path).body:
             if isinstance(node, ast.ClassDef):
-                descriptions[node.name] = _first_line(node)
-            elif path.stem == "__init__" and isinstance(node, ast.Assign):
+                text = ast.get_docstring(node) or ""
+                found[node.name] = {"family": path.parent.name, **_sections(text)}
+            elif path.parent.name == "models" and isinstance(node, ast.Assign):
                 targets = [getattr(target, "id", None) for target in node.targets]
                 if "__all__" in targets:
                     names = ast.literal_eval(node.value)
-    return {name: descriptions.get(name, "") for name in names}
+    return {name: found[name] for name in names}
+
+
+def _sections(text):
+    """Summary, objective and paper of a docstring."""
+    head, *paragraphs = text.split("\n\n")
+    formulas = (p for p in paragraphs if p.startswith("    ") and ":" not in p[:4])
+    _, _, references = text.partition("Reference:\n")
+    return {
+        "summary": " ".join(head.split()),
+        "objective": textwrap.dedent(next(formulas, "")),
+        "paper": " ".join(references.split()),
+    }
 
 
 def model(name: str) -> dict[str, str]:
@@ -153,10 +177,9 @@ def model(name: str) -> dict[str, str]:
         ValueError: If there is no such model.
     """
     name = find_model(name)
-    zoo = json.loads((_PACKAGE / "zoo.json").read_text(encoding="utf-8"))
-    facts = next(entry for entry in zoo if entry["name"] == name)
-    kept = {key: value for key, value in facts.items() if value}
-    return {"summary": models()[name], **kept}
+    recorded = json.loads((_PACKAGE / "zoo.json").read_text(encoding="utf-8"))
+    facts = {**docstrings()[name], **recorded.get(name, {})}
+    return {"name": name, **{key: value for key, value in facts.items() if value}}
 
 
 def run_name(model: str, data: str) -> str:

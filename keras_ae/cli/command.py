@@ -83,6 +83,8 @@ def list_models(name):
 def _list(descriptions):
     width = max(map(len, descriptions), default=0)
     for name, text in descriptions.items():
+        # A formula has several lines.
+        text = text.replace("\n", "\n" + " " * (width + 2))
         click.echo(f"{name:{width}}  {text}")
 
 

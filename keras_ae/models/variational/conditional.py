@@ -61,8 +61,10 @@ class ConditionalVAE(TakesLabels, VAE):
 
     Reference:
         Sohn et al., Learning Structured Output Representation using Deep Conditional
-        Generative Models, 2015; Kingma et al., Semi-Supervised Learning with Deep
-        Generative Models, 2014 (https://arxiv.org/abs/1406.5298), for p(x | y, z).
+        Generative Models, 2015
+        (https://papers.nips.cc/paper/5775-learning-structured-output-representation-using-deep-conditional-generative-models);
+        Kingma et al., Semi-Supervised Learning with Deep Generative Models, 2014
+        (https://arxiv.org/abs/1406.5298), for p(x | y, z).
     """
 
     needs_labels = True
