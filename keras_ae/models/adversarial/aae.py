@@ -113,6 +113,7 @@ class AAE(TakesLabels, AE):
         discriminator: keras.Model | None = None,
         **kwargs,
     ):
+        super().__init__(latent_dim, **kwargs)
         self._loss = losses.get_loss(adversarial_loss)
         self.adversarial_loss = adversarial_loss
         self.gradient_penalty = gradient_penalty
@@ -135,7 +136,6 @@ class AAE(TakesLabels, AE):
             )
             self.partly_known = ("accuracy",)
             self.player_names = (*self.player_names, "classifier")
-        super().__init__(latent_dim, **kwargs)
         self._given["discriminator"] = discriminator is not None
         self.prior = distributions.get_prior(prior, latent_dim)
         self.discriminator = discriminator

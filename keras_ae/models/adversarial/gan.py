@@ -121,11 +121,11 @@ class GAN(Autoencoder):
         **kwargs,
     ):
         self.refuse_settled(kwargs, "a GAN has a `generator` and a `discriminator`")
-        self._loss = losses.get_loss(adversarial_loss)
-        self.adversarial_loss = adversarial_loss
         if likelihood is None:
             likelihood = Gaussian(scale=0.1, activation="sigmoid")
         super().__init__(latent_dim, likelihood=likelihood, decoder=generator, **kwargs)
+        self._loss = losses.get_loss(adversarial_loss)
+        self.adversarial_loss = adversarial_loss
         if isinstance(getattr(self.likelihood, "scale", None), str):
             raise ValueError(
                 "`likelihood` must have a number for its scale, which a GAN has no way "

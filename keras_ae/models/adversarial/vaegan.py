@@ -137,11 +137,11 @@ class VAEGAN(VAE):
         discriminator: keras.Model | None = None,
         **kwargs,
     ):
-        self._loss = losses.get_loss(adversarial_loss)
-        self.adversarial_loss = adversarial_loss
         if likelihood is None:
             likelihood = Gaussian(activation="sigmoid")
         super().__init__(latent_dim, likelihood=likelihood, **kwargs)
+        self._loss = losses.get_loss(adversarial_loss)
+        self.adversarial_loss = adversarial_loss
         self._given["discriminator"] = discriminator is not None
         if gamma is not None:
             checks.check_weight("gamma", gamma)

@@ -93,16 +93,7 @@ class WAE(AAE):
         if penalty_weight is not None:
             checks.check_weight("penalty_weight", penalty_weight)
         divergences.get_kernel(kernel)
-        self.penalty = penalty
-        self.penalty_weight = penalty_weight
-        self.kernel = kernel
-        self._weight = PENALTIES[penalty] if penalty_weight is None else penalty_weight
-        if penalty == "gan":
-            self.term_names = AAE.term_names
-            self.monitor_names = AAE.monitor_names
-            self.player_names = ("autoencoder", "discriminator")
-            self.score_name = None
-        else:
+        if penalty == "mmd":
             for name, value, default in (
                 ("adversarial_loss", adversarial_loss, "non_saturating"),
                 ("gradient_penalty", gradient_penalty, None),
@@ -120,6 +111,17 @@ class WAE(AAE):
             discriminator=discriminator,
             **kwargs,
         )
+        self.penalty = penalty
+        self.penalty_weight = penalty_weight
+        self.kernel = kernel
+        self._weight = PENALTIES[penalty] if penalty_weight is None else penalty_weight
+        if penalty == "gan":
+            # Behind the terms of the class may be that of the gradient penalty.
+            more = self.term_names[len(type(self).term_names) :]
+            self.term_names = (*AAE.term_names, *more)
+            self.monitor_names = AAE.monitor_names
+            self.player_names = ("autoencoder", "discriminator")
+            self.score_name = None
 
     def default_optimizers(self):
         # With more momentum the codes swing around those that the discriminator wants.

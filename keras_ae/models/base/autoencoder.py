@@ -18,19 +18,22 @@ from keras_ae.training.steps import Player, Steps
 from keras_ae.training.trainer import Trainer
 
 
-class _BuildsFromImageShape(type(keras.Model)):
-    """Builds a model that knows its `image_shape` when its constructor has run."""
+class _Complete(type(keras.Model)):
+    """Compiles a model when its constructor has run; builds it where it can.
+
+    So that subclasses may set their attributes in any order.
+    """
 
     def __call__(cls, *args, **kwargs):
         model = super().__call__(*args, **kwargs)
+        if not model.compiled:
+            model.compile()
         if model.image_shape is not None and not model.built:
             model.build((None, *model.image_shape))
         return model
 
 
-class Autoencoder(
-    Samples, Verbs, Trainer, Steps, keras.Model, metaclass=_BuildsFromImageShape
-):
+class Autoencoder(Samples, Verbs, Trainer, Steps, keras.Model, metaclass=_Complete):
     """Base of all models: an encoder, a decoder, a likelihood and named loss terms.
 
     A subclass says what its network computes (`call`, a dict of tensors) and what it
@@ -123,7 +126,6 @@ class Autoencoder(
         self._given = {"encoder": encoder is not None, "decoder": decoder is not None}
         self._compiled_functions = {}
         self._evaluating = False
-        self.compile()
 
     @classmethod
     def refuse_settled(cls, arguments: dict[str, Any], reason: str) -> None:

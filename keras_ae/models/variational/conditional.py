@@ -71,8 +71,8 @@ class ConditionalVAE(TakesLabels, VAE):
     learns_prior = False
 
     def __init__(self, latent_dim: int = 32, *, num_classes: int, **kwargs):
-        self.num_classes = checks.check_count("num_classes", num_classes, minimum=2)
         super().__init__(latent_dim, **kwargs)
+        self.num_classes = checks.check_count("num_classes", num_classes, minimum=2)
 
     def encoder_options(self, image_shape):
         shape = (*image_shape, 1) if len(image_shape) == 2 else image_shape
