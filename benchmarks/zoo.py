@@ -24,6 +24,7 @@ import numpy as np
 
 import keras_ae
 from keras_ae import metrics, runs
+from keras_ae.files import write_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "zoo.json"
@@ -246,7 +247,7 @@ def main() -> None:
             for name, entry in ENTRIES.items()
             if name in measured
         }
-        runs.write_json(RESULTS, results)
+        write_json(RESULTS, results)
         PAGE.write_text(page(PAGE.read_text(), results))
 
 

@@ -135,29 +135,43 @@ def __dir__():
     return sorted([*globals(), *__all__])
 
 
-class _AfterKeras(MetaPathFinder):
-    """Finds Keras for its first import, after which the models are registered."""
+class _Registering(MetaPathFinder):
+    """Imports the models when Keras has been imported, and what of ours imports it.
+
+    A module of ours whose `import keras` is the first one must come to its end before
+    the models, which may import it, are imported.
+    """
+
+    def __init__(self):
+        self.depth = 0
 
     def find_spec(self, name, path=None, target=None):
-        if name != "keras":
+        if name != "keras" and not name.startswith("keras_ae."):
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None:
-            spec.loader.exec_module = _then_models(spec.loader.exec_module)
+        others = (finder for finder in sys.meta_path if finder is not self)
+        found = (finder.find_spec(name, path, target) for finder in others)
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            spec.loader.exec_module = self.watched(spec.loader.exec_module)
         return spec
 
+    def watched(self, exec_module):
+        def watched(module):
+            self.depth += 1
+            try:
+                exec_module(module)
+            finally:
+                self.depth -= 1
+            is_there = "keras" in sys.modules or module.__name__ == "keras"
+            if is_there and not self.depth and self in sys.meta_path:
+                sys.meta_path.remove(self)
+                importlib.import_module("keras_ae.models")
 
-def _then_models(exec_module):
-    def exec_keras(module):
-        exec_module(module)
-        importlib.import_module("keras_ae.models")
-
-    return exec_keras
+        return watched
 
 
 # So that `keras.saving.load_model` knows the models before one has been named.
 if "keras" in sys.modules:
     importlib.import_module("keras_ae.models")
 else:
-    sys.meta_path.insert(0, _AfterKeras())
+    sys.meta_path.insert(0, _Registering())

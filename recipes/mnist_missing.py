@@ -24,6 +24,7 @@ import keras
 import numpy as np
 
 import keras_ae
+from keras_ae.files import replacing
 
 MODELS = ("vad", "autodecoder", "vae", "naive_vae")
 
@@ -165,7 +166,7 @@ def report(run, ratios, rows):
     """Writes the table, the scores and the plot."""
     path = run.directory / "missing.csv"
     with (
-        keras_ae.callbacks.replacing(path) as temporary,
+        replacing(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,
     ):
         table = csv.writer(file)

@@ -11,6 +11,7 @@ from PIL import Image
 
 import keras_ae
 from keras_ae import benchmark, cli, machine, plots
+from keras_ae.benchmark import training
 
 pytestmark = pytest.mark.once
 
@@ -278,32 +279,28 @@ def test_wrong_arguments_are_refused():
 
 def test_models_are_given_what_they_need():
     images = np.zeros((6, 4, 4, 1), "uint8")
-    arguments, labels = benchmark._particular(
-        keras_ae.AE, {"latent_dim": 2}, images, {}
-    )
+    arguments, labels = training._particular(keras_ae.AE, {"latent_dim": 2}, images, {})
     assert (arguments, labels) == ({"latent_dim": 2}, None)
     known = {"label": np.array([7, 3, 3, 7, 9, 3])}
-    arguments, labels = benchmark._particular(
-        keras_ae.ConditionalVAE, {}, images, known
-    )
+    arguments, labels = training._particular(keras_ae.ConditionalVAE, {}, images, known)
     assert arguments == {"num_classes": 3}
     assert labels.tolist() == [1, 0, 0, 1, 2, 0]
-    arguments, labels = benchmark._particular(keras_ae.ConditionalVAE, {}, images, {})
+    arguments, labels = training._particular(keras_ae.ConditionalVAE, {}, images, {})
     assert arguments == {"num_classes": 6} and labels.shape == (6,)
     # Epochs of its phases would not cost the same.
-    arguments, _ = benchmark._particular(keras_ae.StackedSAE, {}, images, {})
+    arguments, _ = training._particular(keras_ae.StackedSAE, {}, images, {})
     assert arguments == {"pretraining_epochs": 0}
 
 
 def test_the_reason_of_a_failure_is_one_sentence():
     long = "Graph execution error:\n\nDetected at node x\nOOM when allocating (9, 9)\n"
     expected = "out of memory: OOM when allocating (9, 9)"
-    assert benchmark._reason(RuntimeError(long)) == expected
-    assert benchmark._reason(MemoryError()).startswith("out of memory")
-    assert benchmark._reason(ValueError("`x` must be 1.\nArguments: y")) == (
+    assert training._reason(RuntimeError(long)) == expected
+    assert training._reason(MemoryError()).startswith("out of memory")
+    assert training._reason(ValueError("`x` must be 1.\nArguments: y")) == (
         "`x` must be 1."
     )
-    assert benchmark._reason(TypeError("no")) == "TypeError: no"
+    assert training._reason(TypeError("no")) == "TypeError: no"
     assert "SIGKILL, as when memory runs out" in benchmark._ended(-9, "")
     assert benchmark._ended(3, "a\nb\n").endswith("status 3: b")
 

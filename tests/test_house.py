@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -126,8 +127,6 @@ def test_few_know_the_backend(path):
 
 
 def loaded_after(code, **environment):
-    import os
-
     script = (
         f"import sys; {code}; print(*sorted(m for m in sys.modules if '.' not in m))"
     )
@@ -151,6 +150,31 @@ def test_models_load_whichever_was_imported_first(order, tmp_path):
     loaded_after(
         f"import {order}; keras.saving.load_model({str(tmp_path / 'model.keras')!r})"
     )
+
+
+@pytest.mark.thorough
+def test_any_module_may_be_imported_first():
+    # They are among what the models import themselves.
+    places = ["nn.layers", "probability.distributions", "training.inputs", "backend"]
+    script = """
+import os, sys, numpy, torch
+for place in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        __import__("keras_ae." + place)
+        import keras
+        known = keras.saving.get_registered_object("keras_ae>VAE")
+        os._exit(0 if known is not None else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, place
+"""
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", script, *places],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
 
 
 @pytest.mark.thorough

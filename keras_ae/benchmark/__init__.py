@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
-import inspect
 import itertools
 import json
-import math
 import os
 import pathlib
-import re
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from keras_ae import catalogue, datasets, files, machine
 from keras_ae.benchmark.timesheet import described, outcome, page, plot, table
@@ -35,8 +29,8 @@ MODELS = ("AE", "VAE", "VQVAE")
 BACKENDS = ("tensorflow", "jax", "torch")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 FILE = "benchmark.json"
-# Where a data set has no classes, which the cost of a model does not depend on.
-_CLASSES = 10
+# What the process of one training runs.
+_TRAINING = "keras_ae.benchmark.training"
 
 
 class Configuration(NamedTuple):
@@ -280,7 +274,7 @@ def _absent(backend):
     return None
 
 
-# One training, in a process of its own
+# Trainings, each in a process of its own
 
 
 def _train_apart(configuration, wanted, settings):
@@ -294,7 +288,7 @@ def _train_apart(configuration, wanted, settings):
         # The same package as here, however it was found.
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         done = subprocess.run(
-            [sys.executable, "-P", "-m", __name__, json.dumps(request)],
+            [sys.executable, "-P", "-m", _TRAINING, json.dumps(request)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -316,92 +310,6 @@ def _ended(status, stderr):
         return f"the process was ended by {name}{short_of_memory}"
     lines = (stderr or "").strip().splitlines()
     return f"the process ended with status {status}: {lines[-1] if lines else ''}"
-
-
-def _main(request):
-    """What the new process does."""
-    request = json.loads(request)
-    try:
-        report = _train(request)
-    except Exception as error:
-        traceback.print_exc()
-        report = {"error": _reason(error)}
-    files.write_json(pathlib.Path(request["report"]), report)
-
-
-def _train(request):
-    """Trains as a user does; returns what it cost."""
-    import keras
-
-    from keras_ae import models
-
-    keras.utils.set_random_seed(request["seed"])
-    keras.config.set_dtype_policy(request["precision"])
-    images, found = _load(request, request["image_size"])
-    constructor = getattr(models, request["model"])
-    arguments, labels = _particular(constructor, request["settings"], images, found)
-    model = constructor(**arguments)
-    clock, first_steps = machine.Clock(), []
-    watch = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: first_steps or _note(first_steps),
-        on_epoch_end=lambda epoch, logs: clock.epoch(logs["loss"]),
-    )
-    # It does nothing that steps would have to be taken singly for, or waited for.
-    watch.needs_each_batch, watch.async_safe = False, True
-    clock.start()
-    model.fit(
-        images,
-        labels,
-        batch_size=request["batch_size"],
-        epochs=request["epochs"],
-        verbose=0,
-        callbacks=[watch],
-    )
-    measured = clock.report()
-    losses = [loss if math.isfinite(loss) else None for loss in measured["losses"]]
-    return {
-        "seed": request["seed"],
-        **measured,
-        "losses": losses,
-        "first_step_after": first_steps[0] - request["spawned"],
-        "host_bytes": machine.peak_memory(),
-        **machine.device(request["backend"]),
-        "parameters": model.count_params(),
-        "feeding": model.feeding._asdict(),
-        "versions": {"python": sys.version.split()[0], **machine.versions()},
-    }
-
-
-def _note(times):
-    times.append(time.time())
-
-
-def _particular(constructor, settings, images, found):
-    """Arguments and labels that a model needs to be trained at all."""
-    arguments, labels = dict(settings), None
-    if "pretraining_epochs" in inspect.signature(constructor.__init__).parameters:
-        # Each of its phases costs something else: what is trained is the whole.
-        arguments.setdefault("pretraining_epochs", 0)
-    if constructor.needs_labels:
-        labels = found.get("label")
-        if labels is None:
-            labels = np.arange(len(images)) % _CLASSES
-        classes, labels = np.unique(labels, return_inverse=True)
-        arguments.setdefault("num_classes", len(classes))
-    return arguments, labels
-
-
-def _reason(error):
-    """What went wrong, in a sentence."""
-    text = str(error).strip()
-    short = re.search(r".*(out of memory|\bOOM\b|RESOURCE_EXHAUSTED).*", text, re.I)
-    if isinstance(error, MemoryError) or short:
-        return f"out of memory: {short[0].strip() if short else 'of the host'}"
-    # Keras appends what it was called with, on further lines.
-    sentence = text.partition("\n")[0]
-    if isinstance(error, ValueError | OSError | ImportError) and sentence:
-        return sentence
-    return f"{type(error).__name__}: {sentence}"
 
 
 # What was measured
@@ -464,7 +372,3 @@ def _write(results, folder):
     if any(entry["rounds"] for entry in results["configurations"]):
         with files.replacing(folder / "benchmark.png") as temporary:
             plot(results).savefig(temporary)
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1])

@@ -1,5 +1,6 @@
 """What one run is: directory, settings, checkpoints, history, scores, resume."""
 
+from keras_ae.evaluation import binarized
 from keras_ae.runs.gallery import BLURS, DENOISED, SEARCHED, blur, spoilt
 from keras_ae.runs.loading import environment, load_model
 from keras_ae.runs.run import Run
@@ -10,6 +11,7 @@ __all__ = [
     "DENOISED",
     "Run",
     "SEARCHED",
+    "binarized",
     "blur",
     "environment",
     "held_back",
