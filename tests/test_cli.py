@@ -89,7 +89,7 @@ def test_models_tells_of_one(invoke):
     assert told.startswith("StackedSAE  ")
     assert "https://jmlr.org/papers/v11/vincent10a.html" in told
     assert "recipe     mnist-sdae" in told and "1.28 % (Vincent et al. 2010)" in told
-    assert "||z||²" in invoke("models", "rae").stdout
+    assert "code_penalty + decoder_penalty" in invoke("models", "rae").stdout
     assert_one_sentence(invoke("models", "vea"), "Unknown model: vea", "VAEGAN")
 
 

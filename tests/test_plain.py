@@ -41,4 +41,4 @@ def test_the_contract_holds():
     found = run(
         *("-m", "pytest", "-q", "test_contract.py", "-m", "not slow", "-k", chosen)
     )
-    assert int(re.search(r"(\d+) passed", found).group(1)) > 80
+    assert int(re.search(r"(\d+) passed", found).group(1)) > 60

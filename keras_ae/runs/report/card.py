@@ -74,7 +74,7 @@ def _limits(facts):
 def _plain(text):
     """Text without what Markdown would read as its own; addresses stay."""
     return re.sub(
-        r"(https?://\S+)|([\\`*_\[\]<>|#])",
+        r"(https?://[^\s;()]+)|([\\`*_\[\]<>|#])",
         lambda found: found[1] or f"\\{found[2]}",
         " ".join(text.split()),
     )

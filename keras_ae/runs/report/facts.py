@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import pathlib
+import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -150,7 +151,7 @@ class Facts:
             counts.append(f"{trained_on:,} trained on")
         rows = [
             ("Model", self.about.get("summary", "")),
-            ("Objective", self.about.get("objective", "")),
+            ("Objective", _in_a_line(self.about.get("objective", ""))),
             ("Paper", self.about.get("paper", "")),
             ("Data", self.data),
             ("Pictures", f"{', '.join(counts)}; {shape} each".removeprefix("; ")),
@@ -403,3 +404,8 @@ def _number(value: Any) -> str:
     if isinstance(value, int) or (math.isfinite(value) and abs(value) >= 1e4):
         return f"{value:,.0f}"
     return f"{value:.5g}"
+
+
+def _in_a_line(formula):
+    """A formula of several lines; those that are indented go on with the one above."""
+    return " ".join(re.sub(r"\n(?=\S)", "; ", formula).split())

@@ -207,7 +207,7 @@ def _linked(text):
     text = html.escape(text)
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
     return re.sub(
-        r"https?://[^\s,]+", lambda url: f'<a href="{url[0]}">{url[0]}</a>', text
+        r"https?://[^\s,;()]+", lambda url: f'<a href="{url[0]}">{url[0]}</a>', text
     )
 
 
