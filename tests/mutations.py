@@ -133,7 +133,7 @@ MUTATIONS = [
     ),
     (
         "pictures are scaled by another number",
-        "inputs.py",
+        "training/inputs.py",
         'return x / 255.0 if "int" in dtype else x',
         'return x / 256.0 if "int" in dtype else x',
         "test_data_kinds.py test_vae.py test_contract.py",

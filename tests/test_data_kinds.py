@@ -152,6 +152,7 @@ def test_every_integer_is_looked_at(images):
         make().fit(x, verbose=0)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("shape", [(1, 22, 40), (3, 8, 8), (4, 5, 6, 2)])
 def test_a_shape_that_is_said_is_obeyed(shape):
     x = np.random.default_rng(0).random((6, *shape), dtype="float32")
@@ -163,6 +164,7 @@ def test_a_shape_that_is_said_is_obeyed(shape):
         keras_ae.AE(2).fit(np.zeros((4, 3, 32, 32), "float32"), verbose=0)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_frames_are_their_numeric_columns(library):
     frames = pytest.importorskip(library)
@@ -181,6 +183,7 @@ def test_frames_are_their_numeric_columns(library):
     labelled.fit(frame, frame["d"], verbose=0)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["AE", "VAE", "AutoDecoder", "GAN", "StackedSAE"])
 def test_a_target_is_not_ignored(images, name):
     def new():
@@ -209,6 +212,7 @@ class Pairs(keras.utils.PyDataset):
         return self.x[half], self.y[half]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["VAE", "GAN", "VAEGAN", "AutoDecoder", "VQVAE"])
 def test_lists_of_values_fit_their_names(images, name):
     options = {"architecture": "dense", "widths": (8,)}
@@ -240,6 +244,7 @@ with_nan = np.full((4, 5), np.nan, "float32")
 constant = np.full((4, 12, 10, 1), 128.0, "float32")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("likelihood", "x", "message"),
     [
@@ -270,6 +275,7 @@ def test_bad_data_is_refused_before_training(likelihood, x, message):
     assert int(model.optimizer.iterations) == 0
 
 
+@pytest.mark.once
 def test_one_nan_among_many_is_found(images):
     x = np.tile(images / 255.0, (100, 1, 1, 1))
     x[-1, 3, 3] = np.nan
@@ -279,6 +285,7 @@ def test_one_nan_among_many_is_found(images):
         make().fit(images, validation_data=x, verbose=0)
 
 
+@pytest.mark.once
 def test_data_of_another_size_is_refused(images):
     model = make()
     model.fit(images, verbose=0)
@@ -289,6 +296,7 @@ def test_data_of_another_size_is_refused(images):
         model.decode(np.zeros((3, 5)))
 
 
+@pytest.mark.once
 def test_other_losses_and_metrics_are_refused():
     for options in ({"loss": "mse"}, {"metrics": ["mae"]}):
         with pytest.raises(ValueError, match="must be None.*likelihood="):
@@ -297,6 +305,7 @@ def test_other_losses_and_metrics_are_refused():
         make().compile("adam", "mse")
 
 
+@pytest.mark.once
 def test_one_dark_picture_is_no_binary_data(images):
     model = make(image_shape=images.shape[1:])
     assert model.reconstruct(np.uint8(images[:1] > 127)).shape == (1, 12, 10, 1)

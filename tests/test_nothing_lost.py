@@ -94,6 +94,7 @@ def train(folder, pictures, epochs, resume=False):
     run.finish()
 
 
+@pytest.mark.once
 def test_a_lost_row_of_the_history_comes_back(tmp_path, pictures):
     train(tmp_path / "run", pictures, 3)
     path = tmp_path / "run" / "history.csv"
@@ -189,6 +190,7 @@ def test_what_is_damaged_is_named(pictures, tmp_path):
     assert invoke("report", folder).exit_code == 0
 
 
+@pytest.mark.once
 def test_what_a_kill_left_is_removed(pictures, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
@@ -225,6 +227,7 @@ def test_two_processes_do_not_train_in_one_directory(pictures, tmp_path):
     train(folder, pictures, 1)
 
 
+@pytest.mark.once
 def test_long_names_are_names(tmp_path):
     path = tmp_path / ("é" * 120 + "x.keras")
     with files.replacing(path) as temporary:
@@ -232,6 +235,7 @@ def test_long_names_are_names(tmp_path):
     assert path.read_bytes() == b"whole"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("number", [2**31, 10**19, -1, 0.5, True])
 def test_seeds_and_sizes_are_of_31_bits(number, pictures):
     model = make()
@@ -248,6 +252,7 @@ def test_seeds_and_sizes_are_of_31_bits(number, pictures):
     assert model.sample(2, seed=2**31 - 1).shape == (2, *SHAPE)
 
 
+@pytest.mark.once
 def test_flags_are_flags():
     for Model in (keras_ae.GAN, keras_ae.VAEGAN):
         with pytest.raises(ValueError, match="`spectral_norm` must be True or False"):

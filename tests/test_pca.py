@@ -151,6 +151,7 @@ def data_loader(x, folder):
     return torch.utils.data.DataLoader(tensors, batch_size=40, shuffle=True)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "stream",
     [

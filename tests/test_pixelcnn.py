@@ -61,6 +61,7 @@ def dependence(prior, starts=8):
     return (np.abs(after - before).max(axis=(0, -1)) > 1e-6).T
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("token_shape", "options"),
     [
@@ -272,6 +273,7 @@ def test_smaller_types_and_tensors_are_tokens():
         np.testing.assert_array_equal(to_numpy(prior.log_prob(given)), expected)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -293,6 +295,7 @@ def test_bad_arguments(make, message):
         make()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("use", "message"),
     [

@@ -141,6 +141,7 @@ def test_a_run_leaves_everything_that_tells_of_it(whole):
     assert [*whole.glob(".*")] == []  # no temporary file
 
 
+@pytest.mark.once
 def test_a_run_never_overwrites_another(invoke, tmp_path):
     first = ("recipe", "tiny.py", "--limit", 16, "--epochs", 1)
     assert invoke(*first).exit_code == 0
@@ -194,6 +195,7 @@ def test_long_training_is_told_of_once(capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.once
 def test_a_full_disk_leaves_the_previous_checkpoint_whole(
     invoke, tmp_path, monkeypatch
 ):
@@ -228,6 +230,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_whole(
     assert len(rows(run / "history.csv")) == 4
 
 
+@pytest.mark.once
 def test_history_on_a_full_disk_is_written_with_the_next_epoch(
     tmp_path, monkeypatch, capsys
 ):
@@ -251,6 +254,7 @@ def test_history_on_a_full_disk_is_written_with_the_next_epoch(
     assert path.read_text().split() == ["epoch,loss", "1,2.0", "2,1.5", "3,1.0"]
 
 
+@pytest.mark.once
 def test_early_stopping_remembers_the_epochs_before(invoke, tmp_path):
     # At rate 0 only the first epoch improves on anything.
     begin = ("recipe", "tiny.py", "--run-dir", "still")
@@ -294,6 +298,7 @@ def test_a_stacked_run_goes_on_in_its_phase(invoke, tmp_path, stop, patience):
     assert runs.load_model(tmp_path / "stopped").next_phase == 3
 
 
+@pytest.mark.once
 def test_a_resumed_run_keeps_its_settings(invoke):
     begin = ("recipe", "tiny.py", "--run-dir", "run")
     assert invoke(*begin, "--limit", 16, "--epochs", 1).exit_code == 0
@@ -329,6 +334,7 @@ def test_more_epochs_go_on_along_the_longer_schedule(tmp_path):
     assert after < before - 1e-4
 
 
+@pytest.mark.once
 def test_a_damaged_record_of_a_run_is_named(invoke, tmp_path):
     begin = ("recipe", "tiny.py", "--run-dir", "run")
     assert invoke(*begin, "--limit", 16, "--epochs", 1).exit_code == 0
@@ -339,6 +345,7 @@ def test_a_damaged_record_of_a_run_is_named(invoke, tmp_path):
         assert "settings.json is damaged" in result.stderr
 
 
+@pytest.mark.once
 def test_a_run_that_began_meanwhile_is_not_overwritten(tmp_path):
     pictures = np.random.default_rng(0).integers(0, 256, (8, 4, 4, 1)).astype("uint8")
     kept = []
@@ -355,6 +362,7 @@ def test_a_run_that_began_meanwhile_is_not_overwritten(tmp_path):
     assert kept[0] == kept[1]
 
 
+@pytest.mark.once
 def test_only_models_that_search_for_codes_validate_on_few_pictures(
     tmp_path, monkeypatch
 ):
@@ -370,6 +378,7 @@ def test_only_models_that_search_for_codes_validate_on_few_pictures(
         np.testing.assert_allclose(run.history[-1]["val_mse"], mse, rtol=1e-4)
 
 
+@pytest.mark.once
 def test_scores_are_of_all_the_pictures_given(tmp_path, monkeypatch):
     for module in (evaluation.task, evaluation.measures, evaluation.scoring):
         monkeypatch.setattr(module, "_CHUNK", 7)
@@ -389,6 +398,7 @@ def test_scores_are_of_all_the_pictures_given(tmp_path, monkeypatch):
     np.testing.assert_allclose(scores["active_units"], expected, rtol=1e-4)
 
 
+@pytest.mark.once
 def test_what_fails_before_training_leaves_no_directory(invoke, tmp_path):
     result = invoke("recipe", "tiny.py", "--set", "latent_dim=0")
     assert result.exit_code == 1
@@ -396,6 +406,7 @@ def test_what_fails_before_training_leaves_no_directory(invoke, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.once
 def test_checkpoint_keeps_the_best_that_is_on_disk(tmp_path):
     model = keras.Sequential([keras.layers.Dense(1)])
     model.build((None, 2))
@@ -435,6 +446,7 @@ def test_beta_warm_up_raises_the_weight_linearly():
         warm_up.on_train_begin()
 
 
+@pytest.mark.once
 def test_binarized_draws_white_with_the_grey_value_as_probability():
     grey = np.repeat(np.array([0, 64, 255], "uint8")[:, None], 20_000, axis=1)
     white = evaluation.binarized(grey, seed=1)

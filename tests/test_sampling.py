@@ -132,6 +132,7 @@ def test_learned_samplers_are_saved_with_the_model(vae, tmp_path, name):
     assert again.fitted_samplers == ()
 
 
+@pytest.mark.once
 def test_a_model_without_a_prior_draws_from_what_was_fitted_last():
     model = keras_ae.AE(2, image_shape=(6,), widths=(8,))
     assert not model.can_sample
@@ -162,6 +163,7 @@ def test_codes_of_a_vae_are_draws_from_its_posteriors(vae):
     np.testing.assert_allclose(fitted, expected, rtol=1e-4)
 
 
+@pytest.mark.once
 def test_an_auto_decoder_fits_to_its_own_codes_once(monkeypatch):
     model = keras_ae.AutoDecoder(2, widths=(8,), search_steps=2)
     model.fit(X, epochs=1, verbose=0)
@@ -174,6 +176,7 @@ def test_an_auto_decoder_fits_to_its_own_codes_once(monkeypatch):
     assert model.fitted_samplers == ()
 
 
+@pytest.mark.once
 def test_bad_arguments(vae):
     ae = keras_ae.AE(2, image_shape=(6,), widths=(8,))
     gan = keras_ae.GAN(2, image_shape=(6,), widths=(8,))

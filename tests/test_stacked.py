@@ -328,6 +328,7 @@ def test_data_sets_train_as_arrays_do(images):
     assert weighted["loss"][0] > 1.5 * plain["loss"][0]
 
 
+@pytest.mark.once
 def test_data_that_can_be_read_once_are_refused(images):
     def batches():
         yield from np.split(images, 4)
@@ -357,6 +358,7 @@ def test_data_that_can_be_read_once_are_refused(images):
     assert len(model.fit(batches(), verbose=0).history["loss"]) == 1
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -441,6 +443,7 @@ def test_classifier_shares_the_encoder_and_learns(images, tmp_path):
     again.fit(streamed, validation_data=streamed, verbose=0)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
@@ -460,6 +463,7 @@ def test_labels_that_do_not_fit(images, labels, message):
         classifier.fit(images, labels, verbose=0)
 
 
+@pytest.mark.once
 def test_labels_of_other_kinds(images):
     labels = labels_of(images)
     classifier = make().classifier(num_classes=2)

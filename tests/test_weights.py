@@ -75,6 +75,7 @@ def test_the_optimal_scale_is_that_of_what_has_weight():
     np.testing.assert_allclose(scale, np.sqrt((1 + 3 * 4) / 4), rtol=1e-5)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "weight", "message"),
     [

@@ -33,6 +33,7 @@ def codes(mean, scale, count=5000):
     return mean + scale * np.random.default_rng(1).normal(size=(count, 2))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("mean", "scale", "sampler"),
     [
@@ -105,6 +106,7 @@ def test_data_sets_are_read_when_somebody_asks():
         stream.sample(3)
 
 
+@pytest.mark.once
 def test_one_line_says_it(capsys):
     model = keras_ae.AE(2, architecture="dense", widths=(8,))
     model.fit(X, verbose=2)
@@ -118,12 +120,14 @@ def test_one_line_says_it(capsys):
     assert "which the codes follow" in str(Choice("prior", 0.1))
 
 
+@pytest.mark.once
 def test_equal_codes_leave_the_prior(monkeypatch):
     model = make()
     monkeypatch.setattr(model, "known_codes", lambda: np.ones((100, 2)))
     assert model.choose_sampler() == Choice("prior", None)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["GAN", "BiGAN", "SphericalVAE", "PoincareVAE"])
 def test_some_keep_to_their_prior(name):
     model = make(name)
@@ -132,6 +136,7 @@ def test_some_keep_to_their_prior(name):
     np.testing.assert_array_equal(*same)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["VAE", "GAN", "StackedSAE"])
 def test_pictures_stay_in_the_range_of_the_data(name, tmp_path):
     likelihood = keras_ae.likelihoods.Gaussian(0.1)
