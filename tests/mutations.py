@@ -140,7 +140,7 @@ MUTATIONS = [
     ),
     (
         "a density that is not normalised",
-        "probability/likelihoods.py",
+        "probability/likelihoods/location_scale.py",
         "return -ops.abs(standardized) - LOG_2 - ops.log(scale)",
         "return -ops.abs(standardized) - ops.log(scale)",
         "test_likelihoods.py",

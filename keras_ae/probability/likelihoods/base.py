@@ -1,0 +1,148 @@
+"""What all likelihoods have in common."""
+
+import contextlib
+import math
+
+import keras
+from keras import ops
+
+from keras_ae.probability.distributions import Seed, float32
+
+
+class Likelihood(keras.layers.Layer):
+    """Distribution p(x | z) of the data, given the decoder's output.
+
+    The decoder's output `parameters` has the shape of x: one number per value of x.
+    A subclass implements `elementwise_log_prob`, `mean` and `sample`, each elementwise
+    for arrays of any shape; the former gets them as `(batch, values)`.
+
+    Attributes:
+        low: Smallest value of x that the likelihood describes.
+        high: Largest value of x that the likelihood describes.
+    """
+
+    low = 0.0
+    high = 1.0
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self._weight = None
+        # Nothing is left to build once the constructor has made the variables.
+        self.built = True
+
+    @contextlib.contextmanager
+    def weighing(self, weight):
+        """Weighs the log-probability of each value, as long as the block lasts.
+
+        Args:
+            weight: None, or weights of the shape of x. Where x is repeated, as often
+                along its first axis, they are too.
+        """
+        self._weight = None if weight is None else _flat(float32(weight))
+        try:
+            yield
+        finally:
+            self._weight = None
+
+    def _weighed(self, values):
+        """Returns values `(n, values)`, weighed; `(n, values)`."""
+        if self._weight is None:
+            return values
+        repeated = ops.reshape(values, (-1, *ops.shape(self._weight)))
+        return ops.reshape(repeated * self._weight, ops.shape(values))
+
+    def log_prob(self, x, parameters, training: bool = False, observed=None):
+        """Returns log p(x | z) in nats, summed over pixels and channels: `(batch,)`.
+
+        Args:
+            x: Data `(batch, ...)`.
+            parameters: The decoder's output, of the same shape.
+            training: Whether a scale may be fitted to this batch.
+            observed: None, or booleans of the shape of x: where it is false, x must be
+                any finite number and counts for nothing, in the sum or for the scale.
+        """
+        x, parameters = float32(x), float32(parameters)
+        if len(x.shape) != len(parameters.shape) or any(
+            None not in pair and pair[0] != pair[1]
+            for pair in zip(x.shape, parameters.shape, strict=True)
+        ):
+            raise ValueError(
+                "`x` and `parameters` must have the same shape. Received: shapes "
+                f"{tuple(x.shape)} and {tuple(parameters.shape)}"
+            )
+        x, parameters, observed = map(_flat, (x, parameters, observed))
+        log_prob = self.elementwise_log_prob(x, parameters, training, observed)
+        if observed is not None:
+            log_prob = ops.where(observed, log_prob, 0.0)
+        return ops.sum(self._weighed(log_prob), axis=1)
+
+    def mean_squared_error(self, x, parameters, observed=None):
+        """Returns that of the mean, over each example's (observed) values: `(batch,)`.
+
+        Args:
+            x, parameters, observed: As in `log_prob`.
+        """
+        x, parameters, observed = map(_flat, (float32(x), parameters, observed))
+        error = ops.square(self.mean(parameters) - x)
+        if observed is None:
+            return ops.mean(error, axis=1)
+        observed = ops.cast(observed, "float32")
+        count = ops.maximum(ops.sum(observed, axis=1), 1.0)
+        return ops.sum(observed * error, axis=1) / count
+
+    def elementwise_log_prob(self, x, parameters, training, observed=None):
+        raise NotImplementedError
+
+    def mean(self, parameters):
+        """Returns the mean of x, of the shape of `parameters`."""
+        raise NotImplementedError
+
+    def sample(self, parameters, seed: Seed = None):
+        """Draws x, of the shape of `parameters`."""
+        raise NotImplementedError
+
+    def check_range(self, low: float, high: float) -> None:
+        """Refuses data that the likelihood cannot describe.
+
+        Args:
+            low: Smallest value in the data.
+            high: Largest value in the data.
+
+        Raises:
+            ValueError: If they are not finite or out of range, with the remedy.
+        """
+        low, high = float(low), float(high)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(
+                "The data must be finite. Received: values that are NaN or infinite; "
+                "remove or replace them."
+            )
+        # Resizing and conversion leave rounding errors at the ends of the range.
+        tolerance = 1e-4
+        if self.low - tolerance <= low and high <= self.high + tolerance:
+            return
+        if low >= 0 and 2 < high <= 255:
+            remedy = "These look like pixels from 0 to 255: divide them by 255."
+        elif self.low == 0:
+            remedy = "Rescale them, or choose likelihood='gaussian'."
+        else:
+            remedy = "Rescale them to about unit scale."
+        raise ValueError(
+            f"Data of the {type(self).__name__} likelihood must lie in "
+            f"[{self.low:g}, {self.high:g}]. Received: values from {low:g} to "
+            f"{high:g}. {remedy}"
+        )
+
+
+def _flat(x):
+    """Returns x `(batch, ...)` as `(batch, values)`, and None as it is.
+
+    Elementwise functions of arrays whose last axis is short, such as grey pictures, are
+    several times slower on JAX.
+    """
+    return None if x is None else ops.reshape(x, (ops.shape(x)[0], -1))
+
+
+def open_uniform(shape, seed):
+    """Uniform numbers that stay clear of 0 and 1, where inverse CDFs are infinite."""
+    return keras.random.uniform(shape, 1e-7, 1.0 - 1e-7, dtype="float32", seed=seed)
