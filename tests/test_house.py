@@ -114,6 +114,11 @@ def test_private_names_stay_in_their_room():
                 assert module.split(".")[1] == room_of(path, PACKAGE), path
 
 
+def test_files_can_be_read_in_one_go():
+    for path in ROOMS:
+        assert len(path.read_text().splitlines()) <= 500, path
+
+
 @pytest.mark.parametrize("path", ROOMS, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_few_know_the_backend(path):
     # The machine asks each of them what card it found.
