@@ -165,3 +165,13 @@ def test_encoder_and_decoder_export_to_onnx(images, tmp_path):
     model.in_unit_range = True
     (pictures,) = run(model.network("decode"), z)
     np.testing.assert_allclose(pictures, model.decode(z), atol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="models are modules on PyTorch only")
+def test_a_model_is_a_module_like_any_other(images):
+    model = keras_ae.VAE(2, architecture="dense", widths=(8,))
+    model.fit(images, verbose=0)
+    before = model.encode(images)
+    assert model.cpu().to("cpu").float().eval() is model
+    np.testing.assert_array_equal(model.encode(images), before)
+    assert {*dict(model.named_parameters())} and model.state_dict()
