@@ -4,10 +4,12 @@ Names are imported when they are first used, so that `import keras_ae` is instan
 and the backend can still be chosen after it.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import sys
-from importlib.abc import MetaPathFinder
+import threading
+from importlib.abc import Loader, MetaPathFinder
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -143,31 +145,59 @@ class _Registering(MetaPathFinder):
     """
 
     def __init__(self):
-        self.depth = 0
+        self.state = threading.local()
 
     def find_spec(self, name, path=None, target=None):
         if name != "keras" and not name.startswith("keras_ae."):
             return None
-        others = (finder for finder in sys.meta_path if finder is not self)
-        found = (finder.find_spec(name, path, target) for finder in others)
-        spec = next((spec for spec in found if spec is not None), None)
+        if getattr(self.state, "looking", False):
+            return None
+        self.state.looking = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self.state.looking = False
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = self.watched(spec.loader.exec_module)
+            spec.loader = _Watched(spec.loader, self.state)
         return spec
 
-    def watched(self, exec_module):
-        def watched(module):
-            self.depth += 1
-            try:
-                exec_module(module)
-            finally:
-                self.depth -= 1
-            is_there = "keras" in sys.modules or module.__name__ == "keras"
-            if is_there and not self.depth and self in sys.meta_path:
-                sys.meta_path.remove(self)
-                importlib.import_module("keras_ae.models")
 
-        return watched
+class _Watched(Loader):
+    """Another's loader; when nothing of ours is being loaded any more, it registers."""
+
+    def __init__(self, loader, state):
+        self.loader = loader
+        self.state = state
+
+    def __getattr__(self, name):
+        return getattr(self.loader, name)
+
+    def create_module(self, spec):
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module):
+        module.__spec__.loader = module.__loader__ = self.loader
+        self.state.depth = getattr(self.state, "depth", 0) + 1
+        try:
+            self.loader.exec_module(module)
+        except BaseException:
+            self.state.depth -= 1
+            # Its own error is what is told.
+            with contextlib.suppress(Exception):
+                self.register()
+            raise
+        self.state.depth -= 1
+        self.register()
+
+    def register(self):
+        if self.state.depth or "keras" not in sys.modules:
+            return
+        sys.meta_path[:] = [
+            finder
+            for finder in sys.meta_path
+            if type(finder).__name__ != _Registering.__name__
+        ]
+        importlib.import_module("keras_ae.models")
 
 
 # So that `keras.saving.load_model` knows the models before one has been named.

@@ -158,7 +158,7 @@ def docstrings() -> dict[str, dict[str, str]]:
 def _sections(text):
     """Summary, objective and paper of a docstring."""
     head, *paragraphs = text.split("\n\n")
-    formulas = (p for p in paragraphs if p.startswith("    ") and ":" not in p[:4])
+    formulas = (p for p in paragraphs if p.startswith("    "))
     _, _, references = text.partition("Reference:\n")
     return {
         "summary": " ".join(head.split()),

@@ -182,6 +182,26 @@ for place in sys.argv[1:]:
     assert run.returncode == 0, run.stderr[-2000:]
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import keras_ae, importlib; importlib.reload(keras_ae)",
+        "import keras_ae; del sys.modules['keras_ae']; import keras_ae",
+        "import keras_ae, contextlib; keras_ae.__path__.append('.')\n"
+        "with contextlib.suppress(KeyError): import keras_ae.broken",
+    ],
+    ids=["reloaded", "imported twice", "a module that failed"],
+)
+def test_models_are_registered_whatever_came_before(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.py").write_text("import keras\nraise KeyError\n")
+    loaded_after(
+        f"exec({code!r}); import keras; "
+        "assert keras.saving.get_registered_object('keras_ae>VAE')",
+        KERAS_BACKEND="torch",
+    )
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends_need_no_tensorflow(backend):

@@ -249,3 +249,21 @@ def test_a_model_may_have_metrics_of_its_own(images):
     assert model.evaluate(images, batch_size=8, verbose=0, return_dict=True)[
         "batches"
     ] == pytest.approx(4.0)
+
+
+def test_constructors_may_build_and_compile(images):
+    class Built(keras_ae.VAE):
+        def __init__(self, **kwargs):
+            super().__init__(2, architecture="dense", widths=(8,), **kwargs)
+            self.build((None, *images.shape[1:]))
+
+    class Compiled(Built):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.compile()
+            self.optimizer.learning_rate = 1e-5
+
+    for Model, rate in ((Built, 1e-3), (Compiled, 1e-5)):
+        model = Model()
+        model.fit(images, verbose=0)
+        assert abs(float(model.optimizer.learning_rate) - rate) < 1e-9

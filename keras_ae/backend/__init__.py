@@ -321,7 +321,10 @@ def untuned(dataset):
 
 
 def room_for_data() -> int:
-    """Returns how many bytes of data may lie on the accelerator; 0 without one."""
+    """Returns how many bytes of data may lie on the accelerator; 0 without one.
+
+    What Keras' trainer takes as feeds may lie there, so that TensorFlow has no room.
+    """
     return _engine.room_for_data()
 
 
@@ -331,7 +334,7 @@ def to_device(array: Any):
 
 
 def start_epoch() -> None:
-    """Draws the random number that PyTorch draws whenever a loader starts."""
+    """Draws the number that a loader draws when it starts: on PyTorch only."""
     _engine.start_epoch()
 
 
@@ -341,7 +344,10 @@ def shuffled(count: int) -> np.ndarray:
 
 
 def stacked(batches: Sequence[Any], steps: int):
-    """Returns batches of equal shapes as one `(steps, batch, ...)`, the rest zeros."""
+    """Returns batches of equal shapes as one `(steps, batch, ...)`, the rest zeros.
+
+    On JAX only.
+    """
     return _engine.stacked(batches, steps)
 
 

@@ -5,6 +5,7 @@ import itertools
 import math
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -176,6 +177,14 @@ def untuned(dataset):
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
+
+
+def room_for_data():
+    return 0
+
+
+def shuffled(count):
+    return np.random.permutation(count)
 
 
 def normalized(x, scale, shift, epsilon):

@@ -12,7 +12,15 @@ import keras
 from keras.src.trainers.data_adapters import get_data_adapter
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
-__all__ = ["DataAdapter", "get_data_adapter", "PARALLEL_UPDATE", "layers", "moments"]
+__all__ = [
+    "PARALLEL_UPDATE",
+    "DataAdapter",
+    "get_data_adapter",
+    "layers",
+    "moments",
+    "replace",
+    "tracked",
+]
 
 # The method of PyTorch's optimizers that updates all variables at once.
 PARALLEL_UPDATE = "_parallel_update_step"
@@ -37,3 +45,11 @@ def layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
 def tracked(model: keras.layers.Layer) -> list[keras.layers.Layer]:
     """Returns the layers that are attributes of a model, or in lists that are."""
     return list(model._layers)
+
+
+def replace(model: keras.layers.Layer, name: str, layer: keras.layers.Layer) -> None:
+    """Puts another layer in the place of one of a model that is built."""
+    model._tracker.unlock()
+    model._tracker.untrack(getattr(model, name))
+    setattr(model, name, layer)
+    model._tracker.lock()

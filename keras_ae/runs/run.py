@@ -180,8 +180,6 @@ class Run(Training, Gallery):
         print(f"Data: {data}, {shape}: {said}.", flush=True)
         return tuple(loaded)
 
-    # Training
-
     # Results
 
     def scores(self, **values: float) -> None:

@@ -216,7 +216,7 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
     if fuses and model.steps_choice == "auto":
         steps = _steps(model, arguments, sources["x"])
     if not model.searches_codes:
-        # Without one, an evaluation searches for codes, which takes long.
+        # A search for codes takes long, whatever feeds it.
         sources["validation_data"] = _validation_source(arguments)
     if not backend.takes_feeds():
         fed = {name: Untuned(source) for name, source in sources.items() if source}

@@ -106,6 +106,8 @@ class Trainer:
 
     def build_optimizer(self) -> None:
         """Builds the optimizer, when the networks and it are there."""
+        if not self.compiled:
+            return
         variables = self.trainable_variables
         if self.optimizer_names:
             variables = {

@@ -28,9 +28,9 @@ from keras_ae.runs import Run, environment, load_model, report
 _MAY_CHANGE = ("epochs", "data_dir", "patience", "track")
 # Estimated noise above which pictures are no longer clean.
 _NOISY = 0.03
-# Fewer pictures than these have their mirror images learned from, where those are
-# described worse than the pictures themselves by at most this share.
-_FEW, _ALIKE = 1000, 0.1
+# So many pictures have their mirror images learned from, where those are described
+# worse than the pictures themselves by at most this share: fewer could not tell.
+_FEW, _ALIKE = range(50, 1000), 0.1
 
 
 def recipe(
@@ -259,7 +259,7 @@ def _yes_or_no(name, value):
 
 def _with_mirror_images(pictures, asked):
     """Pictures, and their mirror images where few of them could be either way round."""
-    if asked is None and len(pictures) < _FEW:
+    if asked is None and len(pictures) in _FEW:
         asked = mirrors.asymmetry(pictures) < _ALIKE
         if asked:
             print(

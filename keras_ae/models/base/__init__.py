@@ -1,1 +1,1 @@
-"""What every model is: its verbs, its samples, its training."""
+"""What models share: verbs, samples, labels, the search for codes."""

@@ -1,4 +1,4 @@
-"""What every autoencoder shares: building, one training step, the verbs, saving."""
+"""What every autoencoder shares: its arguments, building, saving."""
 
 import inspect
 import itertools
@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_ae import checks
+from keras_ae.backend import keras_private
 from keras_ae.models.base.sampling import Samples
 from keras_ae.models.base.verbs import Verbs
 from keras_ae.nn import networks
@@ -49,7 +50,8 @@ class Autoencoder(Samples, Verbs, Trainer, Steps, keras.Model, metaclass=_Comple
     `tf.distribute` the mean of that on each replica).
 
     Every constructor argument is kept as the attribute of the same name, which is what
-    `get_config` returns.
+    `get_config` returns. A model is compiled, with Adam, when its constructor has run;
+    one that needs the optimizer calls `self.compile()` itself.
 
     Args:
         latent_dim: Numbers in a code.
@@ -159,7 +161,7 @@ class Autoencoder(Samples, Verbs, Trainer, Steps, keras.Model, metaclass=_Comple
         self.build_networks(image_shape)
         of_activity = [
             layer.name
-            for layer in self._flatten_layers(include_self=False)
+            for layer in keras_private.layers(self)[1:]
             if getattr(layer, "activity_regularizer", None) is not None
         ]
         if of_activity and self.player_names:

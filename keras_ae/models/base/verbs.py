@@ -352,7 +352,7 @@ class Verbs:
         function = self.compiled_function(name, function)
         is_array = hasattr(data, "shape") or isinstance(data, tuple)
         outputs, done = [], 0
-        with progress.shown(name.strip("_"), inputs.count(data)) as advance:
+        with progress.shown(name, inputs.count(data)) as advance:
             for batch in inputs.batches(data, batch_size, labelled):
                 parts = batch if isinstance(batch, tuple) else (batch,)
                 size = parts[0].shape[0]

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_ae import backend, checks
+from keras_ae.backend import keras_private
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.models.decoder_only.code_table import CodeTable, check_optimizer
 from keras_ae.models.decoder_only.inference import Infers
@@ -123,10 +124,7 @@ class AutoDecoder(KeepsSamples, Infers, Autoencoder):
 
     def _replace(self, table):
         """Puts another table in the place of this one, and forgets what was traced."""
-        self._tracker.unlock()
-        self._tracker.untrack(self.table)
-        self.table = table
-        self._tracker.lock()
+        keras_private.replace(self, "table", table)
         self.train_function = self.test_function = self.predict_function = None
         self._compiled_functions.clear()
 
@@ -258,7 +256,3 @@ class AutoDecoder(KeepsSamples, Infers, Autoencoder):
                     )
                 x = values[observed]
         return super().check_values(x, y, restored)
-
-    # Samples
-
-    # Verbs

@@ -38,7 +38,7 @@ class Phases:
     """Training in phases: each layer by itself, then all of them together."""
 
     def build_optimizer(self):
-        if self._optimized_layer is None:
+        if self._optimized_layer is None or not self.compiled:
             return super().build_optimizer()
         with backend.build_scope(self):
             self.optimizer.build(self._layer_variables(self._optimized_layer))

@@ -8,6 +8,8 @@ from keras import ops
 
 from keras_ae.probability.distributions import Seed, float32
 
+LOG_2 = math.log(2.0)
+
 
 class Likelihood(keras.layers.Layer):
     """Distribution p(x | z) of the data, given the decoder's output.

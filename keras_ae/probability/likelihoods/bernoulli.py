@@ -1,15 +1,11 @@
 """Likelihoods of values in [0, 1]: chances, and grey values taken for them."""
 
-import math
-
 import keras
 from keras import ops
 
 from keras_ae import backend
 from keras_ae.probability.distributions import Seed, float32
-from keras_ae.probability.likelihoods.base import Likelihood, open_uniform
-
-LOG_2 = math.log(2.0)
+from keras_ae.probability.likelihoods.base import LOG_2, Likelihood, open_uniform
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")

@@ -9,9 +9,7 @@ from keras import ops
 
 from keras_ae import backend
 from keras_ae.probability.distributions import LOG_2_PI, Seed, float32
-from keras_ae.probability.likelihoods.base import Likelihood, open_uniform
-
-LOG_2 = math.log(2.0)
+from keras_ae.probability.likelihoods.base import LOG_2, Likelihood, open_uniform
 
 
 class LocationScale(Likelihood):
