@@ -79,9 +79,9 @@ def evaluate(model, data, backend, **options):
     meant. Every score is kept with all that it depends on.
     """
     _settle_backend(backend)
-    from keras_ae.cli import scoreboard
+    from keras_ae.cli import commands
 
-    scoreboard.evaluate(model, data, **options)
+    commands.evaluate(model, data, **options)
 
 
 @main.command()
@@ -106,6 +106,6 @@ def compare(runs, backend, **options):
     feature network are compared.
     """
     _settle_backend(backend)
-    from keras_ae.cli import scoreboard
+    from keras_ae.cli import commands
 
-    scoreboard.compare(runs, **options)
+    commands.compare(runs, **options)

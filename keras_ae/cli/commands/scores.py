@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_ae import datasets, evaluation, plots
-from keras_ae.cli.commands import (
+from keras_ae.cli.commands.reading import (
     as_pictures,
     check_absent,
     check_png,
