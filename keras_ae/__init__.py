@@ -137,6 +137,16 @@ def __dir__():
     return sorted([*globals(), *__all__])
 
 
+def _forget(finder):
+    """Takes what finds modules out, those of an earlier import of this one too."""
+    sys.meta_path[:] = [
+        other
+        for other in sys.meta_path
+        if type(other).__qualname__ != finder.__qualname__
+        or type(other).__module__ != __name__
+    ]
+
+
 class _Registering(MetaPathFinder):
     """Imports the models when Keras has been imported, and what of ours imports it.
 
@@ -192,14 +202,35 @@ class _Watched(Loader):
     def register(self):
         if self.state.depth or "keras" not in sys.modules:
             return
-        sys.meta_path[:] = [
-            finder
-            for finder in sys.meta_path
-            if type(finder).__name__ != _Registering.__name__
-        ]
+        _forget(_Registering)
         importlib.import_module("keras_ae.models")
 
 
+class _PublicModules(MetaPathFinder, Loader):
+    """Finds `import keras_ae.layers` where the module lives, as `keras_ae.layers`."""
+
+    def __init__(self):
+        self.specs = {}
+
+    def find_spec(self, name, path=None, target=None):
+        package, _, module = name.partition(".")
+        if package != "keras_ae" or _MODULES.get(module, module) == module:
+            return None
+        return importlib.util.spec_from_loader(name, self)
+
+    def create_module(self, spec):
+        place = _MODULES[spec.name.partition(".")[2]]
+        module = importlib.import_module(f"keras_ae.{place}")
+        self.specs[module] = module.__spec__
+        return module
+
+    def exec_module(self, module):
+        # It has been given that of its public name.
+        module.__spec__ = self.specs[module]
+
+
+_forget(_PublicModules)
+sys.meta_path.insert(0, _PublicModules())
 # So that `keras.saving.load_model` knows the models before one has been named.
 if "keras" in sys.modules:
     importlib.import_module("keras_ae.models")

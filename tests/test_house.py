@@ -182,6 +182,7 @@ for place in sys.argv[1:]:
     assert run.returncode == 0, run.stderr[-2000:]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "code",
     [
@@ -288,6 +289,19 @@ def test_editors_see_the_public_names():
     aliases = [alias for node in block.body for alias in node.names]
     seen = {alias.asname or alias.name for alias in aliases} - {"*"}
     assert seen | {*keras_ae.models.__all__} == {*keras_ae.__all__}
+
+
+@pytest.mark.thorough
+def test_public_modules_can_be_imported():
+    loaded_after(
+        "from keras_ae.distributions import Normal; import keras_ae.layers; "
+        "import keras_ae.nn.layers as layers; assert keras_ae.layers is layers; "
+        "assert layers.__spec__.name == 'keras_ae.nn.layers'; "
+        "import keras; assert keras.saving.get_registered_object('keras_ae>VAE'); "
+        "import importlib; "
+        "[importlib.import_module('keras_ae.' + name) for name in keras_ae._MODULES]",
+        KERAS_BACKEND="torch",
+    )
 
 
 def test_public_names_are_there():
