@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         callbacks,
         compression,
         datasets,
+        estimators,
         evaluation,
         metrics,
         models,
@@ -122,15 +123,17 @@ _MODELS = (
 __all__ = [*_MODELS, "Classifier", *_MODULES]
 
 
-def __getattr__(name):
-    if name in _MODULES:
-        return importlib.import_module(f"keras_ae.{_MODULES[name]}")
-    # They need scikit-learn, so that they are not among the public names.
-    if name == "estimators":
-        return importlib.import_module("keras_ae.estimators")
-    if name in __all__:
-        return getattr(importlib.import_module("keras_ae.models"), name)
-    raise AttributeError(f"module 'keras_ae' has no attribute '{name}'")
+if not TYPE_CHECKING:  # which would then take any name for one of ours
+
+    def __getattr__(name):
+        if name in _MODULES:
+            return importlib.import_module(f"keras_ae.{_MODULES[name]}")
+        # They need scikit-learn, so that they are not among the public names.
+        if name == "estimators":
+            return importlib.import_module("keras_ae.estimators")
+        if name in __all__:
+            return getattr(importlib.import_module("keras_ae.models"), name)
+        raise AttributeError(f"module 'keras_ae' has no attribute '{name}'")
 
 
 def __dir__():

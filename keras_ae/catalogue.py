@@ -77,7 +77,7 @@ def settings(path: pathlib.Path) -> dict[str, Any]:
     else:
         raise ValueError(f"{path} is no recipe: it defines no `main(run, ...)`.")
     arguments = node.args.args[len(node.args.args) - len(node.args.defaults) :]
-    pairs = [*zip(arguments, node.args.defaults, strict=True)]
+    pairs: list[tuple] = [*zip(arguments, node.args.defaults, strict=True)]
     pairs += zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
     try:
         return {argument.arg: ast.literal_eval(default) for argument, default in pairs}
@@ -124,6 +124,7 @@ def choose(defaults: Mapping[str, Any], pairs: Iterable[str]) -> dict[str, Any]:
 def load(path: pathlib.Path) -> Callable:
     """The `main` of a recipe."""
     spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.main

@@ -13,7 +13,7 @@ from typing import Any
 try:
     import fcntl
 except ModuleNotFoundError:  # on Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 # Folders that this process holds, and the descriptors that it does so by.
 _HELD: dict[pathlib.Path, int] = {}

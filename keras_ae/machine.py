@@ -123,9 +123,10 @@ def _torch():
 def peak_memory() -> int | None:
     """Most bytes of main memory that this process has had; None where unknown."""
     # On Linux `ru_maxrss` counts what the process that started this one had, too.
-    with contextlib.suppress(OSError, TypeError):
+    with contextlib.suppress(OSError, ValueError):
         text = Path("/proc/self/status").read_text()
-        return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", text)[1])
+        (kibibytes,) = re.findall(r"VmHWM:\s*(\d+) kB", text)
+        return 1024 * int(kibibytes)
     with contextlib.suppress(ImportError):
         import resource
 

@@ -27,9 +27,9 @@ PLAIN = os.environ.get("KERAS_AE_PLAIN", "0") not in ("", "0")
 if BACKEND == "tensorflow":
     from keras_ae.backend import _tensorflow as _engine
 elif BACKEND == "jax":
-    from keras_ae.backend import _jax as _engine
+    from keras_ae.backend import _jax as _engine  # type: ignore[no-redef]
 elif BACKEND == "torch":
-    from keras_ae.backend import _torch as _engine
+    from keras_ae.backend import _torch as _engine  # type: ignore[no-redef]
 else:
     raise ImportError(
         "keras-ae trains on the Keras backends 'tensorflow', 'jax' and 'torch'. "

@@ -23,7 +23,7 @@ class Block(NamedTuple):
         rows: None, or which rows of `data` are in each batch: int32 `(steps, batch)`.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]
     data: Any
     rows: Any = None
 

@@ -81,7 +81,7 @@ class Recorder(TorchDispatchMode):
         self, inputs: Sequence[torch.Tensor], variables: Sequence[torch.Tensor]
     ):
         super().__init__()
-        self.refusal = None
+        self.refusal: str | None = None
         self.sources = []
         self.calls = []
         self.constants = {}
@@ -411,7 +411,8 @@ class Recorded:
         if known is not None and not known[1].holds():
             return self.step(data)
         if shapes in self.programs:
-            logs = self._run(*known, inputs)
+            names, program = self.programs[shapes]
+            logs = self._run(names, program, inputs)
             # Where nothing waits for them, Keras reads numbers faster than tensors.
             on_cpu = inputs[0].device.type == "cpu"
             return {k: float(v) for k, v in logs.items()} if on_cpu else logs

@@ -31,10 +31,8 @@ def moments(
 ) -> tuple[list[keras.Variable], list[keras.Variable]]:
     """Returns Adam's first and second moments of these variables."""
     indices = [optimizer._get_variable_index(variable) for variable in variables]
-    return tuple(
-        [moments[index] for index in indices]
-        for moments in (optimizer._momentums, optimizer._velocities)
-    )
+    first, second = optimizer._momentums, optimizer._velocities
+    return [first[index] for index in indices], [second[index] for index in indices]
 
 
 def layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:

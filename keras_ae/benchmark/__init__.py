@@ -188,7 +188,7 @@ def command(
     done = sum(len(entry["rounds"]) for entry in results["configurations"])
     if results["stopped"]:
         stopped = KeyboardInterrupt()
-        stopped.go_on = "What was measured is kept."
+        stopped.go_on = "What was measured is kept."  # type: ignore[attr-defined]
         raise stopped
     if not done:
         raise ValueError("Nothing could be measured; the reasons are above.")

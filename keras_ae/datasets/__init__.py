@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def load(
     name_or_folder: str | os.PathLike,
     split: str = "train",
     *,
-    image_size: int | tuple[int, int] | None = None,
+    image_size: int | Sequence[int] | None = None,
     limit: int | None = None,
     data_dir: str | os.PathLike | None = None,
     seed: int = 0,

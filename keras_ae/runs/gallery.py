@@ -202,7 +202,7 @@ def blur(pictures: np.ndarray, width: float) -> np.ndarray:
     """
     reach = math.ceil(3 * width)
     weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / width))
-    weights = np.float32(weights / weights.sum())
+    weights = (weights / weights.sum()).astype("float32")
     for axis in (1, 2):
         x = np.moveaxis(pictures, axis, 0)
         padded = np.pad(x, [(reach, reach)] + [(0, 0)] * (x.ndim - 1), "edge")

@@ -219,7 +219,7 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
         # A search for codes takes long, whatever feeds it.
         sources["validation_data"] = _validation_source(arguments)
     if not backend.takes_feeds():
-        fed = {name: Untuned(source) for name, source in sources.items() if source}
+        fed: dict[str, Any] = {k: Untuned(v) for k, v in sources.items() if v}
         if "x" in fed:
             fed |= {"y": None, "sample_weight": None, "shuffle": False}
         return {**arguments, **fed}, Feeding(steps, lies)

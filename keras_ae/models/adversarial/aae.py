@@ -84,21 +84,21 @@ class AAE(TakesLabels, AE):
         (https://arxiv.org/abs/1511.05644).
     """
 
-    term_names = (
+    term_names: tuple[str, ...] = (
         "reconstruction",
         "discriminator_real",
         "discriminator_fake",
         "adversarial",
     )
-    monitor_names = (
+    monitor_names: tuple[str, ...] = (
         "mse",
         "real_score",
         "fake_score",
         "discriminator_accuracy",
         "prior_mmd",
     )
-    player_names = ("autoencoder", "discriminator", "encoder")
-    score_name = None
+    player_names: tuple[str, ...] = ("autoencoder", "discriminator", "encoder")
+    score_name: str | None = None
     # Of the distance to the prior.
     kernel = "inverse_multiquadratic"
 

@@ -64,9 +64,9 @@ class BiGAN(GAN):
     """
 
     has_encoder = True
-    term_names = (*GAN.term_names, "encoder_adversarial")
-    settled_arguments = ("decoder",)
-    SAMPLERS = Autoencoder.SAMPLERS
+    term_names: tuple[str, ...] = (*GAN.term_names, "encoder_adversarial")
+    settled_arguments: tuple[str, ...] = ("decoder",)
+    SAMPLERS: tuple[str, ...] = Autoencoder.SAMPLERS
     keeps_to_prior = True
 
     def __init__(

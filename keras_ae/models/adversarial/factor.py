@@ -85,15 +85,15 @@ class FactorVAE(VAE):
         (https://arxiv.org/abs/1802.05983).
     """
 
-    term_names = (
+    term_names: tuple[str, ...] = (
         *VAE.term_names,
         "total_correlation",
         "discriminator_codes",
         "discriminator_permuted",
     )
-    monitor_names = (*VAE.monitor_names, "discriminator_accuracy")
-    player_names = ("vae", "discriminator")
-    score_name = None
+    monitor_names: tuple[str, ...] = (*VAE.monitor_names, "discriminator_accuracy")
+    player_names: tuple[str, ...] = ("vae", "discriminator")
+    score_name: str | None = None
 
     def __init__(
         self,

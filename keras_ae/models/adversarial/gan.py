@@ -18,7 +18,7 @@ from keras_ae.probability.likelihoods import Gaussian
 from keras_ae.training.steps import Player
 
 # How `project` searches by default.
-SEARCH = {
+SEARCH: dict[str, Any] = {
     "steps": 200,
     "restarts": 2,
     "candidates": 256,
@@ -97,13 +97,22 @@ class GAN(Autoencoder):
 
     has_encoder = False
     takes_value_weights = False
-    term_names = ("discriminator_real", "discriminator_fake", "adversarial")
-    monitor_names = ("real_score", "fake_score", "discriminator_accuracy", "diversity")
-    player_names = ("generator", "discriminator")
-    score_name = None
+    term_names: tuple[str, ...] = (
+        "discriminator_real",
+        "discriminator_fake",
+        "adversarial",
+    )
+    monitor_names: tuple[str, ...] = (
+        "real_score",
+        "fake_score",
+        "discriminator_accuracy",
+        "diversity",
+    )
+    player_names: tuple[str, ...] = ("generator", "discriminator")
+    score_name: str | None = None
     # There are no codes to fit one to.
-    SAMPLERS = ()
-    settled_arguments = ("encoder", "decoder")
+    SAMPLERS: tuple[str, ...] = ()
+    settled_arguments: tuple[str, ...] = ("encoder", "decoder")
 
     def __init__(
         self,

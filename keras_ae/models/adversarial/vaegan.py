@@ -102,7 +102,7 @@ class VAEGAN(VAE):
     """
 
     takes_value_weights = False
-    term_names = (
+    term_names: tuple[str, ...] = (
         "reconstruction",
         "kl",
         "decoder_reconstruction",
@@ -112,15 +112,15 @@ class VAEGAN(VAE):
         "discriminator_reconstruction",
         "discriminator_sample",
     )
-    monitor_names = (
+    monitor_names: tuple[str, ...] = (
         *VAE.monitor_names,
         "real_score",
         "fake_score",
         "discriminator_accuracy",
         "diversity",
     )
-    player_names = ("encoder", "decoder", "discriminator")
-    score_name = None
+    player_names: tuple[str, ...] = ("encoder", "decoder", "discriminator")
+    score_name: str | None = None
 
     def __init__(
         self,

@@ -66,11 +66,11 @@ class WAE(AAE):
         (https://arxiv.org/abs/1711.01558).
     """
 
-    term_names = ("reconstruction", "mmd")
-    monitor_names = ("mse", "prior_mmd")
-    player_names = ()
-    score_name = "loss"
-    settled_arguments = ("num_classes",)
+    term_names: tuple[str, ...] = ("reconstruction", "mmd")
+    monitor_names: tuple[str, ...] = ("mse", "prior_mmd")
+    player_names: tuple[str, ...] = ()
+    score_name: str | None = "loss"
+    settled_arguments: tuple[str, ...] = ("num_classes",)
 
     def __init__(
         self,

@@ -309,7 +309,7 @@ def _signature(cls) -> inspect.Signature:
     return inspect.Signature([*parameters.values(), *rest])
 
 
-def _image_shape(shape: Sequence[int]) -> tuple[int, ...]:
+def _image_shape(shape: Any) -> tuple[int, ...]:
     shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     if not shape or any(
         not isinstance(size, int | np.integer) or size < 1 for size in shape

@@ -81,7 +81,7 @@ class Samples:
     `SAMPLERS` are the names that `fit_sampler` knows.
     """
 
-    SAMPLERS = ("normal", "gaussian", "mixture", "maf", "two_stage")
+    SAMPLERS: tuple[str, ...] = ("normal", "gaussian", "mixture", "maf", "two_stage")
     # Whether codes are drawn from the prior by default, wherever those of data are: the
     # decoder has learned from the prior's, or a manifold has no normal distributions.
     keeps_to_prior: bool = False

@@ -72,8 +72,8 @@ class AutoDecoder(KeepsSamples, Infers, Autoencoder):
 
     has_encoder = False
     searches_codes = True
-    term_names = ("reconstruction", "code_penalty")
-    settled_arguments = ("encoder",)
+    term_names: tuple[str, ...] = ("reconstruction", "code_penalty")
+    settled_arguments: tuple[str, ...] = ("encoder",)
     # After how many steps the objective of a search comes round again.
     search_turns = 1
 

@@ -58,8 +58,8 @@ class GLO(AutoDecoder):
     """
 
     takes_value_weights = False
-    term_names = ("laplacian", "reconstruction")
-    settled_arguments = ("encoder", "code_weight")
+    term_names: tuple[str, ...] = ("laplacian", "reconstruction")
+    settled_arguments: tuple[str, ...] = ("encoder", "code_weight")
 
     def __init__(
         self,

@@ -59,9 +59,9 @@ class VariationalAutoDecoder(AutoDecoder):
     """
 
     has_posterior = True
-    term_names = ("reconstruction", "kl")
-    monitor_names = ("elbo", "mse")
-    settled_arguments = ("encoder", "code_weight")
+    term_names: tuple[str, ...] = ("reconstruction", "kl")
+    monitor_names: tuple[str, ...] = ("elbo", "mse")
+    settled_arguments: tuple[str, ...] = ("encoder", "code_weight")
     search_turns = 2 * _NOISES
 
     def __init__(

@@ -90,7 +90,7 @@ class DenoisingAE(AE):
     def code_dim(self) -> int:
         if not self.keeps_pixels:
             return self.latent_dim
-        return networks.denoising_code(self.image_shape, self.latent_dim)
+        return networks.denoising_code(self.built_image_shape, self.latent_dim)
 
     def build_networks(self, image_shape):
         architecture, _ = networks.resolve(image_shape, "auto")
@@ -143,15 +143,16 @@ class DenoisingAE(AE):
             Array of the shape of x, pictures in [0, 1].
         """
         shape = tuple(getattr(x, "shape", ()))[1:]
-        known = self.built and self.keeps_pixels and len(shape) == len(self.image_shape)
-        if not known or shape == self.image_shape or shape[2:] != self.image_shape[2:]:
+        known = self.image_shape or ()
+        is_other = shape != known and len(shape) == len(known)
+        if not (self.keeps_pixels and is_other and shape[2:] == known[2:]):
             return self.reconstruct(x, batch_size)
         # Sizes in steps, since each one is built and compiled by itself.
         size = [-(-side // _STEP) * _STEP for side in shape[:2]]
         padding = np.zeros((len(x.shape), 2), int)
         padding[1:3, 1] = np.subtract(size, shape[:2])
         padded = np.pad(ops.convert_to_numpy(x), padding, "edge")
-        ratio = math.prod(size) / math.prod(self.image_shape[:2])
+        ratio = math.prod(size) / math.prod(known[:2])
         restored = self._for_size((*size, *shape[2:])).reconstruct(
             padded, max(1, int(batch_size / max(ratio, 1)))
         )

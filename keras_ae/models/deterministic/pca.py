@@ -64,7 +64,7 @@ class PCA(Autoencoder):
 
     # A projection, as other software has it.
     keeps_range = False
-    settled_arguments = (
+    settled_arguments: tuple[str, ...] = (
         "architecture",
         "widths",
         "activation",

@@ -54,7 +54,7 @@ class Phases:
             pretraining_optimizer: Optimizer of the layers' phases, instead.
             **kwargs: As for `Autoencoder.compile`.
         """
-        self._optimized_layer = None
+        self._optimized_layer: int | None = None
         super().compile(optimizer, **kwargs)
         self._fine_tuning_optimizer = None
         self._pretraining_optimizer = None

@@ -73,7 +73,7 @@ class ContractiveAE(AE):
         (https://doi.org/10.1080/03610918908812806).
     """
 
-    term_names = ("reconstruction", "contraction")
+    term_names: tuple[str, ...] = ("reconstruction", "contraction")
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class RAE(AE):
         Generative Adversarial Networks, 2018 (https://arxiv.org/abs/1802.05957).
     """
 
-    term_names = ("reconstruction", "code_penalty", "decoder_penalty")
+    term_names: tuple[str, ...] = ("reconstruction", "code_penalty", "decoder_penalty")
 
     def __init__(
         self,

@@ -50,8 +50,8 @@ class SparseAE(AE):
         Frey, k-Sparse Autoencoders, 2014 (https://arxiv.org/abs/1312.5663).
     """
 
-    term_names = ("reconstruction", "sparsity")
-    monitor_names = ("mean_activation", "dead_units", "mse")
+    term_names: tuple[str, ...] = ("reconstruction", "sparsity")
+    monitor_names: tuple[str, ...] = ("mean_activation", "dead_units", "mse")
 
     def __init__(self, latent_dim: int = 128, *, sparsity: Any = "kl", **kwargs):
         super().__init__(latent_dim, **kwargs)

@@ -85,8 +85,14 @@ class StackedSAE(Phases, Autoencoder):
     """
 
     takes_value_weights = False
-    monitor_names = ("phase", "mean_activation", "dead_units", "mse")
-    settled_arguments = ("latent_dim", "architecture", "widths", "encoder", "decoder")
+    monitor_names: tuple[str, ...] = ("phase", "mean_activation", "dead_units", "mse")
+    settled_arguments: tuple[str, ...] = (
+        "latent_dim",
+        "architecture",
+        "widths",
+        "encoder",
+        "decoder",
+    )
 
     def __init__(
         self,
@@ -126,9 +132,8 @@ class StackedSAE(Phases, Autoencoder):
                 f"The units of `pretraining='{pretraining}'` are {natural} here, so "
                 f"`activation` must be None. Received: activation={activation!r}"
             )
-        super().__init__(
-            layer_dims[-1], activation=activation, likelihood=likelihood, **kwargs
-        )
+        options = {"activation": activation, "likelihood": likelihood, **kwargs}
+        super().__init__(layer_dims[-1], **options)
         self.layer_dims = layer_dims
         self.pretraining = pretraining
         if isinstance(pretraining_epochs, list):

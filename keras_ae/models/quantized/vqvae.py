@@ -37,8 +37,8 @@ class QuantizedAE(AE):
     """
 
     has_tokens = True
-    monitor_names = (*AE.monitor_names, "perplexity", "usage")
-    SAMPLERS = ("pixelcnn",)
+    monitor_names: tuple[str, ...] = (*AE.monitor_names, "perplexity", "usage")
+    SAMPLERS: tuple[str, ...] = ("pixelcnn",)
     learns_choice = True
 
     def __init__(self, latent_dim: int, *, positions: int | None = None, **kwargs):
@@ -260,7 +260,7 @@ class VQVAE(QuantizedAE):
         (https://arxiv.org/abs/1711.00937).
     """
 
-    term_names = ("reconstruction", "commitment")
+    term_names: tuple[str, ...] = ("reconstruction", "commitment")
 
     def __init__(
         self,
@@ -427,7 +427,7 @@ class FSQVAE(QuantizedAE):
         (https://arxiv.org/abs/2309.15505).
     """
 
-    settled_arguments = ("latent_dim",)
+    settled_arguments: tuple[str, ...] = ("latent_dim",)
 
     def __init__(self, levels: Sequence[int] = (8, 5, 5, 5), **kwargs):
         self.refuse_settled(kwargs, "a vector has one number for each of `levels`")

@@ -51,7 +51,7 @@ class HierarchicalVAE(VAE):
         (https://arxiv.org/abs/1602.02282).
     """
 
-    settled_arguments = ("prior",)
+    settled_arguments: tuple[str, ...] = ("prior",)
 
     def __init__(
         self,

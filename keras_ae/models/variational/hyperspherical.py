@@ -48,7 +48,7 @@ class SphericalVAE(DrawnVAE):
         (https://arxiv.org/abs/1804.00891).
     """
 
-    settled_arguments = ("prior", "free_bits")
+    settled_arguments: tuple[str, ...] = ("prior", "free_bits")
     keeps_to_prior = True
 
     def __init__(self, latent_dim: int = 10, **kwargs):

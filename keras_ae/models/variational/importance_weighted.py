@@ -43,8 +43,8 @@ class IWAE(VAE):
         (https://arxiv.org/abs/1509.00519).
     """
 
-    term_names = ("negative_bound",)
-    settled_arguments = ("beta", "free_bits")
+    term_names: tuple[str, ...] = ("negative_bound",)
+    settled_arguments: tuple[str, ...] = ("beta", "free_bits")
 
     def __init__(self, latent_dim: int = 32, *, samples: int = 5, **kwargs):
         self.refuse_settled(kwargs, "the bound has no KL of its own to weigh")
@@ -216,8 +216,8 @@ class PIWAE(MIWAE):
         (https://arxiv.org/abs/1802.04537).
     """
 
-    term_names = ("negative_bound", "encoder_bound")
-    player_names = ("decoder", "encoder")
+    term_names: tuple[str, ...] = ("negative_bound", "encoder_bound")
+    player_names: tuple[str, ...] = ("decoder", "encoder")
 
     def players(self):
         learned = (self.decoder, self.likelihood)

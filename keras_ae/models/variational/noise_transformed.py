@@ -14,8 +14,8 @@ class DrawnVAE(VAE):
     where the decoder is not given the code itself.
     """
 
-    settled_arguments = ("free_bits",)
-    SAMPLERS = Autoencoder.SAMPLERS
+    settled_arguments: tuple[str, ...] = ("free_bits",)
+    SAMPLERS: tuple[str, ...] = Autoencoder.SAMPLERS
 
     def call(self, x, training=False):
         posterior = self.posterior(x, training)

@@ -105,13 +105,13 @@ class BetaTCVAE(VAE):
         2018 (https://arxiv.org/abs/1802.04942).
     """
 
-    term_names = (
+    term_names: tuple[str, ...] = (
         "reconstruction",
         "mutual_information",
         "total_correlation",
         "dimension_kl",
     )
-    settled_arguments = ("free_bits",)
+    settled_arguments: tuple[str, ...] = ("free_bits",)
 
     def __init__(
         self,
@@ -179,8 +179,8 @@ class DIPVAE(VAE):
         Unlabeled Observations, 2018 (https://arxiv.org/abs/1711.00848).
     """
 
-    term_names = (*VAE.term_names, "covariance_penalty")
-    settled_arguments = ("prior",)
+    term_names: tuple[str, ...] = (*VAE.term_names, "covariance_penalty")
+    settled_arguments: tuple[str, ...] = ("prior",)
 
     def __init__(
         self,
@@ -263,7 +263,7 @@ class InfoVAE(VAE):
         Autoencoders, 2019 (https://arxiv.org/abs/1706.02262).
     """
 
-    term_names = (*VAE.term_names, "mmd")
+    term_names: tuple[str, ...] = (*VAE.term_names, "mmd")
     learns_prior = False
 
     def __init__(
@@ -323,7 +323,7 @@ class SigmaVAE(VAE):
         (https://arxiv.org/abs/2006.13202).
     """
 
-    settled_arguments = ("likelihood",)
+    settled_arguments: tuple[str, ...] = ("likelihood",)
 
     def __init__(self, latent_dim: int = 32, *, scale: str = "optimal", **kwargs):
         self.refuse_settled(kwargs, "it is a Gaussian, of the `scale` that is chosen")
@@ -370,7 +370,7 @@ class MSSSIMVAE(VAE):
     """
 
     takes_value_weights = False
-    term_names = ("structure", "pixels", "kl")
+    term_names: tuple[str, ...] = ("structure", "pixels", "kl")
 
     def __init__(
         self,

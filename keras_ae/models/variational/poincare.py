@@ -55,7 +55,7 @@ class PoincareVAE(DrawnVAE):
         (https://arxiv.org/abs/1902.02992).
     """
 
-    settled_arguments = ("prior", "free_bits")
+    settled_arguments: tuple[str, ...] = ("prior", "free_bits")
     keeps_to_prior = True
 
     def __init__(self, latent_dim: int = 10, *, curvature: float = 1.0, **kwargs):

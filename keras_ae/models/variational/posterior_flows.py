@@ -21,7 +21,7 @@ class RichPosteriorVAE(VAE):
     diagonal normal distribution (`enriched`).
     """
 
-    SAMPLERS = Autoencoder.SAMPLERS
+    SAMPLERS: tuple[str, ...] = Autoencoder.SAMPLERS
 
     @property
     def last_head_dim(self) -> int:
@@ -99,7 +99,7 @@ class FullCovarianceVAE(RichPosteriorVAE):
         (https://arxiv.org/abs/1906.02691), section 2.5.1.
     """
 
-    encoder_heads = ("mean", "log_var", "lower")
+    encoder_heads: tuple[str, ...] = ("mean", "log_var", "lower")
 
     @property
     def last_head_dim(self):
@@ -135,8 +135,8 @@ class FlowVAE(RichPosteriorVAE):
             `"flow"` in addition, `(batch, last_head_dim)`, unless there are no steps.
     """
 
-    encoder_heads = ("mean", "log_var", "flow")
-    settled_arguments = ("free_bits",)
+    encoder_heads: tuple[str, ...] = ("mean", "log_var", "flow")
+    settled_arguments: tuple[str, ...] = ("free_bits",)
 
     def __init__(self, latent_dim: int = 32, *, steps: int = 4, **kwargs):
         self.refuse_settled(kwargs, "the KL is known for a code as a whole")

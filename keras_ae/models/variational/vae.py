@@ -65,11 +65,11 @@ class VAE(Autoencoder):
 
     has_posterior = True
     bounds_likelihood = True
-    term_names = ("reconstruction", "kl")
-    monitor_names = ("elbo", "mse")
-    encoder_heads = ("mean", "log_var")
+    term_names: tuple[str, ...] = ("reconstruction", "kl")
+    monitor_names: tuple[str, ...] = ("elbo", "mse")
+    encoder_heads: tuple[str, ...] = ("mean", "log_var")
     learns_prior = True
-    SAMPLERS = (*Autoencoder.SAMPLERS, "vampprior")
+    SAMPLERS: tuple[str, ...] = (*Autoencoder.SAMPLERS, "vampprior")
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class VAE(Autoencoder):
         super().__init__(latent_dim, likelihood=likelihood, **kwargs)
         # Where players take turns, none of them owns the prior.
         learned = self.learns_prior and not self.player_names
-        self.prior = distributions.get_prior(prior, latent_dim, learned)
+        self.prior: Any = distributions.get_prior(prior, latent_dim, learned)
         for name, value in (("beta", beta), ("free_bits", free_bits)):
             checks.check_weight(name, value)
         if free_bits and not isinstance(self.prior, distributions.Normal):

@@ -30,7 +30,8 @@ class SpectralNormalization(keras.layers.Wrapper):
 
     def __init__(self, layer: keras.layers.Layer, **kwargs):
         linear = ("Dense", "Conv1D", "Conv2D", "Conv3D")
-        if not isinstance(layer, tuple(getattr(keras.layers, name) for name in linear)):
+        kinds = tuple(getattr(keras.layers, name) for name in linear)
+        if not isinstance(layer, kinds):
             raise ValueError(
                 f"`layer` must be one of {', '.join(linear)}. Received: layer={layer}"
             )
