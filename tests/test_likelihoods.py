@@ -15,6 +15,7 @@ from keras_ae.probability.likelihoods import (
     DiscretizedLogistic,
     Gaussian,
     Laplace,
+    StudentT,
     get_likelihood,
 )
 
@@ -24,6 +25,7 @@ LIKELIHOODS = {
     "gaussian": Gaussian,
     "laplace": Laplace,
     "discretized_logistic": DiscretizedLogistic,
+    "student_t": StudentT,
 }
 
 
@@ -292,8 +294,10 @@ def test_likelihoods_stay_finite_at_extreme_parameters(name):
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_likelihood_samples_have_the_mean_and_variance_of_the_density(name):
-    likelihood = get_likelihood(name)
-    location_scale = name in ("gaussian", "laplace")
+    location_scale = name in ("gaussian", "laplace", "student_t")
+    # At four degrees of freedom the variance of a draw has none itself.
+    options = {"degrees": 12.0} if name == "student_t" else {}
+    likelihood = LIKELIHOODS[name](**options)
     n = 20000
     for seed, parameter in enumerate((-3.0, 0.0, 0.3, 0.9, 4.0)):
         parameters = np.full((n, 1), parameter, "float32")
@@ -472,7 +476,7 @@ def test_every_likelihood_has_a_name():
         (lambda: get_likelihood(None), "`likelihood` must be one of"),
         (lambda: get_likelihood(Normal()), "`likelihood` must be one of"),
         (lambda: Gaussian(scale=0), "`scale` must be a number > 0"),
-        (lambda: Laplace(scale="best"), "'learned' or 'optimal'"),
+        (lambda: Laplace(scale="best"), "'optimal' or 'predicted'"),
         (lambda: Gaussian(scale=float("nan")), "`scale` must be"),
         (lambda: Gaussian(activation="sigmoidal"), "sigmoidal"),
         (lambda: DiscretizedLogistic(levels=1), "`levels` must be"),

@@ -262,7 +262,7 @@ def test_a_collapsed_posterior_is_told(images, capsys):
         (keras_ae.DIPVAE, {"prior": None}, "`prior` must be left out"),
         (keras_ae.InfoVAE, {"mmd_weight": -1}, "`mmd_weight` must be"),
         (keras_ae.InfoVAE, {"kernel": "linear"}, "`kernel` must be one of"),
-        (keras_ae.SigmaVAE, {"scale": 0.5}, "'optimal' or 'learned'"),
+        (keras_ae.SigmaVAE, {"scale": 0.5}, "'learned' or 'predicted'"),
         (keras_ae.SigmaVAE, {"likelihood": "laplace"}, "must be left out"),
         (keras_ae.MSSSIMVAE, {"weight": -1}, "`weight` must be >= 0"),
     ],

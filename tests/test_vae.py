@@ -164,6 +164,10 @@ def test_tensorflow_probability_prior(images, tmp_path):
         likelihoods.Gaussian("optimal", "sigmoid"),
         "laplace",
         "discretized_logistic",
+        "student_t",
+        likelihoods.Gaussian("predicted"),
+        likelihoods.Laplace("predicted", "sigmoid"),
+        likelihoods.StudentT(scale="predicted"),
     ],
 )
 def test_every_likelihood_trains(images, likelihood, tmp_path):

@@ -177,8 +177,8 @@ class GAN(Autoencoder):
 
     def build_networks(self, image_shape):
         if self.decoder is None:
-            self.decoder = self.build_decoder(**self.network_options(image_shape))
-        networks.check("generator", self.decoder, (self.latent_dim,), image_shape)
+            self.decoder = self.make_decoder(image_shape)
+        self.check_decoder(image_shape, "generator")
         self.build_discriminator(image_shape)
         if self.ema_momentum is not None:
             self.averaged_generator = keras.models.clone_model(self.decoder)
@@ -310,7 +310,7 @@ class GAN(Autoencoder):
 
     def _search(self, x, candidates, restarts, steps, learning_rate, seed):
         def objective(x, z, observed, index):
-            log_prob = self.likelihood.log_prob(x, self._generate(z))
+            log_prob = self.likelihood.log_prob(x, self.parameters_batch(z))
             return -log_prob - self.prior.log_prob(z)
 
         return latent_search.search(
@@ -323,10 +323,7 @@ class GAN(Autoencoder):
             learning_rate,
         ).z
 
-    def _generate(self, z):
+    def parameters_batch(self, z):
         averaged = self.ema_momentum is not None
         generator = self.averaged_generator if averaged else self.decoder
         return generator(z, training=False)
-
-    def decode_batch(self, z):
-        return self._mean(self._generate(z))

@@ -65,10 +65,12 @@ class Autoencoder(Samples, Verbs, Trainer, Steps, keras.Model, metaclass=_Comple
         activation: Activation of the hidden layers.
         likelihood: Distribution of the data given a code: `"bernoulli"`,
             `"continuous_bernoulli"`, `"gaussian"`, `"laplace"`,
-            `"discretized_logistic"`, or an instance from `keras_ae.likelihoods`.
+            `"discretized_logistic"`, `"student_t"`, or an instance from
+            `keras_ae.likelihoods`.
         encoder: Your own encoder, a Keras model, instead of a named architecture.
         decoder: Your own decoder, a Keras model from codes `(batch, latent_dim)` to the
-            likelihood's parameters `(batch, *image_shape)`.
+            likelihood's parameters `(batch, *image_shape)`, or
+            `(batch, *image_shape, 2)` where it predicts a scale for each value too.
         **kwargs: `name`, `dtype` and `trainable`, as for any Keras model.
     """
 
@@ -204,13 +206,29 @@ class Autoencoder(Samples, Verbs, Trainer, Steps, keras.Model, metaclass=_Comple
         if self.encoder is None:
             self.encoder = self.build_encoder(**options)
         if self.decoder is None:
-            self.decoder = self.build_decoder(**self.network_options(image_shape))
+            self.decoder = self.make_decoder(image_shape)
         heads = networks.head_dims(options["heads"], options["latent_dim"])
         expected = {name: (units,) for name, units in heads.items()}
         if len(expected) == 1:
             (expected,) = expected.values()
         networks.check("encoder", self.encoder, options["image_shape"], expected)
-        networks.check("decoder", self.decoder, (self.code_dim,), image_shape)
+        self.check_decoder(image_shape)
+
+    def make_decoder(self, image_shape: tuple[int, ...]) -> keras.Model:
+        """Makes a decoder that gives all numbers that the likelihood needs a value."""
+        shape = self.likelihood.parameters_shape(image_shape)
+        if shape == image_shape:
+            return self.build_decoder(**self.network_options(image_shape))
+        # Grey pictures get channels, and what has channels or columns gets more.
+        wide = shape if len(shape) == 3 else (*shape[:-2], shape[-2] * shape[-1])
+        decoder = self.build_decoder(**self.network_options(wide))
+        outputs = keras.layers.Reshape(shape, dtype="float32")(decoder.output)
+        return keras.Model(decoder.input, outputs, name="decoder")
+
+    def check_decoder(self, image_shape: tuple[int, ...], name: str = "decoder"):
+        """Refuses a decoder that does not give what the likelihood needs."""
+        shape = self.likelihood.parameters_shape(image_shape)
+        networks.check(name, self.decoder, (self.code_dim,), shape)
 
     def add_number(self, name: str, value: float) -> keras.Variable:
         """Returns a number as a variable, which a callback can change in training.

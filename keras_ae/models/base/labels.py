@@ -155,8 +155,10 @@ class TakesLabels:
         batch_size: int = 256,
         labels: Any = None,
         sampler: str | None = None,
+        *,
+        mean: bool = True,
     ) -> np.ndarray:
-        """Returns the likelihood's mean for new codes.
+        """Returns the likelihood's mean for new codes, or x drawn from p(x | z).
 
         Args:
             n: Pictures to draw, >= 1.
@@ -166,6 +168,7 @@ class TakesLabels:
                 `(n,)`. Defaults to classes drawn evenly.
             sampler: `"prior"`, the default, or the name of what `fit_sampler` has
                 fitted, to the codes of all classes alike.
+            mean: Whether to give the mean of p(x | z), without its noise.
 
         Returns:
             Array `(n, *image_shape)`, pictures in [0, 1].
@@ -179,7 +182,7 @@ class TakesLabels:
                     "`labels` must be None for a model without classes "
                     f"(`num_classes`). Received: labels={labels!r}"
                 )
-            return super().sample(n, seed, batch_size, sampler)
+            return super().sample(n, seed, batch_size, sampler, mean=mean)
         seeds = seed_generator(seed)
         z = self._drawn(n, seeds, sampler)  # (n, latent_dim)
         if labels is None:
@@ -188,7 +191,8 @@ class TakesLabels:
             labels = np.full(n, labels)
         labels = self._check_labels(labels, n)
         y = np.eye(self.num_classes, dtype="float32")[labels]  # (n, num_classes)
-        return self.decode(np.concatenate([z, y], axis=1), batch_size)
+        codes = np.concatenate([z, y], axis=1)
+        return self._decode_drawn(codes, batch_size, None if mean else seeds)
 
 
 def to_numpy(values) -> np.ndarray:

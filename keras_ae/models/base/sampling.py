@@ -276,8 +276,10 @@ class Samples:
         seed: int | None = None,
         batch_size: int = 256,
         sampler: str | None = None,
+        *,
+        mean: bool = True,
     ) -> np.ndarray:
-        """Returns the likelihood's mean for new codes.
+        """Returns the likelihood's mean for new codes, or x drawn from p(x | z).
 
         Args:
             n: Pictures to draw, >= 1.
@@ -286,6 +288,8 @@ class Samples:
             sampler: `"prior"`, or the name of what `fit_sampler` has fitted. By
                 default what `choose_sampler` chooses: the prior where the codes of the
                 training data follow it, else a density that is fitted to them.
+            mean: Whether to give the mean of p(x | z). Draws from it have its noise:
+                they are samples of p(x), which means are not.
 
         Returns:
             Array `(n, *image_shape)`, pictures in [0, 1].
@@ -293,8 +297,9 @@ class Samples:
         Raises:
             ValueError: If there is neither a prior nor such a sampler.
         """
-        codes = self._drawn(n, seed_generator(seed), sampler)
-        return self._decode_drawn(codes, batch_size)
+        seeds = seed_generator(seed)
+        codes = self._drawn(n, seeds, sampler)
+        return self._decode_drawn(codes, batch_size, None if mean else seeds)
 
     def _drawn(self, n, seeds, sampler=None) -> np.ndarray:
         """Codes of the shape of those that samplers are fitted to, `(n, ...)`."""
@@ -342,8 +347,11 @@ class Samples:
     def _fit_sampler(self, sampler, codes, seed, **options):
         return samplers.fit(sampler, codes, seed, self, **options)
 
-    def _decode_drawn(self, codes, batch_size):
-        return self.decode(codes, batch_size)
+    def _decode_drawn(self, codes, batch_size, seeds=None):
+        """Means for what was drawn, or with `seeds` draws from p(x | z)."""
+        if seeds is None:
+            return self.decode(codes, batch_size)
+        return self.sample_likelihood(codes, seeds, batch_size)
 
     # Saving
 

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_ae import backend, checks, progress
 from keras_ae.backend import keras_private
+from keras_ae.probability.distributions import Seed
 from keras_ae.training import inputs
 
 
@@ -74,14 +75,79 @@ class Verbs:
         Returns:
             Array `(n, *image_shape)`, pictures in [0, 1].
         """
-        self.require_built("decode")
+        z = self._checked_codes(z, "decode")
+        return self.in_batches("decode", self.decode_batch, z, batch_size)
+
+    def _checked_codes(self, z, verb):
+        self.require_built(verb)
         if not backend.is_traced(z):
             z = np.asarray(z, "float32")
         if len(z.shape) != 2 or z.shape[1] != self.code_dim:
             raise ValueError(
                 f"`z` must have the shape (n, {self.code_dim}). Received: {z.shape}"
             )
-        return self.in_batches("decode", self.decode_batch, z, batch_size)
+        return z
+
+    def decode_parameters(self, z, batch_size: int = 256) -> np.ndarray:
+        """Returns the parameters of p(x | z) for codes `z`, the decoder's output.
+
+        Args:
+            z: Array `(n, code_dim)`.
+            batch_size: Codes at a time.
+
+        Returns:
+            Array `(n, *image_shape)`; `(n, *image_shape, 2)` where the likelihood
+            predicts a scale for each value.
+        """
+        z = self._checked_codes(z, "decode_parameters")
+        function = self.parameters_batch
+        return self.in_batches("decode_parameters", function, z, batch_size)
+
+    def decode_scale(self, z, batch_size: int = 256) -> np.ndarray:
+        """Returns the scale of p(x | z) for codes `z`, a Gaussian's σ: how sure it is.
+
+        Args:
+            z: Array `(n, code_dim)`.
+            batch_size: Codes at a time.
+
+        Returns:
+            Array `(n, *image_shape)`, > 0, in the units of x.
+
+        Raises:
+            ValueError: If the likelihood has no scale.
+        """
+        if not hasattr(self.likelihood, "scale_of"):
+            raise ValueError(
+                "`likelihood` must have a scale, as `Gaussian`, `Laplace` and "
+                f"`StudentT` have. Received: a {type(self.likelihood).__name__}"
+            )
+        parameters = self.decode_parameters(z, batch_size)
+        scale = ops.convert_to_numpy(self.likelihood.scale_of(parameters))
+        shape = (len(parameters), *self.built_image_shape)
+        return np.array(np.broadcast_to(scale, shape))
+
+    def sample_likelihood(
+        self, z, seed: Seed = None, batch_size: int = 256
+    ) -> np.ndarray:
+        """Draws x from p(x | z) for codes `z`, where `decode` gives its mean.
+
+        Args:
+            z: Array `(n, code_dim)`.
+            seed: Integer; the same seed gives the same x.
+            batch_size: Codes at a time.
+
+        Returns:
+            Array `(n, *image_shape)`, pictures in [0, 1].
+        """
+        parameters = self.decode_parameters(z, batch_size)
+        seeds = seed_generator(seed)
+        drawn = [
+            self._in_range(
+                self.likelihood.sample(parameters[i : i + batch_size], seeds)
+            )
+            for i in range(0, len(parameters), batch_size)
+        ]
+        return np.concatenate([ops.convert_to_numpy(part) for part in drawn])
 
     def reconstruct(self, x, batch_size: int = 256) -> np.ndarray:
         """Returns the decoded codes of `x`.
@@ -314,18 +380,21 @@ class Verbs:
 
     def decode_batch(self, z):
         """Returns the likelihood's mean for a batch of codes; for `decode`."""
-        return self._mean(self.decoder(z, training=False))
+        return self._in_range(self.likelihood.mean(self.parameters_batch(z)))
 
-    def _mean(self, parameters):
-        """The likelihood's mean, in [0, 1] where the data were; linear stays linear.
+    def parameters_batch(self, z):
+        """Returns the decoder's output for a batch of codes."""
+        return self.decoder(z, training=False)
+
+    def _in_range(self, x):
+        """What is decoded, in [0, 1] where the data were; linear stays linear.
 
         The likelihood itself may well be one of all numbers: a Gaussian of a bounded
         mean learns black and white more slowly.
         """
-        mean = self.likelihood.mean(parameters)
         bounded = self.in_unit_range and self.keeps_range
         bounded = bounded and self.architecture != "linear"
-        return ops.clip(mean, 0.0, 1.0) if bounded else mean
+        return ops.clip(x, 0.0, 1.0) if bounded else x
 
     def reconstruct_batch(self, x):
         """Returns the reconstructions of a batch; for `reconstruct` and `predict`."""
@@ -399,8 +468,10 @@ class _Verb(keras.layers.Layer):
         return self._function(x)
 
 
-def seed_generator(seed: int | None) -> keras.random.SeedGenerator:
-    """A generator of seeds, a random one for None."""
+def seed_generator(seed: Seed) -> keras.random.SeedGenerator:
+    """A generator of seeds, a random one for None, one that is given as it is."""
+    if isinstance(seed, keras.random.SeedGenerator):
+        return seed
     return keras.random.SeedGenerator(None if seed is None else checks.check_seed(seed))
 
 

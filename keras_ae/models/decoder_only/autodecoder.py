@@ -13,7 +13,6 @@ from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.models.decoder_only.code_table import CodeTable, check_optimizer
 from keras_ae.models.decoder_only.inference import Infers
 from keras_ae.models.decoder_only.samples import KeepsSamples, observed_values
-from keras_ae.nn import networks
 from keras_ae.probability.likelihoods import Gaussian
 from keras_ae.training.optimizers import PlayerOptimizers
 
@@ -103,8 +102,8 @@ class AutoDecoder(KeepsSamples, Infers, Autoencoder):
 
     def build_networks(self, image_shape):
         if self.decoder is None:
-            self.decoder = self.build_decoder(**self.network_options(image_shape))
-        networks.check("decoder", self.decoder, (self.latent_dim,), image_shape)
+            self.decoder = self.make_decoder(image_shape)
+        self.check_decoder(image_shape)
         self.table = CodeTable.empty(self.row_width)
 
     def save_own_variables(self, store):

@@ -124,6 +124,12 @@ class StackedSAE(Phases, Autoencoder):
                 "`pretraining='rbm'` describes binary data, so `likelihood` must be "
                 f"'bernoulli'. Received: a {type(likelihood).__name__} likelihood"
             )
+        if likelihood.numbers_per_value > 1:
+            raise ValueError(
+                f"`likelihood` of a `{type(self).__name__}`, of mirrored layers, "
+                "must take one number a value. Received: a "
+                f"{type(likelihood).__name__} with scale='predicted'"
+            )
         sparsity = get_sparsity(sparsity)
         natural = sparsity.activation if pretraining == "sparse" else "sigmoid"
         fixed = pretraining in ("sparse", "rbm")

@@ -197,17 +197,23 @@ class QuantizedAE(AE):
         self._fitted.by_name["pixelcnn"] = pixelcnn
         return Choice("pixelcnn", None)
 
-    def _decode_drawn(self, codes, batch_size):
-        return self.decode_tokens(codes, batch_size)
+    def _decode_drawn(self, codes, batch_size, seeds=None):
+        if seeds is None:
+            return self.decode_tokens(codes, batch_size)
+        codes = self.in_batches("codes_of_tokens", self._codes_of, codes, batch_size)
+        return self.sample_likelihood(codes, seeds, batch_size)
 
     def _tokens(self, x):
         return self.quantized(x)["tokens"]
 
+    def _codes_of(self, tokens):
+        return self._flat(self.quantizer.lookup(tokens))
+
     def _decode_tokens(self, tokens):
-        return self.decode_batch(self._flat(self.quantizer.lookup(tokens)))
+        return self.decode_batch(self._codes_of(tokens))
 
     def encode_batch(self, x):
-        return self._flat(self.quantizer.lookup(self._tokens(x)))
+        return self._codes_of(self._tokens(x))
 
 
 class VQVAE(QuantizedAE):

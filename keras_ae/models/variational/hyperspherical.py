@@ -76,5 +76,5 @@ class SphericalVAE(DrawnVAE):
     def _code(self, z):
         return manifolds.unit(z)
 
-    def decode_batch(self, z):
-        return super().decode_batch(self._code(z))
+    def parameters_batch(self, z):
+        return super().parameters_batch(self._code(z))

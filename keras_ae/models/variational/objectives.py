@@ -302,10 +302,12 @@ class SigmaVAE(VAE):
     with D values in x and one σ for all of them: the one that is optimal for the batch,
     σ² = mean of ||x - mean(z)||² / D, or one that is learned. It is what β stands for
     where σ is fixed, and needs no search. (`VAE` by default has the optimal one, too.)
+    Or the decoder predicts a σ(z) for each value: see `decode_scale`.
 
     Args:
         latent_dim: Numbers in a code.
-        scale: `"optimal"` or `"learned"`.
+        scale: `"optimal"`, `"learned"` or `"predicted"`, as for
+            `keras_ae.likelihoods.Gaussian`.
         **kwargs: As for `VAE`, without `likelihood`.
 
     Raises:
@@ -327,9 +329,10 @@ class SigmaVAE(VAE):
 
     def __init__(self, latent_dim: int = 32, *, scale: str = "optimal", **kwargs):
         self.refuse_settled(kwargs, "it is a Gaussian, of the `scale` that is chosen")
-        if scale not in ("optimal", "learned"):
+        if scale not in ("optimal", "learned", "predicted"):
             raise ValueError(
-                f"`scale` must be 'optimal' or 'learned'. Received: scale={scale!r}"
+                "`scale` must be 'optimal', 'learned' or 'predicted'. "
+                f"Received: scale={scale!r}"
             )
         super().__init__(latent_dim, likelihood=Gaussian(scale=scale), **kwargs)
         self.scale = scale

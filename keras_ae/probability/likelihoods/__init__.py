@@ -20,6 +20,7 @@ from keras_ae.probability.likelihoods.location_scale import (
     Gaussian,
     Laplace,
     LocationScale,
+    StudentT,
 )
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Laplace",
     "Likelihood",
     "LocationScale",
+    "StudentT",
     "get_likelihood",
 ]
 
@@ -39,6 +41,7 @@ _LIKELIHOODS = {
     "gaussian": Gaussian,
     "laplace": Laplace,
     "discretized_logistic": DiscretizedLogistic,
+    "student_t": StudentT,
 }
 
 
@@ -47,8 +50,8 @@ def get_likelihood(identifier: Any) -> Likelihood:
 
     Args:
         identifier: Name (`"bernoulli"`, `"continuous_bernoulli"`, `"gaussian"`,
-            `"laplace"`, `"discretized_logistic"`), `Likelihood` instance, or its
-            serialized configuration.
+            `"laplace"`, `"discretized_logistic"`, `"student_t"`), `Likelihood`
+            instance, or its serialized configuration.
 
     Raises:
         ValueError: If `identifier` is something else.

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -14,17 +15,20 @@ LOG_2 = math.log(2.0)
 class Likelihood(keras.layers.Layer):
     """Distribution p(x | z) of the data, given the decoder's output.
 
-    The decoder's output `parameters` has the shape of x: one number per value of x.
-    A subclass implements `elementwise_log_prob`, `mean` and `sample`, each elementwise
-    for arrays of any shape; the former gets them as `(batch, values)`.
+    The decoder's output `parameters` has the shape of x, one number per value of x, or,
+    where `numbers_per_value` is more than 1, `(batch, ..., numbers_per_value)`. A
+    subclass implements `elementwise_log_prob`, `mean` and `sample`, each elementwise
+    for arrays of any shape; the former gets x as `(batch, values)`.
 
     Attributes:
+        numbers_per_value: How many numbers a decoder gives for each value of x.
         low: Smallest value of x that the likelihood describes.
         high: Largest value of x that the likelihood describes.
     """
 
     low = 0.0
     high = 1.0
+    numbers_per_value = 1
 
     def __init__(self, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
@@ -53,26 +57,40 @@ class Likelihood(keras.layers.Layer):
         repeated = ops.reshape(values, (-1, *ops.shape(self._weight)))
         return ops.reshape(repeated * self._weight, ops.shape(values))
 
+    def parameters_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Returns the shape of the decoder's output for data of a shape."""
+        count = self.numbers_per_value
+        return tuple(shape) if count == 1 else (*shape, count)
+
+    def _flat_parameters(self, parameters):
+        """Returns parameters `(batch, ...)` as those of x `(batch, values)`."""
+        shape = (ops.shape(parameters)[0], *self.parameters_shape((-1,)))
+        return ops.reshape(parameters, shape)
+
     def log_prob(self, x, parameters, training: bool = False, observed=None):
         """Returns log p(x | z) in nats, summed over pixels and channels: `(batch,)`.
 
         Args:
             x: Data `(batch, ...)`.
-            parameters: The decoder's output, of the same shape.
+            parameters: The decoder's output, of the shape `parameters_shape(x.shape)`.
             training: Whether a scale may be fitted to this batch.
             observed: None, or booleans of the shape of x: where it is false, x must be
                 any finite number and counts for nothing, in the sum or for the scale.
         """
         x, parameters = float32(x), float32(parameters)
-        if len(x.shape) != len(parameters.shape) or any(
+        expected = self.parameters_shape(x.shape)
+        if len(expected) != len(parameters.shape) or any(
             None not in pair and pair[0] != pair[1]
-            for pair in zip(x.shape, parameters.shape, strict=True)
+            for pair in zip(expected, parameters.shape, strict=True)
         ):
+            count = self.numbers_per_value
             raise ValueError(
-                "`x` and `parameters` must have the same shape. Received: shapes "
-                f"{tuple(x.shape)} and {tuple(parameters.shape)}"
+                "`x` and `parameters` must have the same shape"
+                + (f", and {count} numbers per value of x" if count > 1 else "")
+                + f". Received: shapes {tuple(x.shape)} and {tuple(parameters.shape)}"
             )
-        x, parameters, observed = map(_flat, (x, parameters, observed))
+        x, observed = map(_flat, (x, observed))
+        parameters = self._flat_parameters(parameters)
         log_prob = self.elementwise_log_prob(x, parameters, training, observed)
         if observed is not None:
             log_prob = ops.where(observed, log_prob, 0.0)
@@ -84,8 +102,8 @@ class Likelihood(keras.layers.Layer):
         Args:
             x, parameters, observed: As in `log_prob`.
         """
-        x, parameters, observed = map(_flat, (float32(x), parameters, observed))
-        error = ops.square(self.mean(parameters) - x)
+        x, observed = map(_flat, (float32(x), observed))
+        error = ops.square(self.mean(self._flat_parameters(parameters)) - x)
         if observed is None:
             return ops.mean(error, axis=1)
         observed = ops.cast(observed, "float32")
@@ -96,11 +114,11 @@ class Likelihood(keras.layers.Layer):
         raise NotImplementedError
 
     def mean(self, parameters):
-        """Returns the mean of x, of the shape of `parameters`."""
+        """Returns the mean of x, of its shape."""
         raise NotImplementedError
 
     def sample(self, parameters, seed: Seed = None):
-        """Draws x, of the shape of `parameters`."""
+        """Draws x, given the decoder's output for it."""
         raise NotImplementedError
 
     def check_range(self, low: float, high: float) -> None:

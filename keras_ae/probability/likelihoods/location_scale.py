@@ -1,4 +1,4 @@
-"""Likelihoods with a location for each value, and one scale."""
+"""Likelihoods with a location for each value, and one scale or one for each value."""
 
 import math
 import numbers
@@ -13,12 +13,14 @@ from keras_ae.probability.likelihoods.base import LOG_2, Likelihood, open_unifor
 
 
 class LocationScale(Likelihood):
-    """Likelihood with a location per value of x and one scale for all of them.
+    """Likelihood with a location per value of x and a scale.
 
     Args:
         scale: Number > 0: fixed. `"learned"`: one trainable scalar. `"optimal"`: the
             scale that maximises the likelihood of each training batch, in closed form;
-            evaluation uses its running average.
+            evaluation uses its running average. `"predicted"`: one for each value of x,
+            `smallest_scale` + softplus of a second number that the decoder gives, so
+            that `parameters` are `(batch, ..., 2)`.
         activation: Activation that turns the decoder's output into the location.
             `"sigmoid"` keeps it in [0, 1].
     """
@@ -51,9 +53,11 @@ class LocationScale(Likelihood):
         elif scale == "optimal":
             self.running_moment = self._add_running("running_moment")
             self.running_weight = self._add_running("running_weight")
+        elif scale == "predicted":
+            self.numbers_per_value = 2
         elif not isinstance(scale, numbers.Real) or not 0 < scale < math.inf:
             raise ValueError(
-                "`scale` must be a number > 0, 'learned' or 'optimal'. "
+                "`scale` must be a number > 0, 'learned', 'optimal' or 'predicted'. "
                 f"Received: scale={scale!r}"
             )
         else:
@@ -70,13 +74,26 @@ class LocationScale(Likelihood):
         )
 
     def location(self, parameters):
-        return self.activation(float32(parameters))
+        parameters = float32(parameters)
+        if self.scale == "predicted":
+            parameters = parameters[..., 0]
+        return self.activation(parameters)
+
+    def scale_of(self, parameters):
+        """Returns the scale that evaluation and sampling use, of the shape of x.
+
+        It is a scalar where all values have the same.
+        """
+        if self.scale == "predicted":
+            raw = float32(parameters)[..., 1]
+            return self.smallest_scale + backend.softplus(raw)
+        return self.current_scale()
 
     def mean(self, parameters):
         return self.location(parameters)
 
     def current_scale(self):
-        """Returns the scale that evaluation and sampling use, a scalar tensor."""
+        """Returns the scale that all values have in evaluation, a scalar tensor."""
         if self.scale == "learned":
             # The sum, unlike a maximum, has a gradient that leads back up.
             return self.smallest_scale + ops.exp(float32(self.log_scale))
@@ -128,7 +145,7 @@ class LocationScale(Likelihood):
         if training and self.scale == "optimal":
             scale = self.batch_scale(residual, observed)
         else:
-            scale = self.current_scale()
+            scale = self.scale_of(parameters)
         return residual / scale, scale
 
     def get_config(self) -> dict:
@@ -149,7 +166,8 @@ class Gaussian(LocationScale):
     Args:
         scale: Standard deviation. Number > 0: fixed. `"learned"`: one trainable scalar.
             `"optimal"`: the best one for each training batch, in closed form;
-            evaluation uses its running average.
+            evaluation uses its running average. `"predicted"`: the decoder's second
+            number for each value of x, σ = 1e-3 + softplus(·).
         activation: Activation that turns the decoder's output into the mean.
             `"sigmoid"` keeps it in [0, 1].
 
@@ -165,7 +183,7 @@ class Gaussian(LocationScale):
     def sample(self, parameters, seed: Seed = None):
         mean = self.mean(parameters)
         noise = keras.random.normal(ops.shape(mean), dtype="float32", seed=seed)
-        return mean + self.current_scale() * noise
+        return mean + self.scale_of(parameters) * noise
 
     def deviations(self, residual):
         return ops.square(residual)
@@ -184,7 +202,8 @@ class Laplace(LocationScale):
     Args:
         scale: Scale b, the mean absolute deviation. Number > 0: fixed. `"learned"`: one
             trainable scalar. `"optimal"`: the best one for each training batch, in
-            closed form; evaluation uses its running average.
+            closed form; evaluation uses its running average. `"predicted"`: the
+            decoder's second number for each value of x, b = 1e-3 + softplus(·).
         activation: Activation that turns the decoder's output into the mean.
             `"sigmoid"` keeps it in [0, 1].
     """
@@ -197,10 +216,81 @@ class Laplace(LocationScale):
         mean = self.mean(parameters)
         centered = open_uniform(ops.shape(mean), seed) - 0.5
         noise = -ops.sign(centered) * ops.log1p(-2.0 * ops.abs(centered))
-        return mean + self.current_scale() * noise
+        return mean + self.scale_of(parameters) * noise
 
     def deviations(self, residual):
         return ops.abs(residual)
+
+
+@keras.saving.register_keras_serializable(package="keras_ae")
+class StudentT(LocationScale):
+    """Student's t-distribution of every value of x around the decoder's output.
+
+        log p(x) = log Γ((ν + 1) / 2) - log Γ(ν / 2) - log(ν π) / 2 - log s
+                   - (ν + 1) / 2 log(1 + ((x - μ) / s)² / ν)
+
+    Its tails are heavy: a value far from what was expected costs the logarithm of the
+    distance only, where a Gaussian's cost grows with its square.
+
+    Args:
+        degrees: Degrees of freedom ν > 1: the fewer, the heavier the tails.
+        scale: Scale s; the standard deviation is s √(ν / (ν - 2)) for ν > 2. Number
+            > 0: fixed. `"learned"`: one trainable scalar. `"predicted"`: the decoder's
+            second number for each value of x, s = 1e-3 + softplus(·).
+        activation: Activation that turns the decoder's output into the mean.
+            `"sigmoid"` keeps it in [0, 1].
+
+    Raises:
+        ValueError: If `scale` is `"optimal"`, for which there is no closed form.
+
+    Reference:
+        Takahashi et al., Student-t Variational Autoencoder for Robust Density
+        Estimation, 2018 (https://doi.org/10.24963/ijcai.2018/374).
+    """
+
+    def __init__(
+        self,
+        degrees: float = 4.0,
+        scale: float | str = "learned",
+        activation: Any = "linear",
+        **kwargs,
+    ):
+        if scale == "optimal":
+            raise ValueError(
+                "`scale` of `StudentT` must be a number > 0, 'learned' or 'predicted': "
+                "the optimal one has no closed form. Received: scale='optimal'"
+            )
+        plain = isinstance(degrees, numbers.Real) and not isinstance(degrees, bool)
+        if not plain or not 1 < degrees < math.inf:
+            raise ValueError(
+                "`degrees` must be > 1, or there is no mean. "
+                f"Received: degrees={degrees!r}"
+            )
+        super().__init__(scale, activation, **kwargs)
+        self.degrees = float(degrees)
+        half = 0.5 * (self.degrees + 1.0)
+        self._log_normalizer = (
+            math.lgamma(half)
+            - math.lgamma(0.5 * self.degrees)
+            - 0.5 * math.log(self.degrees * math.pi)
+        )
+
+    def elementwise_log_prob(self, x, parameters, training, observed=None):
+        standardized, scale = self.standardize(x, parameters, training, observed)
+        tails = ops.log1p(ops.square(standardized) / self.degrees)
+        tails = 0.5 * (self.degrees + 1.0) * tails
+        return self._log_normalizer - tails - ops.log(scale)
+
+    def sample(self, parameters, seed: Seed = None):
+        mean = self.mean(parameters)
+        shape, half = ops.shape(mean), 0.5 * self.degrees
+        normal = keras.random.normal(shape, dtype="float32", seed=seed)
+        # A chi-square variable over its degrees of freedom.
+        gamma = keras.random.gamma(shape, half, dtype="float32", seed=seed) / half
+        return mean + self.scale_of(parameters) * normal / ops.sqrt(gamma)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "degrees": self.degrees}
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
