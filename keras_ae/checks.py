@@ -52,6 +52,12 @@ def check_weight(name: str, value) -> None:
         raise ValueError(f"`{name}` must be >= 0. Received: {name}={value!r}")
 
 
+def check_positive(name: str, value) -> None:
+    """Raises `ValueError` unless `value` is a finite number > 0."""
+    if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+        raise ValueError(f"`{name}` must be > 0 and finite. Received: {name}={value!r}")
+
+
 def check_pixel_weight(weight, likelihood) -> None:
     """Raises `ValueError` unless `weight` can weigh -log p(x | z) beside other terms.
 

@@ -13,8 +13,14 @@ from keras_ae.cli.options import _COUNT, _RESTORED, _SEED, _options
 @click.argument("model")
 @click.argument("pictures", nargs=-1, required=True)
 @_RESTORED
+@click.option(
+    "--refine",
+    type=_COUNT,
+    metavar="STEPS",
+    help="Search on from the encoder's codes for so many steps.",
+)
 @_options("limit", "backend")
-def reconstruct(model, pictures, output, limit, backend):
+def reconstruct(model, pictures, output, limit, refine, backend):
     """Reconstruct PICTURES, files or folders.
 
     Each goes into a PNG file of its name, or onto a sheet below its original.
@@ -22,7 +28,7 @@ def reconstruct(model, pictures, output, limit, backend):
     _settle_backend(backend)
     from keras_ae.cli import commands
 
-    commands.reconstruct(model, pictures, output, limit=limit)
+    commands.reconstruct(model, pictures, output, limit=limit, refine=refine)
 
 
 @main.command()

@@ -78,13 +78,13 @@ def sheet(images: np.ndarray, columns: int | None = None, gap: int = 2) -> Image
 
 
 def reconstructions(
-    originals: np.ndarray, reconstructions: np.ndarray, columns: int = 8
+    originals: np.ndarray, *reconstructions: np.ndarray, columns: int = 8
 ) -> Image.Image:
     """Rows of originals, each with the row of its reconstructions below.
 
     Args:
         originals: `(pictures, height, width, channels)`.
-        reconstructions: Array of the same shape.
+        *reconstructions: Arrays of the same shape, a row each.
         columns: Pictures per row.
 
     Returns:
@@ -93,16 +93,17 @@ def reconstructions(
     Raises:
         ValueError: If the shapes differ.
     """
-    if originals.shape != reconstructions.shape:
+    shapes = [pictures.shape for pictures in (originals, *reconstructions)]
+    if len({*shapes}) > 1:
         raise ValueError(
             "`originals` and `reconstructions` must have one shape. Received: "
-            f"{originals.shape} and {reconstructions.shape}"
+            + " and ".join(map(str, shapes))
         )
-    above, below = _rgba(originals), _rgba(reconstructions)
-    columns = min(columns, len(above))
+    each = [_rgba(pictures) for pictures in (originals, *reconstructions)]
+    columns = min(columns, len(originals))
     rows = []
-    for start in range(0, len(above), columns):
-        for pictures in (above, below):
+    for start in range(0, len(originals), columns):
+        for pictures in each:
             row = pictures[start : start + columns]
             blank = np.zeros((columns - len(row), *row.shape[1:]), "uint8")
             rows += [row, blank]

@@ -32,7 +32,11 @@ _LABELLED, _A_SIDE = 20_000, 2000
 
 
 def reconstruct(
-    path: str, pictures: Sequence[str], output: str, limit: int | None = None
+    path: str,
+    pictures: Sequence[str],
+    output: str,
+    limit: int | None = None,
+    refine: int | None = None,
 ) -> None:
     """Reconstructs pictures, each into a PNG file of the same name.
 
@@ -42,14 +46,32 @@ def reconstruct(
         output: Folder for the reconstructions, created if absent; or path of a sheet,
             `.png`, of the originals above their reconstructions.
         limit: At most this many pictures; on a sheet 64 unless it says otherwise.
+        refine: Steps of a search that goes on from the encoder's codes; on a sheet what
+            it comes to has a row below theirs.
 
     Raises:
         ValueError: If two results would have one name, or one would overwrite a
-            picture that was read or a file beside it.
+            picture that was read or a file beside it; or the model can't refine codes.
         FileNotFoundError: If a path does not exist.
     """
     model = load_model(path)
-    _restore(model, model.reconstruct, "reconstructed", pictures, output, limit)
+    if refine is None:
+        _restore(model, [model.reconstruct], "reconstructed", pictures, output, limit)
+        return
+    before, after = [], []
+
+    def refined(images):
+        found = model.refine(images, steps=refine)
+        before.extend(found.before)
+        after.extend(found.after)
+        return model.decode(found.codes)
+
+    verbs = [model.reconstruct, refined]
+    _restore(model, verbs, "reconstructed and refined", pictures, output, limit)
+    print(
+        f"Mean squared error: {np.mean(before):.5f} as the encoder guesses, "
+        f"{np.mean(after):.5f} after {refine} steps."
+    )
 
 
 def denoise(
@@ -77,11 +99,11 @@ def denoise(
             "DenoisingAE has; `keras-ae reconstruct` works on every model."
         )
     own_size = model.keeps_pixels
-    _restore(model, model.denoise, "denoised", pictures, output, limit, own_size)
+    _restore(model, [model.denoise], "denoised", pictures, output, limit, own_size)
 
 
-def _restore(model, verb, done, pictures, output, limit, own_size=False):
-    """Writes what `verb`, a method of the model, makes of each picture."""
+def _restore(model, verbs, done, pictures, output, limit, own_size=False):
+    """Writes what the last verb makes of each picture; a sheet shows all of them."""
     files = _files(pictures)
     folder = pathlib.Path(output)
     if folder.suffix.lower() == ".png" and not folder.is_dir():
@@ -89,9 +111,8 @@ def _restore(model, verb, done, pictures, output, limit, own_size=False):
             raise ValueError(f"{output} would be overwritten; choose another.")
         shown = files[: limit or _ON_A_SHEET]
         images = np.concatenate([images for _, images in _read(model, shown)])
-        beside = plots.reconstructions(
-            as_pictures(model, images), as_pictures(model, verb(images))
-        )
+        made = [as_pictures(model, verb(images)) for verb in verbs]
+        beside = plots.reconstructions(as_pictures(model, images), *made)
         print(f"{len(images)} of {len(files)} pictures, {done} below.")
         return save_image(beside, output)
     files = files[:limit]
@@ -111,7 +132,7 @@ def _restore(model, verb, done, pictures, output, limit, own_size=False):
         for shape, group in shapes.items():
             for found, images in _read(model, group, shape):
                 folder.mkdir(parents=True, exist_ok=True)
-                for file, picture in zip(found, verb(images), strict=True):
+                for file, picture in zip(found, verbs[-1](images), strict=True):
                     with replacing(folder / f"{file.stem}.png") as temporary:
                         plots.picture(picture).save(temporary)
                 count += len(found)

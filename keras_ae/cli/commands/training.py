@@ -7,7 +7,6 @@ import datetime
 import inspect
 import json
 import math
-import numbers
 import pathlib
 import shlex
 import sys
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_ae import catalogue, metrics, models
+from keras_ae import catalogue, checks, metrics, models
 from keras_ae.cli.commands.reading import picture_shape
 from keras_ae.datasets import mirrors
 from keras_ae.runs import Run, environment, load_model, report
@@ -154,12 +153,7 @@ def train(
     settings = catalogue.choose(defaults, chosen)
     if latent_dim is not None:
         settings["latent_dim"] = latent_dim
-    rate = settings.get("learning_rate", 1)
-    if not isinstance(rate, numbers.Real) or not 0 < rate < math.inf:
-        raise ValueError(
-            "`learning_rate` must be > 0 and finite. "
-            f"Received: learning_rate={settings['learning_rate']}"
-        )
+    checks.check_positive("learning_rate", settings.get("learning_rate", 1))
     what = {"model": model_name, "data": str(pathlib.Path(data))}
     trained = None
     if start is not None:

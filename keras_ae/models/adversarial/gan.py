@@ -286,10 +286,7 @@ class GAN(Autoencoder):
         checks.check_count("steps", steps)
         checks.check_count("restarts", restarts)
         checks.check_count("candidates", candidates, minimum=restarts)
-        if not isinstance(learning_rate, numbers.Real) or not learning_rate > 0:
-            raise ValueError(
-                f"`learning_rate` must be > 0. Received: learning_rate={learning_rate}"
-            )
+        checks.check_positive("learning_rate", learning_rate)
         x = self.check_data(x, "x")
         settings = {
             "candidates": candidates,

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_ae import checks
 from keras_ae.backend import keras_private
+from keras_ae.models.base.refinement import Refines
 from keras_ae.models.base.sampling import Samples
 from keras_ae.models.base.verbs import Verbs
 from keras_ae.nn import networks
@@ -34,7 +35,9 @@ class _Complete(type(keras.Model)):
         return model
 
 
-class Autoencoder(Samples, Verbs, Trainer, Steps, keras.Model, metaclass=_Complete):
+class Autoencoder(
+    Samples, Refines, Verbs, Trainer, Steps, keras.Model, metaclass=_Complete
+):
     """Base of all models: an encoder, a decoder, a likelihood and named loss terms.
 
     A subclass says what its network computes (`call`, a dict of tensors) and what it

@@ -1,7 +1,6 @@
 """The search for codes of new samples."""
 
 import functools
-import numbers
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,10 +158,7 @@ class Infers:
                 f"`restarts` must be at most the number of training samples, "
                 f"{self.table.count}. Received: restarts={restarts}"
             )
-        if not isinstance(learning_rate, numbers.Real) or not learning_rate > 0:
-            raise ValueError(
-                f"`learning_rate` must be > 0. Received: learning_rate={learning_rate}"
-            )
+        checks.check_positive("learning_rate", learning_rate)
         settings = {
             "steps": steps,
             "restarts": restarts,

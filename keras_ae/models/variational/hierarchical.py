@@ -169,6 +169,10 @@ class HierarchicalVAE(VAE):
     def _sample_codes(self, noise):
         return self._descend(None, self._drawn_with(noise))[2][0]
 
+    def code_log_prob(self, z):
+        # Its prior comes from codes of the layer above, which z does not tell.
+        return ops.zeros_like(z[:, 0])
+
     @property
     def noise_dim(self):
         return sum(self._dims)

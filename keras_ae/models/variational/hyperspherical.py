@@ -76,5 +76,9 @@ class SphericalVAE(DrawnVAE):
     def _code(self, z):
         return manifolds.unit(z)
 
+    def code_log_prob(self, z):
+        # The same everywhere on the sphere, and any length stands for one direction.
+        return ops.zeros_like(z[:, 0])
+
     def parameters_batch(self, z):
         return super().parameters_batch(self._code(z))
