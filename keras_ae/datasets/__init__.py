@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_ae.datasets import celeba, folders, mnist, moon, splits
+from keras_ae.datasets import celeba, folders, mnist, moon, plane, splits
 from keras_ae.datasets.folders import read_pictures
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "load",
     "moon",
     "names",
+    "plane",
     "read_pictures",
 ]
 

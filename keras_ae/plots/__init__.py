@@ -6,6 +6,7 @@ transparent ground in a grey that reads on light and dark pages alike.
 
 from keras_ae.plots.curves import codebook_usage, error_bars, loss_curves, throughput
 from keras_ae.plots.latent import latent_map
+from keras_ae.plots.planes import plane
 from keras_ae.plots.sheets import (
     filters,
     interpolation,
@@ -27,6 +28,7 @@ __all__ = [
     "loss_curves",
     "manifold",
     "picture",
+    "plane",
     "reconstructions",
     "sheet",
     "throughput",

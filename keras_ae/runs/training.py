@@ -190,12 +190,7 @@ class Training:
                         *extra_callbacks,
                         # Before the checkpoint: what goes on after it draws no sheet
                         # of the epoch before.
-                        callbacks.SampleSheet(
-                            self.directory / "pictures",
-                            every=max(1, epochs // 10),
-                            images=validation[:64],
-                            seed=self.seed,
-                        ),
+                        *self._sheets(validation, epochs),
                         callbacks.Checkpoint(
                             self.last_path,
                             self.best_path,
@@ -300,6 +295,19 @@ class Training:
             )
         else:
             print(f"Going on after epoch {done}.", flush=True)
+
+    def _sheets(self, validation, epochs):
+        """The callback that draws sheets of pictures; none for rows of numbers."""
+        if len(validation.shape) < 3:
+            return []
+        return [
+            callbacks.SampleSheet(
+                self.directory / "pictures",
+                every=max(1, epochs // 10),
+                images=validation[:64],
+                seed=self.seed,
+            )
+        ]
 
     def _held_back(self, model, pictures, binarize=False, labels=None):
         """Batches in order; what is drawn or spoilt is so in the same way each time."""

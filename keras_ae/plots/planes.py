@@ -1,0 +1,74 @@
+"""Distributions of points in a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_ae.plots.curves import _COLOURS, _figure
+from keras_ae.plots.sheets import _INK
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def plane(panels: Mapping[str, Any], span: float) -> Figure:
+    """Points, Gaussians and densities of a plane, a square panel each.
+
+    Args:
+        panels: By their titles, points `(n, 2)`; a pair of the means and the standard
+            deviations `(n, 2)` of Gaussians, drawn as ellipses; or a density
+            `(rows, columns)` on a regular grid from -`span` to `span`, y upwards.
+        span: The plane is shown from -`span` to `span`, > 0.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: If a panel is none of these.
+
+    Example:
+
+    ```python
+    keras_ae.plots.plane({"data": x, "Gaussians": (mean, scale)}, span=3.0)
+    ```
+    """
+    figure, axes = _figure(3.2 * len(panels), 3.4, 1, len(panels))
+    for panel, (title, what) in zip(np.atleast_1d(axes), panels.items(), strict=True):
+        panel.set_title(title, color=_INK, fontsize=9)
+        panel.set_aspect("equal")
+        panel.set_xlim(-span, span)
+        panel.set_ylim(-span, span)
+        if isinstance(what, tuple):
+            _draw_ellipses(panel, *map(np.asarray, what))
+            continue
+        what = np.asarray(what)
+        if what.ndim == 2 and what.shape[1] == 2:
+            panel.plot(*what.T, ".", color=_COLOURS[0], markersize=1.5, alpha=0.5)
+        elif what.ndim == 2:
+            extent = (-span, span, -span, span)
+            panel.imshow(what, "magma", origin="lower", extent=extent)
+            panel.grid(False)
+        else:
+            raise ValueError(
+                "A panel must be points (n, 2), a pair of means and standard "
+                f"deviations, or a density (rows, columns). Received: {title!r} of "
+                f"shape {what.shape}"
+            )
+    return figure
+
+
+def _draw_ellipses(panel, means, scales):
+    from matplotlib.patches import Ellipse
+
+    if means.shape != scales.shape or means.ndim != 2 or means.shape[1] != 2:
+        raise ValueError(
+            "Means and standard deviations must both have the shape (n, 2). Received: "
+            f"{means.shape} and {scales.shape}"
+        )
+    for mean, scale in zip(means, scales, strict=True):
+        panel.add_patch(
+            Ellipse(mean, *(2 * scale), fill=False, color=_COLOURS[1], linewidth=0.8)
+        )
