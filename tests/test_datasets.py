@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from keras_ae import datasets
-from keras_ae.datasets import cache, celeba, folders, moon, pictures, splits
+from keras_ae.datasets import cache, celeba, folders, moon, pictures, plane, splits
 
 pytestmark = pytest.mark.once
 
@@ -945,3 +945,15 @@ def test_own_pictures_keep_the_shape_of_most(tmp_path, sizes, expected):
         Image.new("L", size[::-1], index).save(tmp_path / f"{index}.png")
     assert datasets.load(tmp_path, "all").shape[1:3] == expected
     assert datasets.load(tmp_path, "all", image_size=16).shape[1:3] == (16, 16)
+
+
+@pytest.mark.once
+def test_points_of_a_plane_repeat_by_seed_and_have_about_unit_variance():
+    for shape in plane.SHAPES:
+        x = plane.draw(shape, 20_000, seed=1)
+        assert x.shape == (20_000, 2) and x.dtype == "float32"
+        np.testing.assert_array_equal(x, plane.draw(shape, 20_000, seed=1))
+        assert (x != plane.draw(shape, 20_000, seed=2)).all(axis=1).mean() > 0.9
+        np.testing.assert_allclose(x.std(axis=0), 1.0, atol=0.15)
+    with pytest.raises(ValueError, match="`shape` must be one of 'spiral'"):
+        plane.draw("cross", 3)

@@ -414,3 +414,24 @@ def test_figures_touch_no_global_state_of_matplotlib():
         "plots.latent_map(np.eye(3)); sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.once
+def test_a_plane_has_a_panel_each_for_points_gaussians_and_densities():
+    points = np.random.default_rng(0).normal(size=(30, 2))
+    panels = {
+        "points": points,
+        "Gaussians": (points[:5], np.ones((5, 2))),
+        "density": np.eye(9),
+    }
+    left, middle, right = plots.plane(panels, span=2.0).axes
+    assert [panel.get_title() for panel in (left, middle, right)] == [*panels]
+    np.testing.assert_array_equal(left.lines[0].get_xydata(), points)
+    ellipses = [(e.center, e.width, e.height) for e in middle.patches]
+    assert len(ellipses) == 5 and ellipses[0][1:] == (2.0, 2.0)
+    assert right.images[0].get_extent() == [-2.0, 2.0, -2.0, 2.0]
+    assert right.images[0].origin == "lower"
+    with pytest.raises(ValueError, match="must be points"):
+        plots.plane({"x": np.zeros(3)}, 1.0)
+    with pytest.raises(ValueError, match="must both have the shape"):
+        plots.plane({"x": (points, points[:3])}, 1.0)

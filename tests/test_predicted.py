@@ -7,6 +7,7 @@ from numerics import gradient, to_numpy
 from scipy import special, stats
 
 import keras_ae
+from keras_ae import catalogue
 from keras_ae.probability.likelihoods import Gaussian, Laplace, StudentT
 
 ORACLES = {
@@ -212,3 +213,23 @@ def test_the_floor_is_softplus_and_a_thousandth():
     expected = 1e-3 + np.array([[0.0, special.log1p(np.exp(2.0))]])
     found = to_numpy(Gaussian("predicted").scale_of(raw))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.once
+def test_the_integral_over_codes_is_the_density_of_the_recipe():
+    main = catalogue.load(catalogue.find_recipe("plane-vae"))
+    quadrature, log_density = (
+        main.__globals__[name] for name in ("quadrature", "log_density")
+    )
+    keras.utils.set_random_seed(0)
+    model = keras_ae.VAE(
+        2, image_shape=(2,), architecture="linear", likelihood=Gaussian(0.7)
+    )
+    weights, bias = model.decoder.get_weights()
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 2)).astype("float32")
+    # A linear decoder of a normal code makes normal data.
+    covariance = weights.T @ weights + 0.49 * np.eye(2)
+    expected = stats.multivariate_normal(bias, covariance).logpdf(x)
+    found = log_density(model, x, *quadrature(2))
+    np.testing.assert_allclose(found, expected, atol=2e-3)

@@ -214,6 +214,15 @@ def test_mnist_samplers(scores, tmp_path):
     assert pictures(tmp_path) == {*COMMON.split(), *sheets}
 
 
+def test_plane_vae(scores, tmp_path):
+    found = scores("plane-vae", "components=[2, 4]", limit=400)
+    assert np.isfinite([*found.values()]).all()
+    # An integral is no bound, and more components describe a spiral better.
+    assert found["log_likelihood"] >= found["lower_bound"]
+    assert found["mixture_4_log_likelihood"] > found["mixture_2_log_likelihood"]
+    assert pictures(tmp_path) == {"density", "loss"}
+
+
 @pytest.mark.thorough
 def test_moon_betatcvae(scores, tmp_path):
     found = scores("moon-betatcvae", "latent_dim=3", "seeds=1", limit=96)
