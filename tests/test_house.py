@@ -67,6 +67,7 @@ MAY_IMPORT = {
         "benchmark",
         "callbacks",
         "catalogue",
+        "checks",
         "compression",
         "datasets",
         "evaluation",
