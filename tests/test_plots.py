@@ -422,16 +422,22 @@ def test_a_plane_has_a_panel_each_for_points_gaussians_and_densities():
     panels = {
         "points": points,
         "Gaussians": (points[:5], np.ones((5, 2))),
+        "leaning": (points[:1], np.array([[[2.5, 1.5], [1.5, 2.5]]])),
         "density": np.eye(9),
     }
-    left, middle, right = plots.plane(panels, span=2.0).axes
-    assert [panel.get_title() for panel in (left, middle, right)] == [*panels]
+    figure = plots.plane(panels, span=2.0)
+    left, middle, leaning, right = figure.axes
+    assert [panel.get_title() for panel in figure.axes] == [*panels]
     np.testing.assert_array_equal(left.lines[0].get_xydata(), points)
     ellipses = [(e.center, e.width, e.height) for e in middle.patches]
     assert len(ellipses) == 5 and ellipses[0][1:] == (2.0, 2.0)
+    # Variances of 1 across and 4 along the diagonal.
+    (ellipse,) = leaning.patches
+    np.testing.assert_allclose((ellipse.width, ellipse.height), (2.0, 4.0))
+    assert ellipse.angle % 180 == pytest.approx(135.0)
     assert right.images[0].get_extent() == [-2.0, 2.0, -2.0, 2.0]
     assert right.images[0].origin == "lower"
     with pytest.raises(ValueError, match="must be points"):
         plots.plane({"x": np.zeros(3)}, 1.0)
-    with pytest.raises(ValueError, match="must both have the shape"):
+    with pytest.raises(ValueError, match="Gaussians must be means"):
         plots.plane({"x": (points, points[:3])}, 1.0)

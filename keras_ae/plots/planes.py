@@ -18,9 +18,10 @@ def plane(panels: Mapping[str, Any], span: float) -> Figure:
     """Points, Gaussians and densities of a plane, a square panel each.
 
     Args:
-        panels: By their titles, points `(n, 2)`; a pair of the means and the standard
-            deviations `(n, 2)` of Gaussians, drawn as ellipses; or a density
-            `(rows, columns)` on a regular grid from -`span` to `span`, y upwards.
+        panels: By their titles, points `(n, 2)`; a pair of the means `(n, 2)` and the
+            standard deviations `(n, 2)` or covariances `(n, 2, 2)` of Gaussians, drawn
+            as ellipses of one standard deviation; or a density `(rows, columns)` on a
+            regular grid from -`span` to `span`, y upwards.
         span: The plane is shown from -`span` to `span`, > 0.
 
     Returns:
@@ -60,15 +61,21 @@ def plane(panels: Mapping[str, Any], span: float) -> Figure:
     return figure
 
 
-def _draw_ellipses(panel, means, scales):
+def _draw_ellipses(panel, means, spreads):
     from matplotlib.patches import Ellipse
 
-    if means.shape != scales.shape or means.ndim != 2 or means.shape[1] != 2:
+    if means.ndim != 2 or spreads.shape not in (means.shape, (*means.shape, 2)):
         raise ValueError(
-            "Means and standard deviations must both have the shape (n, 2). Received: "
-            f"{means.shape} and {scales.shape}"
+            "Gaussians must be means (n, 2) and standard deviations (n, 2) or "
+            f"covariances (n, 2, 2). Received: {means.shape} and {spreads.shape}"
         )
-    for mean, scale in zip(means, scales, strict=True):
+    if spreads.ndim == 2:
+        spreads = np.square(spreads)[:, None] * np.eye(2)  # (n, 2, 2)
+    variances, axes = np.linalg.eigh(spreads)
+    angles = np.degrees(np.arctan2(axes[:, 1, 0], axes[:, 0, 0]))
+    for mean, size, angle in zip(means, 2 * np.sqrt(variances), angles, strict=True):
         panel.add_patch(
-            Ellipse(mean, *(2 * scale), fill=False, color=_COLOURS[1], linewidth=0.8)
+            Ellipse(
+                mean, *size, angle=angle, fill=False, color=_COLOURS[1], linewidth=0.8
+            )
         )
