@@ -237,6 +237,14 @@ ROWS = (
         "{fine_tuned_old_growth:+.1%}",
     ),
     (
+        "plane-vae",
+        "log p(x) in nats of test points of a spiral, by integration over the codes; of "
+        "a mixture of 8 / 32 Gaussians",
+        "",
+        "{log_likelihood:.2f}; {mixture_8_log_likelihood:.2f} / "
+        "{mixture_32_log_likelihood:.2f}",
+    ),
+    (
         "celeba-ae",
         "mean squared error per value on held-back faces, 64 px, code of 128",
         "",

@@ -1,9 +1,12 @@
 """A decoder that predicts a scale for each value, beside the value itself."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 from numerics import gradient, to_numpy
+from PIL import Image
 from scipy import special, stats
 
 import keras_ae
@@ -233,3 +236,21 @@ def test_the_integral_over_codes_is_the_density_of_the_recipe():
     expected = stats.multivariate_normal(bias, covariance).logpdf(x)
     found = log_density(model, x, *quadrature(2))
     np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+@pytest.mark.once
+def test_a_run_shows_the_scale_as_a_picture(invoke, tmp_path, images):
+    for index, picture in enumerate(images[:12]):
+        pixels = (255 * picture[..., 0]).astype("uint8")
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{index}.png")
+    settings = ("--set", "scale=predicted", "--set", "architecture=dense")
+    result = invoke("train", "sigmavae", "photos", "--epochs", 1, *settings)
+    assert result.exit_code == 0, result.output
+    (drawn,) = tmp_path.glob("runs/*/pictures/scale.png")
+    captions = json.loads((drawn.parent / "captions.json").read_text())
+    assert "σ(z) of each value" in captions["scale"]
+    with Image.open(drawn) as rows:
+        pixels = np.asarray(rows.convert("L"))
+    # The scale is the last of three rows, and white where it is largest.
+    assert pixels[len(pixels) * 2 // 3 :].max() == 255

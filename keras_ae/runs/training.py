@@ -234,6 +234,21 @@ class Training:
             plots.loss_curves(_columns(self.history, model)),
             "Loss and its terms by epoch: training dashed, validation solid.",
         )
+        if model.likelihood.numbers_per_value > 1:
+            self._show_scale(model, validation[:8])
+
+    def _show_scale(self, model, pictures):
+        """Draws σ(z) of some pictures; not of rows, nor where codes need labels."""
+        if pictures.ndim < 3 or not model.has_encoder or model.needs_labels:
+            return
+        z = model.encode(pictures)
+        scale = model.decode_scale(z)
+        self.picture(
+            "scale",
+            plots.reconstructions(pictures, model.decode(z), scale / scale.max()),
+            "Held-back pictures, the means that their codes decode to, and the scale "
+            f"σ(z) of each value beside its mean: white is {scale.max():.2g}.",
+        )
 
     def _choose_sampler(self, model, pictures):
         """Looks where the codes of the best model are, and saves that with it."""
