@@ -237,9 +237,17 @@ ROWS = (
         "{fine_tuned_old_growth:+.1%}",
     ),
     (
+        "mnist-kl",
+        "mean σ of the posteriors as a share of their codes' deviation, β = 0 and 1; "
+        "KL in nats and squared error of a code of one number, of three",
+        "",
+        "{beta_0_noise:.2f} and {beta_1_noise:.2f}; {one_number_kl:.2f} and "
+        "{one_number_mse:.4f}, {three_numbers_kl:.2f} and {three_numbers_mse:.4f}",
+    ),
+    (
         "plane-vae",
-        "log p(x) in nats of test points of a spiral, by integration over the codes; of "
-        "a mixture of 8 / 32 Gaussians",
+        "log p(x) in nats of test points of a spiral, by integration over the codes; "
+        "of a mixture of 8 / 32 Gaussians",
         "",
         "{log_likelihood:.2f}; {mixture_8_log_likelihood:.2f} / "
         "{mixture_32_log_likelihood:.2f}",

@@ -48,6 +48,15 @@ def test_kl_normal_equals_numerical_integration(mean, stddev):
         assert value == pytest.approx(expected, rel=1e-4)
 
 
+def test_kl_of_a_narrow_prior_is_that_of_the_notes():
+    q = posterior()
+    mean, stddev = to_numpy(q.mean), to_numpy(q.stddev)
+    constant = np.log(100.0) + 0.5  # 5.105
+    expected = 5000 * (mean**2 + stddev**2) - np.log(stddev) - constant
+    found = to_numpy(kl_normal(q, Normal(0.0, 0.01)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_kl_normal_takes_a_prior_per_dimension_and_per_example():
     q = posterior()
     per_dimension = Normal([0.0, 1.0], [0.5, 2.0])

@@ -179,6 +179,18 @@ def test_celeba_vqvae(scores, tmp_path):
     assert pictures(tmp_path) == {*COMMON.split(), "codebook_usage"}
 
 
+@pytest.mark.thorough
+def test_mnist_kl(scores, tmp_path):
+    found = scores("mnist-kl", "latent_dim=2", limit=60)
+    for model in ("beta_1", "beta_0", "narrow_prior", "one_number", "three_numbers"):
+        assert 0 < found[f"{model}_noise"] <= 1 and found[f"{model}_kl"] > 0
+    # A prior a hundred times as narrow costs whoever does not know of it.
+    assert found["narrow_prior_kl"] > found["beta_1_kl"]
+    with open(tmp_path / "run" / "history.csv") as file:
+        assert {"noise", "stddev"} <= {*next(csv.reader(file))}
+    assert pictures(tmp_path) == {*COMMON.split(), "noise", "prior", "restored"}
+
+
 @pytest.mark.slow
 def test_mnist_vampprior(scores, tmp_path):
     small = ("latent_dim=2", "widths=8", "components=5", "importance_samples=20")

@@ -185,9 +185,10 @@ class Training:
                     verbose=1 if sys.stdout.isatty() else 2,
                     callbacks=[
                         callbacks.EpochSeeds(self.seed),
+                        # What they log is in the history, as with Keras' own.
+                        *extra_callbacks,
                         callbacks.Rows(self.history),
                         TimeLeft(self.history),
-                        *extra_callbacks,
                         # Before the checkpoint: what goes on after it draws no sheet
                         # of the epoch before.
                         *self._sheets(validation, epochs),
