@@ -271,3 +271,14 @@ def test_constructors_may_build_and_compile(images):
         model = Model()
         model.fit(images, verbose=0)
         assert abs(float(model.optimizer.learning_rate) - rate) < 1e-9
+
+
+@pytest.mark.once
+def test_a_model_is_built_once():
+    model = keras_ae.VAE(2, image_shape=(5,), architecture="linear")
+    before = model.get_weights()
+    model.build((None, 5))
+    for weight, same in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, same)
+    with pytest.raises(ValueError, match="was made for examples"):
+        model.build((None, 6))

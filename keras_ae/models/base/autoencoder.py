@@ -159,6 +159,8 @@ class Autoencoder(
                 f"{self.image_shape} (`image_shape`). Received examples of shape "
                 f"{image_shape}; resize them or make another model."
             )
+        if self.built:
+            return
         if self._asked_shape is None and not any(self._given.values()):
             # What is said explicitly is not questioned.
             networks.check_channels_last(image_shape, self.architecture)
