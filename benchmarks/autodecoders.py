@@ -3,7 +3,7 @@
     python benchmarks/autodecoders.py --data-dir DIR
 
 trains AE, VAE, AutoDecoder, GLO and VariationalAutoDecoder on 10,000 MNIST digits,
-measures what `autoencoder_or_autodecoder.md` compares, keeps it in
+measures what `docs/measured/autoencoder_or_autodecoder.md` compares, keeps it in
 `results/autodecoders.json` and writes the page's table anew. All have a code of 16, the
 same decoder, Adam from 1e-3 to 0 along a cosine, and 100 epochs.
 """
@@ -22,7 +22,7 @@ from keras_ae import metrics, runs
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "autodecoders.json"
-PAGE = HERE / "autoencoder_or_autodecoder.md"
+PAGE = HERE.parent / "docs" / "measured" / "autoencoder_or_autodecoder.md"
 BEGIN, END = "<!-- figures: written by benchmarks/autodecoders.py -->", "<!-- end -->"
 EPOCHS, BATCH = 100, 100
 OLD, NEW = 9_000, 1_000

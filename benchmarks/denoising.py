@@ -6,7 +6,8 @@ Faces of CelebA at their own size, grey and in colour, and digits, with Gaussian
 of 0.1, 0.2 and 0.4. PSNR of 100 held-back pictures; the width of the blur and the
 strength of non-local means, which is told the noise, are chosen on 30 others. Training
 is `fit` with Adam at a rate of 2e-3 that falls to 0 as a cosine over the time. What is
-in `results/denoising.json` is not done again; `denoising.md` is the table.
+in `results/denoising.json` is not done again; the table is
+`docs/measured/denoising.md`.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from keras_ae.files import read_json, write_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "denoising.json"
-PAGE = HERE / "denoising.md"
+PAGE = HERE.parent / "docs" / "measured" / "denoising.md"
 LEVELS = (0.1, 0.2, 0.4)
 WIDTHS = np.arange(0.3, 3.1, 0.1)
 STRENGTHS = (0.4, 0.6, 0.8, 1.0)

@@ -5,7 +5,8 @@
 trains each model of `MODELS` on each data set of `DATA` with the batch size and the
 number of epochs of `keras-ae train`, without early stopping, and keeps what it measures
 in `results/first_touch.json` as it goes. What is in the file already is not trained
-again. `first_touch.md` is the table. `--sheets FOLDER` keeps sheets of the samples.
+again. The table is `docs/measured/first_touch.md`. `--sheets FOLDER` keeps sheets of
+the samples.
 
 Samples are compared with held-back examples by the Fréchet distance of 30 principal
 components of the training examples; a number of 0 would be perfect, and `real` is what
@@ -26,7 +27,7 @@ from keras_ae.files import write_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "first_touch.json"
-PAGE = HERE / "first_touch.md"
+PAGE = HERE.parent / "docs" / "measured" / "first_touch.md"
 SEED, COMPONENTS, SAMPLES = 0, 30, 2000
 MODELS = (
     "AE",

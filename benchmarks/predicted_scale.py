@@ -7,7 +7,8 @@ that a density is bounded) and the first ten tables of `DIR/tables`, standardise
 clipped at ten deviations. A `SigmaVAE` with nothing else set, one σ or σ(z) for each
 value, is trained on three fifths, stopped by a fifth, and told by its log p(x) of the
 rest, in nats an example, of 200 codes drawn from the posterior. What is in
-`results/predicted_scale.json` is not done again; `predicted_scale.md` is the table.
+`results/predicted_scale.json` is not done again; the table is
+`docs/measured/predicted_scale.md`.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from keras_ae.files import read_json, write_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "predicted_scale.json"
-PAGE = HERE / "predicted_scale.md"
+PAGE = HERE.parent / "docs" / "measured" / "predicted_scale.md"
 FASHION = "fashion_mnist"
 SCALES = ("learned", "predicted")
 SEEDS = (0, 1, 2)

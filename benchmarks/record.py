@@ -1,9 +1,9 @@
-"""Records finished runs in `benchmarks/results` and in the README's tables.
+"""Records finished runs in `benchmarks/results` and in the tables of `docs`.
 
     python benchmarks/record.py runs/moon-vae runs/mnist-vae
 
 keeps of each run its scores, settings, versions and machine as one JSON file, named
-after the recipe, and writes the README's tables of results and of models anew, with
+after the recipe, and writes the tables of results and of models anew, with
 `keras_ae/zoo.json`, of which `keras-ae models` tells. Without arguments it writes only
 these. No figure of ours is typed by hand; published ones are, in `ROWS`. What a model
 is, and whose, comes from its docstring.
@@ -19,7 +19,8 @@ import keras_ae
 from keras_ae import catalogue
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+DOCS = HERE.parent / "docs"
+RESULTS, MODELS = DOCS / "results.md", DOCS / "models" / "index.md"
 ZOO = HERE.parent / "keras_ae" / "zoo.json"
 BEGIN, END = "<!-- results: written by benchmarks/record.py -->", "<!-- end -->"
 BEGIN_MODELS = "<!-- models: written by benchmarks/record.py -->"
@@ -368,7 +369,7 @@ def trained_alike() -> dict[str, dict[str, str]]:
             yardstick = "VQVAE" if "used_codes" in figures else "AE"
         ours = f"{figures[key]:.2f}{unit}; {yardstick} {models[yardstick][key]:.2f}"
         found[name] = {
-            "recipe": "[zoo](benchmarks/zoo.md)",
+            "recipe": "[zoo](../measured/zoo.md)",
             "measured": measured,
             "published": figures["published"],
             "ours": ours,
@@ -421,8 +422,15 @@ def by_family() -> list[tuple[str, dict[str, str]]]:
     )
 
 
-def readme(text: str) -> str:
-    """The README's text with both tables written anew."""
+def written_anew(text: str, begin: str, content: str, end: str) -> str:
+    """A page's text with what stands between two lines replaced."""
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"
+
+
+def pages() -> dict[Path, str]:
+    """The pages of results and of models, with their tables written anew."""
     of_results = table(
         "| recipe | what is measured | published | ours | protocol |",
         ([recipe, *row.values()] for recipe, row in results().items()),
@@ -432,7 +440,7 @@ def readme(text: str) -> str:
         "| model | what it is | paper | recipe | published | ours |",
         (
             [
-                f"`{name}`",
+                f"[`{name}`]({facts['family']}.md#keras_ae.{name})",
                 facts["summary"].replace("|", "\\|"),
                 paper(facts["paper"]),
                 *(known[name].get(key, "") for key in ("recipe", "published", "ours")),
@@ -440,21 +448,17 @@ def readme(text: str) -> str:
             for name, facts in by_family()
         ),
     )
-    for begin, content, end in (
-        (BEGIN, of_results, END),
-        (BEGIN_MODELS, of_models, END_MODELS),
-    ):
-        before, rest = text.split(begin)
-        _, after = rest.split(end)
-        text = f"{before}{begin}\n\n{content}\n\n{end}{after}"
-    return text
+    return {
+        RESULTS: written_anew(RESULTS.read_text(), BEGIN, of_results, END),
+        MODELS: written_anew(MODELS.read_text(), BEGIN_MODELS, of_models, END_MODELS),
+    }
 
 
 def zoo() -> str:
     """What `keras_ae/zoo.json` holds: the recorded figures, as text for a terminal."""
     plain = {
         name: {
-            key: re.sub(r"\[(.*?)\]\((.*?)\)", r"\1, \2", cell)
+            key: re.sub(r"\[(.*?)\]\(\.\./(.*?)\)", r"\1, docs/\2", cell)
             for key, cell in figures.items()
             if cell
         }
@@ -466,6 +470,6 @@ def zoo() -> str:
 if __name__ == "__main__":
     for run in sys.argv[1:]:
         print(record(Path(run)))
-    text = readme(README.read_text())
-    README.write_text(text)
+    for page, text in pages().items():
+        page.write_text(text)
     ZOO.write_text(zoo())

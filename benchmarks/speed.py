@@ -5,8 +5,8 @@
 trains the same VAE with `fit` of keras-ae, `fit` of Keras itself on a model written as
 its examples are, a loop written by hand for the backend, and pythae, each in a process
 of its own, in rounds that take turns. It writes times, losses, memory, versions and the
-machine to `results/speed-WORKLOAD-MACHINE.json`, beside it a table (`.md`) and a plot
-(`.png`), and says so if the contestants' losses disagree. Who is not installed is named
+machine to `docs/measured/speed-WORKLOAD-MACHINE.json`, beside it a table (`.md`) and a
+plot (`.png`), and says so if the contestants' losses disagree. Who is not installed is named
 and left out. pythae trains with PyTorch and wants older packages: give it an
 environment of its own (`python -m venv DIR`, `DIR/bin/pip install pythae`) and name its
 interpreter with `--pythae`.
@@ -31,6 +31,7 @@ import numpy as np
 from keras_ae import machine
 
 HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs"
 sys.path.insert(0, str(HERE / "peers"))
 
 import workloads  # noqa: E402
@@ -350,12 +351,12 @@ def main(options):
         "contestants": results,
     }
     path = written(kept, next(iter(results.values()))["device"], options)
-    text = table(results)
-    path.with_suffix(".md").write_text(text)
     title = (
         f"{options.workload}: {len(data):,} pictures of {workload.data}, "
         f"batch {workload.batch_size}, {machine.processor()}"
     )
+    text = table(results)
+    path.with_suffix(".md").write_text(f"# {title}\n\n{text}")
     plot(results, title, path.with_suffix(".png"))
     print(f"\n{text}\n{path}")
     for contestant in apart:
@@ -425,7 +426,7 @@ def parsed(arguments=None):
         metavar="PYTHON",
         help="interpreter of an environment that has pythae",
     )
-    parser.add_argument("--output", type=Path, default=HERE / "results")
+    parser.add_argument("--output", type=Path, default=DOCS / "measured")
     parser.add_argument(
         "--peak-operations",
         type=float,

@@ -3,8 +3,8 @@
     KERAS_BACKEND=jax python benchmarks/zoo.py --data-dir DIR
 
 trains each model of `ENTRIES` on MNIST with the same networks, steps and rates, keeps
-what it measures in `results/zoo.json` as it goes, and writes the tables of `zoo.md`
-anew. Models that are in the file already are not trained again; `--entries` names some
+what it measures in `results/zoo.json` as it goes, and writes the tables of
+`docs/measured/zoo.md` anew. Models that are in the file already are not trained again; `--entries` names some
 that are to be.
 
 Models that give a likelihood learn digits whose pixels are drawn black or white anew
@@ -28,7 +28,7 @@ from keras_ae.files import write_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "zoo.json"
-PAGE = HERE / "zoo.md"
+PAGE = HERE.parent / "docs" / "measured" / "zoo.md"
 BEGIN, END = "<!-- {} -->", "<!-- end of {} -->"
 BATCH, SEED = 100, 0
 TEST_DIGITS, SAMPLES = 2_000, 500

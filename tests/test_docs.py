@@ -1,0 +1,167 @@
+"""README and documentation say what the repository holds, and their code runs."""
+
+import ast
+import configparser
+import importlib.util
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ae
+from keras_ae import catalogue
+
+pytestmark = pytest.mark.once
+
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+
+
+@pytest.fixture(scope="module")
+def record():
+    spec = importlib.util.spec_from_file_location(
+        "record", ROOT / "benchmarks" / "record.py"
+    )
+    record = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(record)
+    return record
+
+
+def test_tables_are_those_of_the_recorded_runs(record):
+    for page, text in record.pages().items():
+        assert page.read_text() == text, page
+    zoo = Path(keras_ae.__file__).parent / "zoo.json"
+    assert record.zoo() == zoo.read_text()
+    assert {*record.SHOWN_BY} <= {*keras_ae.models.__all__}
+    assert {*record.SHOWN_BY.values()} <= catalogue.recipes().keys()
+    assert list((ROOT / "benchmarks" / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_examples_name_what_exists(page):
+    for block in blocks(page):
+        ast.parse(block)
+    for path in re.findall(r"(?<!::: )keras_ae\.([\w.]+\w)", page.read_text()):
+        found = keras_ae
+        for name in path.split("."):
+            found = getattr(found, name)
+
+
+def test_every_linked_file_is_there():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text()):
+            assert (page.parent / target).exists(), (page, target)
+
+
+def test_every_public_name_is_in_the_reference():
+    text = "\n".join(page.read_text() for page in PAGES)
+    shown = {*re.findall(r"^::: keras_ae\.([\w.]+)", text, re.M)}
+    assert {*keras_ae.models.__all__, "Classifier"} <= shown
+    for name, module in keras_ae._MODULES.items():
+        inside = {path for path in shown if f"{path}.".startswith((f"{name}.",))}
+        assert module in shown or inside or name in ("models", "base"), name
+
+
+def test_readme_can_be_read_at_once():
+    assert len(PAGES[0].read_text().splitlines()) <= 200
+
+
+def test_rows_of_a_table_are_learned_as_it_says(tmp_path, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    length = rng.normal(170, 10, 1100)
+    weight = rng.normal(length - 100, 5)
+    weight[-1] = 150 - length[-1]
+    table = pandas.DataFrame({"length": length, "weight": weight})
+    monkeypatch.chdir(tmp_path)
+    table.to_csv("measurements.csv", index=False)
+    (code,) = blocks(ROOT / "docs" / "guides" / "data.md")
+    code = code.replace("epochs=200", "epochs=5, verbose=0")
+    found = {"pandas": pandas, "keras": keras, "keras_ae": keras_ae}
+    keras.utils.set_random_seed(0)
+    exec(code, found)
+    assert found["nats"].argmin() == 999
+    assert found["new_rows"].shape == (100, 2)
+    assert 150 < found["new_rows"][:, 0].mean() < 190
+
+
+def test_a_loss_term_of_ones_own_is_minimised_logged_and_saved(images, tmp_path):
+    found = {"keras": keras, "keras_ae": keras_ae}
+    (code,) = blocks(ROOT / "docs" / "guides" / "extending.md")
+    exec(code, found)
+    model = found["SmoothAE"](2, roughness_weight=0.5)
+    history = model.fit(images, epochs=2, verbose=0).history
+    total = np.add(history["reconstruction"], history["roughness"])
+    np.testing.assert_allclose(history["loss"], total, rtol=1e-5)
+    assert min(history["roughness"]) > 0
+    model.save(tmp_path / "smooth.keras")
+    again = keras.saving.load_model(tmp_path / "smooth.keras")
+    assert again.roughness_weight == 0.5
+    np.testing.assert_array_equal(again.encode(images), model.encode(images))
+
+
+def test_every_model_is_in_the_table():
+    table = (ROOT / "docs" / "models" / "index.md").read_text()
+    for name, facts in catalogue.docstrings().items():
+        assert f"| [`{name}`](" in table
+        assert facts["objective"] and "(http" in facts["paper"], name
+
+
+# Pages whose code other tests run, and those without any.
+ELSEWHERE = {"data", "extending"}
+RUN = [page for page in PAGES if blocks(page) and page.stem not in ELSEWHERE]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
+def test_code_runs(page, tmp_path, monkeypatch):
+    """Page by page, on a few discs, an epoch each."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:28, :28]
+    centres = rng.uniform(8, 20, (80, 2, 1, 1))
+    distance = np.hypot(rows - centres[:, 0], columns - centres[:, 1])
+    discs = np.uint8(255 * np.clip(8 - distance, 0, 1))[..., None]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_AE_CACHE", str(tmp_path))
+    monkeypatch.setattr(keras_ae.datasets, "load", lambda *_, **__: discs)
+    labels = Labels(np.arange(80) % 10)
+    found = {"keras": keras, "keras_ae": keras_ae, "labels": labels}
+    found |= {"train": discs, "test": discs[:20], "faces": discs, "new": discs[:5]}
+    found["observed"] = rng.random(discs[:20].shape) < 0.5
+    found["model"] = keras_ae.AE(2, architecture="linear")
+    found["model"].fit(discs, verbose=0)
+    for code in blocks(page):
+        exec(re.sub(r"epochs=\d+", "epochs=1", code), found)
+
+
+class Labels(np.ndarray):
+    """Classes, and of what other attribute is asked for whether they are even."""
+
+    def __new__(cls, classes):
+        return np.asarray(classes).view(cls)
+
+    def __getitem__(self, key):
+        return self % 2 == 0 if isinstance(key, str) else super().__getitem__(key)
+
+
+def test_every_extra_that_is_named_can_be_installed():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    extras = settings["options.extras_require"]
+    files = [*PAGES, *ROOT.glob("recipes/*.py")]
+    files += Path(keras_ae.__file__).parent.rglob("*.py")
+    named = {
+        extra.strip()
+        for file in files
+        for group in re.findall(r"keras-ae\[([\w,-]+)\]", file.read_text())
+        for extra in group.split(",")
+    }
+    assert {"recipes", "map", "cuda"} <= named
+    assert named <= {*extras}
