@@ -6,8 +6,8 @@ trains the same VAE with `fit` of keras-ae, `fit` of Keras itself on a model wri
 its examples are, a loop written by hand for the backend, and pythae, each in a process
 of its own, in rounds that take turns. It writes times, losses, memory, versions and the
 machine to `docs/measured/speed-WORKLOAD-MACHINE.json`, beside it a table (`.md`) and a
-plot (`.png`), and says so if the contestants' losses disagree. Who is not installed is named
-and left out. pythae trains with PyTorch and wants older packages: give it an
+plot (`.png`), and says so if the contestants' losses disagree. Who is not installed is
+named and left out. pythae trains with PyTorch and wants older packages: give it an
 environment of its own (`python -m venv DIR`, `DIR/bin/pip install pythae`) and name its
 interpreter with `--pythae`.
 

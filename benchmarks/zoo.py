@@ -4,8 +4,8 @@
 
 trains each model of `ENTRIES` on MNIST with the same networks, steps and rates, keeps
 what it measures in `results/zoo.json` as it goes, and writes the tables of
-`docs/measured/zoo.md` anew. Models that are in the file already are not trained again; `--entries` names some
-that are to be.
+`docs/measured/zoo.md` anew. Models that are in the file already are not trained again;
+`--entries` names some that are to be.
 
 Models that give a likelihood learn digits whose pixels are drawn black or white anew
 each epoch, and are compared by the negative log-likelihood of test digits. The others
