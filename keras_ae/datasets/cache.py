@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_ae import progress
+from keras_ae import machine, progress
 from keras_ae.datasets.pictures import WHITE, decode, name_broken, reason
 
 VERSION = 1
@@ -191,7 +191,7 @@ def _write(partial, pictures, positions, how):
     ]
     broken, coloured, provisional = [], 0, False
     what, done = f"Decoding {pictures.location.name}", 0
-    workers = _processors()
+    workers = machine.cores()
     pool = concurrent.futures.ThreadPoolExecutor(workers)
     under_way = collections.deque()
     try:
@@ -273,9 +273,3 @@ def _common_channels(pictures, size, crop, white):
                 return 3
             readable = True
     return 1 if readable else 3
-
-
-def _processors():
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
