@@ -259,6 +259,8 @@ def test_train_goes_on_with_a_trained_model(invoke, saved, photos, tmp_path):
     result = invoke(*train, "--set", "learning_rate=1e-9")
     assert result.exit_code == 0, result.output
     assert "Goes on with" in result.stdout
+    # Nothing is said of an early end that can't be.
+    assert "epochs: at most 1. Other numbers" in result.stdout
     went_on = keras.saving.load_model(tmp_path / "runs" / "vae-photos" / "model.keras")
     before = keras.saving.load_model(saved)
     x = keras_ae.datasets.read_pictures([photos], (16, 12, 3))

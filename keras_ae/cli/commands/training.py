@@ -213,11 +213,13 @@ def train(
             _say_what_is_learned(model, pictures)
         patience = plan.patience if patience is None else patience
         codes = "" if model.denoises else f"codes of {model.latent_dim}, "
+        epochs = run.epochs or plan.epochs
+        end = f", the end after {patience} without a better one"
         print(
             f"For {len(pictures):,} pictures: {codes}batches of "
-            f"{run.batch_size or plan.batch_size}, at most {run.epochs or plan.epochs} "
-            f"epochs, the end after {patience} without a better one. Other numbers: "
-            "--latent-dim, --batch-size, --epochs, --set patience=N.",
+            f"{run.batch_size or plan.batch_size}, epochs: at most {epochs}"
+            f"{end if patience < epochs else ''}. Other numbers: --latent-dim, "
+            "--batch-size, --epochs, --set patience=N.",
             flush=True,
         )
         run.fit(
