@@ -233,6 +233,10 @@ def test_plane_vae(scores, tmp_path):
     assert found["log_likelihood"] >= found["lower_bound"]
     assert found["mixture_4_log_likelihood"] > found["mixture_2_log_likelihood"]
     assert pictures(tmp_path) == {"density", "loss"}
+    # There is no sheet of samples to be had of points.
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert ".sample(5))" in page and "keras-ae sample" not in page
+    assert "in [0, 1]" not in page
 
 
 @pytest.mark.thorough

@@ -65,6 +65,12 @@ OWN_CHANGES = "<!-- Written by keras-ae. Delete this line to keep your own chang
 def next_command(directory: pathlib.Path, model: keras.Model) -> str:
     """A command worth trying on the trained model."""
     run = shlex.quote(str(directory))
+    if len(model.image_shape) == 1:
+        # Rows of numbers: nothing that the commands could show as pictures.
+        load = f"keras.saving.load_model({json.dumps(str(directory / 'model.keras'))})"
+        shown = "sample(5)" if model.can_sample else "summary()"
+        code = f"import keras, keras_ae; print({load}.{shown})"
+        return f"python -c {shlex.quote(code)}"
     if model.denoises:
         return f"keras-ae denoise {run} NOISY_PICTURES... --output denoised"
     if model.can_sample:
@@ -235,7 +241,10 @@ class Facts:
     def python(self, path: str) -> str:
         """How to load the model from `path`, and what to do with it."""
         shape = ", ".join(map(str, self.image_shape))
-        kind = f"(n, {shape}): uint8 from 0 to 255, or floats in [0, 1]"
+        of_rows = len(self.image_shape) == 1
+        kind = "floats" if of_rows else "uint8 from 0 to 255, or floats in [0, 1]"
+        kind = f"(n, {shape}): {kind}"
+        limits = ", in [0, 1]" if self.model.in_unit_range or not of_rows else ""
         if self.data:
             split = next(iter(self.splits), "train")
             load = (
@@ -251,10 +260,10 @@ class Facts:
             f"model = keras.saving.load_model({path!r})",
             load,
             f"codes = model.encode(x[:64])  # (64, {self.model.code_dim})",
-            f"restored = model.reconstruct(x[:64])  # (64, {shape}), in [0, 1]",
+            f"restored = model.reconstruct(x[:64])  # (64, {shape}){limits}",
         ]
         if self.model.can_sample:
-            lines.append(f"pictures = model.sample(64)  # (64, {shape}), in [0, 1]")
+            lines.append(f"pictures = model.sample(64)  # (64, {shape}){limits}")
         if self.model.needs_labels:
             lines.append("labels = ...  # the class of each of x")
         labels = ", labels" if self.model.needs_labels else ""
