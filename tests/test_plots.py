@@ -441,3 +441,5 @@ def test_a_plane_has_a_panel_each_for_points_gaussians_and_densities():
         plots.plane({"x": np.zeros(3)}, 1.0)
     with pytest.raises(ValueError, match="Gaussians must be means"):
         plots.plane({"x": (points, points[:3])}, 1.0)
+    with pytest.raises(ValueError, match="Gaussians must be means"):
+        plots.plane({"x": (np.ones((4, 3)), np.ones((4, 3)))}, 1.0)

@@ -64,7 +64,8 @@ def plane(panels: Mapping[str, Any], span: float) -> Figure:
 def _draw_ellipses(panel, means, spreads):
     from matplotlib.patches import Ellipse
 
-    if means.ndim != 2 or spreads.shape not in (means.shape, (*means.shape, 2)):
+    shapes = means.shape, (*means.shape, 2)
+    if means.shape[1:] != (2,) or spreads.shape not in shapes:
         raise ValueError(
             "Gaussians must be means (n, 2) and standard deviations (n, 2) or "
             f"covariances (n, 2, 2). Received: {means.shape} and {spreads.shape}"
