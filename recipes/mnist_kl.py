@@ -76,18 +76,14 @@ def main(run, latent_dim=8, learning_rate=1e-3, patience=10):
             extra_callbacks=[Spread(validation[:500])],
         )
         found = model.evaluate(test, verbose=0, return_dict=True)
-        run.scores(
-            **{
-                **{
-                    f"{name}_{key}": value
-                    for key, value in spread(model, test[:2000]).items()
-                },
-                # The term of β = 0 is 0, the divergence is not.
-                f"{name}_kl": -found["elbo"] - found["reconstruction"],
-                f"{name}_mse": found["mse"],
-                f"{name}_elbo": found["elbo"],
-            }
-        )
+        figures = {
+            **spread(model, test[:2000]),
+            # The term of β = 0 is 0, the divergence is not.
+            "kl": -found["elbo"] - found["reconstruction"],
+            "mse": found["mse"],
+            "elbo": found["elbo"],
+        }
+        run.scores(**{f"{name}_{key}": value for key, value in figures.items()})
         if model.latent_dim == latent_dim:
             for key in ("stddev", "noise"):
                 curves[f"{name} {key}"] = [row[key] for row in part.history]

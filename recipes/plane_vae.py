@@ -9,7 +9,7 @@ where a Gaussian mixture has K of them, p(x) = Σ p(m) N(x; μ_m, Σ_m). Both ar
 to the same points, and told by the test points' log-likelihood: the model's by
 numerical integration over its latent space, exact but for the step, beside its lower
 bound. `--set samples=1` trains the VAE's bound, which costs a density what one Gaussian
-posterior can't say: here as much as half a nat.
+posterior can't say.
 
 Reference:
     Kingma and Welling, Auto-Encoding Variational Bayes, 2014;
