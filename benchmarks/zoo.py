@@ -138,9 +138,6 @@ def measure(entry: Entry, data_dir: str | None, epochs: int) -> dict:
     test = keras_ae.datasets.load("mnist", split="test", data_dir=data_dir)
     model = entry.build()
     model.build((None, *train.shape[1:]))
-    if isinstance(getattr(model, "prior", None), keras_ae.priors.VampPrior):
-        starts = train[: model.prior.components] / np.float32(255)
-        model.prior.pseudo_examples.assign(starts)
     begun = time.perf_counter()
     if isinstance(model, keras_ae.PCA):
         model.fit(train)

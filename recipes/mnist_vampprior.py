@@ -44,8 +44,6 @@ def main(
             likelihood="bernoulli",
             prior=prior,
         )
-        if prior is not None:
-            prior.pseudo_examples.assign(train[: prior.components] / np.float32(255))
         steps = epochs * -(-len(train) // batch_size)
         rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
         model.compile(keras.optimizers.Adam(rate))

@@ -106,13 +106,14 @@ def sylvester(z, reflections, right, left, bias):
         van den Berg et al., Sylvester Normalizing Flows for Variational Inference, 2018
         (https://arxiv.org/abs/1803.05649).
     """
-    q = householder(reflections)
+    vectors = _unit(reflections)
     (right, right_diagonal), (left, left_diagonal) = map(_bounded, (right, left))
-    rotated = _multiply(ops.swapaxes(q, 1, 2), z)
+    rotated = _reflected(z, vectors)  # Qᵀ z
     moves = ops.tanh(_multiply(right, rotated) + bias)  # (..., batch, latent_dim)
     slopes = 1.0 - ops.square(moves)
     log_det = ops.sum(ops.log1p(slopes * right_diagonal * left_diagonal), axis=-1)
-    return z + _multiply(q, _multiply(left, moves)), log_det
+    moved = _reflected(_multiply(left, moves), ops.flip(vectors, axis=1))
+    return z + moved, log_det
 
 
 def householder(reflections):
@@ -125,21 +126,29 @@ def householder(reflections):
 
     Returns:
         Tensor `(batch, dim, dim)`.
-
-    Reference:
-        Joffrain et al., Accumulating Householder Transformations, Revisited, 2006
-        (https://doi.org/10.1145/1141885.1141886).
     """
-    count, dim = reflections.shape[1:]
-    squared_norms = ops.sum(ops.square(reflections), axis=-1, keepdims=True)
-    v = reflections * ops.rsqrt(ops.maximum(squared_norms, 1e-12))
-    # All at once: Q = I - Vᵀ T V, where V has the unit vectors as its rows and
-    # T⁻¹ = I / 2 + what V Vᵀ has above its diagonal.
-    overlaps = ops.matmul(v, ops.swapaxes(v, 1, 2))  # (batch, n, n)
-    inverse = ops.triu(overlaps, 1) + 0.5 * ops.eye(count, dtype="float32")
-    solved = ops.solve_triangular(inverse, v)  # (batch, n, dim)
-    identity = ops.eye(dim, dtype="float32")
-    return identity - ops.matmul(ops.swapaxes(v, 1, 2), solved)
+    dim = reflections.shape[-1]
+    columns = ops.eye(dim, dtype="float32")[:, None]  # (dim, 1, dim)
+    columns = ops.broadcast_to(columns, (dim, ops.shape(reflections)[0], dim))
+    columns = _reflected(columns, ops.flip(_unit(reflections), axis=1))
+    return ops.transpose(columns, (1, 2, 0))
+
+
+def _unit(vectors):
+    squared_norms = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
+    return vectors * ops.rsqrt(ops.maximum(squared_norms, 1e-12))
+
+
+def _reflected(z, vectors):
+    """Codes `(..., batch, dim)` reflected by each of `(batch, n, dim)`, one by one.
+
+    A triangular solver would take them all at once, but can wait for ever inside a
+    compiled step of JAX on a CPU.
+    """
+    for k in range(vectors.shape[1]):
+        v = vectors[:, k]  # (batch, dim)
+        z = z - 2.0 * ops.sum(z * v, axis=-1, keepdims=True) * v
+    return z
 
 
 def _bounded(matrices):

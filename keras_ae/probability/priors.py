@@ -89,7 +89,9 @@ class VampPrior(LearnedPrior):
         p(z) = 1/K Σ_k q(z | u_k)
 
     with u_1 … u_K of the shape of an example, learned together with encoder and
-    decoder, and kept within the likelihood's range.
+    decoder, and kept within the likelihood's range. `fit` starts them from examples of
+    the training data, unless they were learned or set before; what lacks starts from
+    noise.
 
     Args:
         components: K, number of pseudo-examples, >= 1.
@@ -132,7 +134,18 @@ class VampPrior(LearnedPrior):
             shape=(self.components, *self._example_shape),
             initializer=keras.initializers.RandomUniform(0.0, 1.0),
         )
+        self._noise = ops.convert_to_numpy(self.pseudo_examples)
         self.built = True
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the pseudo-examples are still the noise that they were built with."""
+        return np.array_equal(ops.convert_to_numpy(self.pseudo_examples), self._noise)
+
+    def start(self, examples) -> None:
+        """Takes examples as the first pseudo-examples, `(n, *image_shape)`, n <= K."""
+        rest = self._noise[len(examples) :]
+        self.pseudo_examples.assign(np.concatenate([examples, rest]))
 
     def examples(self):
         """Returns u_1 … u_K as the encoder sees them, `(components, *image_shape)`."""

@@ -173,6 +173,21 @@ def first_examples(data, count: int) -> np.ndarray:
     return np.concatenate(found)[:count]
 
 
+def some_examples(data, count: int) -> np.ndarray:
+    """Returns at most `count` examples: random ones of arrays, else the first."""
+    data = getattr(data, "images", data)
+    if not hasattr(data, "shape"):
+        return first_examples(data, count)
+    rows = np.arange(min(count, data.shape[0]))
+    if count < data.shape[0]:
+        rng = np.random.default_rng(0)
+        rows = np.sort(rng.choice(data.shape[0], count, replace=False))
+    # Also of a memory map, or of a tensor on another device.
+    is_tensor = ops.is_tensor(data)
+    data = ops.take(data, rows, axis=0) if is_tensor else data[rows]
+    return np.array(ops.convert_to_numpy(data))
+
+
 def check_readable_again(reader: str, data) -> None:
     """Raises `ValueError` for data that end after one pass, or never."""
     if isinstance(data, Iterator):

@@ -200,11 +200,15 @@ class Trainer:
         x = self.check_data(x, "x", y, learns=True)
         y = self._beside_weights(x, y, kwargs.get("sample_weight"))
         validation_data = self._inspect_validation(validation_data)
+        self.begin_fit(x)
         if isinstance(x, np.memmap) and y is None and not args:
             x, kwargs = streamed(x, kwargs)
         history = self._feed(x, y, *args, validation_data=validation_data, **kwargs)
         self._end_fit(x, args[2] if len(args) > 2 else kwargs.get("verbose", "auto"))
         return history
+
+    def begin_fit(self, x: Any) -> None:
+        """Takes from the training data what learning starts from: here nothing."""
 
     def _end_fit(self, x, verbose):
         """Keeps data to look for their codes, and tells whoever looks on where."""

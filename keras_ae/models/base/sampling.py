@@ -182,15 +182,7 @@ class Samples:
         data = getattr(data, "images", data)
         if hasattr(data, "shape"):
             size = max(1, int(np.prod(data.shape[1:]))) * _itemsize(data)
-            count = min(data.shape[0], EXAMPLES, max(100, _BYTES // size))
-            rows = np.arange(count)
-            if count < data.shape[0]:
-                rng = np.random.default_rng(0)
-                rows = np.sort(rng.choice(data.shape[0], count, replace=False))
-            # Also of a memory map, or of a tensor on another device.
-            is_tensor = ops.is_tensor(data)
-            data = ops.take(data, rows, axis=0) if is_tensor else data[rows]
-            data = np.array(ops.convert_to_numpy(data))
+            data = inputs.some_examples(data, min(EXAMPLES, max(100, _BYTES // size)))
         self._fitted.data = data
 
     @contextlib.contextmanager

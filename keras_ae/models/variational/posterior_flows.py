@@ -208,7 +208,8 @@ class SylvesterFlowVAE(FlowVAE):
         z <- z + Q R tanh(R' Qᵀ z + b)
 
     where the encoder gives, for every step, the vectors of the Householder reflections
-    whose product is the orthogonal Q, the upper triangular R and R', and b.
+    whose product is the orthogonal Q, the upper triangular R and R', as multiples of
+    1 / latent_dim, and b.
 
     Args:
         latent_dim: Numbers in a code.
@@ -257,6 +258,8 @@ class SylvesterFlowVAE(FlowVAE):
             # (batch, latent_dim + 1 + reflections + 1, latent_dim)
             rows = ops.reshape(part, (-1, places[-1] + 1, self.latent_dim))
             triangles, reflections, bias = ops.split(rows, places, axis=1)
+            # So many numbers would drown a code in noise before they are learned.
+            triangles = triangles / self.latent_dim
             steps.append(
                 functools.partial(
                     flows.sylvester,

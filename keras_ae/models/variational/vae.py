@@ -1,6 +1,7 @@
 """Variational autoencoders: a code is a distribution."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.models.base.verbs import seed_generator
 from keras_ae.nn.layers import GaussianSampling
 from keras_ae.probability import distributions, divergences
+from keras_ae.probability.priors import VampPrior
 from keras_ae.training import inputs
 
 LOG_VAR_RANGE = (-20.0, 20.0)
@@ -101,6 +103,13 @@ class VAE(Autoencoder):
         self.kl_weight = self.add_number("kl_weight", self.beta)
         if isinstance(self.prior, distributions.LearnedPrior):
             self.prior.connect(self)
+
+    def begin_fit(self, x):
+        starts = isinstance(self.prior, VampPrior) and self.prior.is_fresh
+        # A generator's examples would be lost to training.
+        if starts and not isinstance(x, Iterator):
+            examples = inputs.some_examples(x, self.prior.components)
+            self.prior.start(ops.convert_to_numpy(inputs.to_floats(examples)))
 
     def posterior(self, x, training=False) -> distributions.Normal:
         """Returns q(z | x): a `Normal`, `(batch, latent_dim)`."""
