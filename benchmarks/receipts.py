@@ -160,19 +160,19 @@ FLOW = {"epochs": 200, "measure": likelihood, "warm_up": 20, "beside": SHORT}
 RECEIPTS = {
     "VAE": Receipt(_vae(), 1000, 86.76, BURDA_2016, likelihood),
     "IWAE, k = 5": Receipt(
-        _vae(keras_ae.IWAE, samples=5), 1000, 85.54, BURDA_2016, likelihood
+        _vae(keras_ae.IWAE, samples=5), 500, 85.54, BURDA_2016, likelihood
     ),
     "IWAE, k = 50": Receipt(
-        _vae(keras_ae.IWAE, samples=50), 500, 84.78, BURDA_2016, likelihood
+        _vae(keras_ae.IWAE, samples=50), 300, 84.78, BURDA_2016, likelihood
     ),
     "MIWAE, 8 x 8": Receipt(
-        _vae(keras_ae.MIWAE, samples=8, bounds=8), 300, 85.09, PYTHAE, likelihood
+        _vae(keras_ae.MIWAE, samples=8, bounds=8), 100, 85.09, PYTHAE, likelihood
     ),
     "CIWAE, k = 64": Receipt(
-        _vae(keras_ae.CIWAE, samples=64), 300, 84.74, PYTHAE, likelihood
+        _vae(keras_ae.CIWAE, samples=64), 100, 84.74, PYTHAE, likelihood
     ),
     "PIWAE, 8 x 8": Receipt(
-        _vae(keras_ae.PIWAE, samples=8, bounds=8), 300, 84.58, PYTHAE, likelihood
+        _vae(keras_ae.PIWAE, samples=8, bounds=8), 100, 84.58, PYTHAE, likelihood
     ),
     "HierarchicalVAE": Receipt(
         _vae(
@@ -181,22 +181,22 @@ RECEIPTS = {
             upper_dims=(50,),
             upper_widths=(100, 100),
         ),
-        1000,
+        500,
         85.33,
         f"{BURDA_2016}, two layers, k = 1",
         likelihood,
-        warm_up=100,
+        warm_up=50,
     ),
     "VAE, 300-300-40": Receipt(
-        lambda: keras_ae.VAE(**NORMAL_300), 500, None, "", likelihood, warm_up=50
+        lambda: keras_ae.VAE(**NORMAL_300), 200, None, "", likelihood, warm_up=20
     ),
     "VampPrior": Receipt(
         lambda: keras_ae.VAE(**NORMAL_300, prior=keras_ae.priors.VampPrior(500)),
-        500,
+        200,
         82.43 - 84.45,
         "Norouzi et al. 2020, gated networks",
         likelihood,
-        warm_up=50,
+        warm_up=20,
         beside="VAE, 300-300-40",
     ),
     SHORT: Receipt(_vae(), 200, None, "", likelihood, warm_up=20),
