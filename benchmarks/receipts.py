@@ -400,7 +400,6 @@ def page(text: str, found: dict) -> str:
         unit = (
             f"{entry.unit} less that of {entry.beside}" if entry.beside else entry.unit
         )
-        device = row["environment"]["devices"][0].split(":")[0]
         lines.append(
             (
                 name,
@@ -410,7 +409,7 @@ def page(text: str, found: dict) -> str:
                 row.get("word", ""),
                 f"{row['epochs']:,}",
                 entry.source,
-                f"{row['environment']['backend']}, {device}",
+                f"{row['environment']['backend']}, {row['environment']['device']}",
             )
         )
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -306,6 +306,8 @@ def record(run: Path) -> Path:
     settings = json.loads(text.replace(f"{run.resolve().parent}/", "runs/"))
     name = settings["recipe"]
     settings["options"].pop("data_dir", None)
+    # Where a run goes on is a path of the machine that ran it.
+    settings.pop("again", None)
     words = settings.pop("command").split()
     skipped = {"--run-dir", "--data-dir"}
     command = [
@@ -338,7 +340,9 @@ def results() -> dict[str, dict[str, str]]:
         result = json.loads(path.read_text())
         scores = result["scores"]
         environment = result["environment"]
-        cores = environment["machine"].rsplit(", ", 1)[-1]
+        place = environment.get("device", "cpu")
+        if place == "cpu":
+            place = environment["machine"].rsplit(", ", 1)[-1]
         epochs, minutes = result["epochs"], round(result["training_seconds"] / 60)
         found[recipe] = {
             "measured": what.format(**scores),
@@ -348,7 +352,7 @@ def results() -> dict[str, dict[str, str]]:
                 f"`{result['command']}`: {result['training']['pictures']:,} pictures, "
                 f"{epochs} epoch{'' if epochs == 1 else 's'}, "
                 f"seed {result['options']['seed']}, "
-                f"{f'{minutes} min' if minutes else 'seconds'} on {cores}, "
+                f"{f'{minutes} min' if minutes else 'seconds'} on {place}, "
                 f"{environment['backend']}"
             ),
         }

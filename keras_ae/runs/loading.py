@@ -84,6 +84,7 @@ def environment() -> dict[str, Any]:
     return {
         "backend": backend.BACKEND,
         "devices": list(devices),
+        "device": machine.device(backend.BACKEND)["device"],
         "versions": machine.versions(packages),
         "python": platform.python_version(),
         "machine": f"{platform.platform()}, {os.cpu_count()} CPU cores",
