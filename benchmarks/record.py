@@ -383,6 +383,31 @@ def trained_alike() -> dict[str, dict[str, str]]:
     return found
 
 
+def receipts() -> dict[str, dict[str, str]]:
+    """What trainings as long as papers' came to, by model."""
+    path = HERE / "results" / "receipts.json"
+    rows: dict[str, list[dict]] = {}
+    for name, row in json.loads(path.read_text())["receipts"].items():
+        if row["verdict"]:
+            model, _, variant = name.replace(", ", " ").partition(" ")
+            rows.setdefault(model, []).append({**row, "variant": variant})
+
+    def joined(model, form):
+        return "; ".join(form.format(**row).strip(": ") for row in rows[model])
+
+    return {
+        model: {
+            "recipe": "[receipts](../measured/receipts.md)",
+            "measured": joined(model, "{variant}: {measured}"),
+            "published": joined(model, "{published}"),
+            "ours": joined(model, "{ours}, {verdict}"),
+            "protocol": "`python benchmarks/receipts.py`: 60,000 pictures, "
+            + joined(model, "{protocol}"),
+        }
+        for model in rows
+    }
+
+
 def table(header: str, rows: Iterable[Iterable[str]]) -> str:
     """A table in Markdown."""
     columns = header.count("|") - 1
@@ -392,13 +417,16 @@ def table(header: str, rows: Iterable[Iterable[str]]) -> str:
 
 def models() -> dict[str, dict[str, str]]:
     """What the results say of each model, by name: the recipe and its figures."""
-    measured, alike = results(), trained_alike()
+    measured, alike, long = results(), trained_alike(), receipts()
     found = {}
     for name in catalogue.models():
         recipe = SHOWN_BY.get(name, "")
         found[name] = alike.get(name, {"recipe": recipe})
         if recipe in measured:
             found[name] = {"recipe": recipe, **measured[recipe]}
+        if name in long:
+            both = filter(None, (recipe, long[name]["recipe"]))
+            found[name] = {**long[name], "recipe": ", ".join(both)}
     return found
 
 
