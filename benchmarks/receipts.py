@@ -17,6 +17,7 @@ of 100.
 
 import argparse
 import math
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -332,6 +333,7 @@ def receipt(name: str, options, digits: Digits, until: float) -> bool:
         "seconds_of_the_last_session": seconds,
         "training_digits": len(digits.train),
         "test_digits": len(digits.test),
+        "commit": commit(),
         "environment": runs.environment(),
     }
     write_json(folder / "receipt.json", figures)
@@ -341,10 +343,20 @@ def receipt(name: str, options, digits: Digits, until: float) -> bool:
     return True
 
 
+def commit() -> str | None:
+    """The commit that trains, None outside a checkout."""
+    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return found.stdout.strip() or None
+
+
 def judged(name: str, found: dict, folders: dict[str, Path]) -> dict | None:
     """What came of a receipt: ours, its error and the verdict; None while open."""
     entry = RECEIPTS[name]
-    ours, error = found["mean"], found["standard_error"]
+    value, error = found["mean"], found["standard_error"]
     if entry.beside:
         if entry.beside not in folders:
             return None
@@ -354,11 +366,13 @@ def judged(name: str, found: dict, folders: dict[str, Path]) -> dict | None:
             for key in (name, entry.beside)
         )
         difference = each - theirs
-        ours = float(difference.mean())
+        value = float(difference.mean())
         error = float(difference.std(ddof=1) / math.sqrt(len(difference)))
-    row = {"ours": ours, "error": error}
+    row = {"value": value, "error": error}
     if entry.published is not None:
-        missing = (entry.published - ours) if entry.higher else (ours - entry.published)
+        missing = (
+            (entry.published - value) if entry.higher else (value - entry.published)
+        )
         row["verdict"] = "reached"
         if missing > 0:
             row["verdict"] = "near" if missing <= 2 * error else "short"
@@ -401,7 +415,7 @@ def told(name: str, row: dict) -> dict[str, str]:
     return {
         "measured": measured,
         "published": published,
-        "ours": f"{row['ours']:{sign}} ± {row['error']:.2f}",
+        "ours": f"{row['value']:{sign}} ± {row['error']:.2f}",
         "verdict": row.get("verdict", ""),
         "protocol": f"{row['epochs']:,} epochs, seed {row['seed']}, "
         f"{row['environment']['backend']}, {row['environment']['device']}",

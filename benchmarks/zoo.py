@@ -91,8 +91,11 @@ ENTRIES = {
         lambda: keras_ae.VAE(**BINARY, prior=keras_ae.priors.AutoregressiveFlow()),
     ),
     "VAE, code of 10": _binary(keras_ae.VAE, **SMALL),
+    # On the sphere of 10 dimensions, in space of 11.
     "SphericalVAE": _binary(
-        keras_ae.SphericalVAE, "93.13, code of 40, static digits", **SMALL
+        keras_ae.SphericalVAE,
+        "93.13, code of 40, static digits",
+        **{**SMALL, "latent_dim": 11},
     ),
     "PoincareVAE": _binary(keras_ae.PoincareVAE, **SMALL),
     "PCA": Entry("reconstruction", lambda: keras_ae.PCA(latent_dim=32)),

@@ -172,8 +172,10 @@ def test_covariance_penalty_in_numpy(covariance, weights, expected):
     matrix = np.cov(outputs["mean"].T, bias=True)
     if covariance == "codes":
         matrix += np.diag(np.exp(outputs["log_var"]).mean(axis=0))
-    off_diagonal = matrix - np.diag(np.diag(matrix))
-    penalty = expected[0] * np.square(off_diagonal).sum()
+    centred = outputs["mean"] - outputs["mean"].mean(axis=0)
+    products = centred[:, :, None] * centred[:, None]
+    unbiased = np.square(products.mean(axis=0)) - products.var(axis=0) / len(products)
+    penalty = expected[0] * (unbiased.sum() - np.trace(unbiased))
     penalty += expected[1] * np.square(np.diag(matrix) - 1).sum()
     assert found["covariance_penalty"] == pytest.approx(penalty, rel=1e-4)
 

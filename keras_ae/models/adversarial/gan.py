@@ -57,8 +57,9 @@ class GAN(Autoencoder):
             `widths` and `activation`, which are the generator's; the discriminator
             mirrors it with leaky ReLU and without batch normalisation.
         adversarial_loss: One of the losses above.
-        critic_steps: Steps of the discriminator for one of the generator, >= 1. Its
-            learning rate schedule runs that much faster.
+        critic_steps: Steps of the discriminator for one of the generator, >= 1: on the
+            same examples, with codes drawn anew. Its learning rate schedule runs that
+            much faster.
         gradient_penalty: Weight of the gradient penalty, >= 0. Defaults to 10 for
             `"wasserstein"` and 0 otherwise.
         spectral_norm: Whether the discriminator's layers are spectrally normalised.

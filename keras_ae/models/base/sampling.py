@@ -47,7 +47,7 @@ class Choice(NamedTuple):
             return "Samples are drawn from the prior, which the codes follow."
         return (
             f"Samples are drawn from {_IN_WORDS[self.sampler]}: these are at least "
-            f"{self.nats:.0f} nats from the prior, which `sampler='prior'` draws from."
+            f"{self.nats:.3g} nats from the prior, which `sampler='prior'` draws from."
         )
 
 

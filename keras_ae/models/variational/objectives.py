@@ -154,7 +154,9 @@ class DIPVAE(VAE):
                + off_diagonal_weight Σ_{i≠j} C_ij² + diagonal_weight Σ_i (C_ii - 1)²
 
     where C is the covariance over the batch of the posteriors' means (DIP-VAE-I), or
-    that of the codes, Cov(mean) + E[diag(variance)] (DIP-VAE-II).
+    that of the codes, Cov(mean) + E[diag(variance)] (DIP-VAE-II). The squares of its
+    off-diagonal are estimated without the bias of a small batch, which would charge
+    independent codes too; so their sum may be a little below 0.
 
     Args:
         latent_dim: Numbers in a code.
@@ -208,14 +210,17 @@ class DIPVAE(VAE):
     def terms(self, x, outputs, training=False):
         mean = outputs["mean"]  # (batch, latent_dim)
         centred = mean - ops.mean(mean, axis=0)
-        batch = ops.shape(mean)[0]
+        batch = ops.cast(ops.shape(mean)[0], "float32")
         # (latent_dim, latent_dim). Nothing is changed in place: PyTorch's gradients
         # need what it was.
-        covariance = ops.matmul(ops.transpose(centred), centred) / ops.cast(
-            batch, "float32"
-        )
+        covariance = ops.matmul(ops.transpose(centred), centred) / batch
         variance = ops.diagonal(covariance)
-        off_diagonal = ops.sum(ops.square(covariance)) - ops.sum(ops.square(variance))
+        # Less what a square is too large by, on average, in a batch of this size:
+        # independent codes would pay for it.
+        squares = ops.square(centred)
+        fourth = ops.matmul(ops.transpose(squares), squares) / batch
+        unbiased = ops.square(covariance) - (fourth - ops.square(covariance)) / batch
+        off_diagonal = ops.sum(unbiased) - ops.sum(ops.diagonal(unbiased))
         diagonal_weight = self.diagonal_weight
         if self.covariance == "codes":
             variance = variance + ops.mean(ops.exp(outputs["log_var"]), axis=0)
@@ -226,7 +231,7 @@ class DIPVAE(VAE):
         penalty = self.off_diagonal_weight * off_diagonal + diagonal_weight * diagonal
         return {
             **super().terms(x, outputs, training),
-            "covariance_penalty": ops.broadcast_to(penalty, (batch,)),
+            "covariance_penalty": ops.broadcast_to(penalty, (ops.shape(mean)[0],)),
         }
 
 
