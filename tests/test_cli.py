@@ -70,6 +70,46 @@ def test_help_and_listings_import_no_keras(command):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["recipe", "mnist-a"], {"mnist-aae", "mnist-ae"}),
+        (["recipe", "./my"], {"./my"}),
+        (["models", "Sp"], {"SparseAE", "SphericalVAE"}),
+        (["train", "sp"], {"sparseae", "sphericalvae"}),
+        (["benchmark", "ae", "pc"], {"pca"}),
+        (["sample", "runs/"], {"runs/"}),
+        (["den"], {"denoise"}),
+    ],
+)
+def test_the_shell_completes_names_and_files(words, found):
+    line = ["keras-ae", *words]
+    variables = {
+        "_KERAS_AE_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(line),
+        "COMP_CWORD": str(len(words)),
+    }
+    code = "from keras_ae.cli import main; main(prog_name='keras-ae')"
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert {item.partition(",")[2] for item in told.splitlines()} == found
+
+
+def test_listings_as_json(invoke):
+    recipes = json.loads(invoke("recipes", "--json").stdout)
+    assert recipes == catalogue.recipes()
+    model = json.loads(invoke("models", "vae", "--json").stdout)
+    assert model == catalogue.model("VAE")
+    info = json.loads(invoke("info", "--json").stdout)
+    assert info["backend"] == keras.config.backend()
+    assert info["data"]["moon-phases"] is None
+
+
 def test_recipes_lists_the_folder(invoke):
     result = invoke("recipes")
     assert result.exit_code == 0
@@ -594,6 +634,9 @@ def test_evaluate_prints_scores(invoke, saved, photos, tmp_path):
     assert more.exit_code == 0, more.output
     both = keras_ae.scores.load(tmp_path / "s.json").scores
     assert {score.depends_on["pictures"] for score in both} == {4, 12}
+    printed = invoke("evaluate", saved, photos, "--limit", 4, "--json")
+    printed = json.loads(printed.stdout)["scores"]
+    assert {score["name"] for score in printed} == {score.name for score in kept.scores}
     for name, text in (("other.json", "{}"), ("scores.json", '{"psnr": 20}')):
         (tmp_path / name).write_text(text)
         taken = invoke("evaluate", saved, photos, "--output", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import shlex
@@ -12,7 +13,15 @@ import keras_ae
 from keras_ae import catalogue
 from keras_ae.cli.backend import _settle_backend
 from keras_ae.cli.errors import _Commands
-from keras_ae.cli.options import _BACKENDS, _COUNT, _TRAINING, _options
+from keras_ae.cli.options import (
+    _BACKENDS,
+    _COUNT,
+    _JSON,
+    _PATH,
+    _TRAINING,
+    _completes,
+    _options,
+)
 
 
 @click.group(
@@ -28,7 +37,7 @@ def main():
 
 
 @main.command()
-@click.argument("name")
+@click.argument("name", shell_complete=_completes(catalogue.recipes, files=True))
 @_options(*_TRAINING)
 @click.option(
     "--copy", metavar="DIR", help="Copy the recipe's script to DIR and do nothing else."
@@ -63,24 +72,30 @@ def _copy(script, folder):
 
 
 @main.command()
-def recipes():
+@_JSON
+def recipes(as_json):
     """List the recipes."""
-    _list(catalogue.recipes())
+    _list(catalogue.recipes(), as_json)
 
 
 @main.command("models")
-@click.argument("name", required=False)
-def list_models(name):
+@click.argument("name", required=False, shell_complete=_completes(catalogue.models))
+@_JSON
+def list_models(name, as_json):
     """List the models, or tell of the model NAME: objective, paper, recipe, figures."""
     if name is None:
-        _list(catalogue.models())
+        _list(catalogue.models(), as_json)
         return
     facts = catalogue.model(name)
-    click.echo(f"{facts.pop('name')}  {facts.pop('summary')}\n")
-    _list(facts)
+    if not as_json:
+        click.echo(f"{facts.pop('name')}  {facts.pop('summary')}\n")
+    _list(facts, as_json)
 
 
-def _list(descriptions):
+def _list(descriptions, as_json):
+    if as_json:
+        click.echo(json.dumps(descriptions, indent=2, ensure_ascii=False))
+        return
     width = max(map(len, descriptions), default=0)
     for name, text in descriptions.items():
         # A formula has several lines.
@@ -90,12 +105,18 @@ def _list(descriptions):
 
 @main.command()
 @_options("data-dir", "backend")
-def info(data_dir, backend):
+@_JSON
+def info(data_dir, backend, as_json):
     """Show backend, devices, versions and data."""
     _settle_backend(backend)
     from keras_ae import datasets, runs
 
     environment = runs.environment()
+    if as_json:
+        found = {name: datasets.find(name, data_dir) for name in datasets.names()}
+        data = {name: path and str(path) for name, path in found.items()}
+        click.echo(json.dumps({**environment, "data": data}, indent=2))
+        return
     click.echo(f"backend     {environment['backend']}")
     click.echo(f"devices     {', '.join(environment['devices'])}")
     click.echo(f"python      {environment['python']}")
@@ -111,8 +132,8 @@ def info(data_dir, backend):
 
 
 @main.command()
-@click.argument("model")
-@click.argument("data", metavar="FOLDER")
+@click.argument("model", shell_complete=_completes(catalogue.models))
+@click.argument("data", metavar="FOLDER", type=_PATH)
 @click.option("--latent-dim", type=_COUNT, help="Numbers in a code.")
 @click.option(
     "--from",
@@ -145,7 +166,12 @@ def train(model, data, latent_dim, start, run_dir, backend, resume, chosen, **op
 
 
 @main.command()
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.argument(
+    "models",
+    nargs=-1,
+    metavar="[MODEL]...",
+    shell_complete=_completes(catalogue.models),
+)
 @click.option(
     "--data",
     metavar="DATA",
@@ -236,7 +262,7 @@ def benchmark(models, backends, output, chosen, **options):
 
 
 @main.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", type=_PATH)
 @_options("backend")
 def report(run, backend):
     """Write report.html and the model card of a finished RUN anew.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
+from click.shell_completion import CompletionItem
 
 _BACKENDS = ("tensorflow", "jax", "torch")
 # Sizes and seeds fit into 32 bits.
 _COUNT = click.IntRange(1, 2**31 - 1)
 _SEED = click.IntRange(0, 2**31 - 1)
+# Nothing is checked here; the shell completes it.
+_PATH = click.Path(readable=False)
 # The names of `keras_ae.trackers` and the groups of `keras_ae.scores`, which import
 # keras.
 _TRACKERS = ("tensorboard", "mlflow", "wandb")
@@ -19,6 +24,31 @@ _SCORES = (
     "samples",
     "factors",
 )
+
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+
+
+def _completes(names: Callable[[], dict[str, str]], files: bool = False):
+    """A function that completes a name in the shell, in the case of what was typed.
+
+    Args:
+        names: Gives what there is, with descriptions.
+        files: Whether a path does, too.
+    """
+
+    def complete(context, parameter, incomplete):
+        lower = incomplete == incomplete.lower()
+        found = [
+            CompletionItem(name.lower() if lower else name, help=text.split("\n")[0])
+            for name, text in names().items()
+            if name.lower().startswith(incomplete.lower())
+        ]
+        if files and not found:
+            found = [CompletionItem(incomplete, type="file")]
+        return found
+
+    return complete
 
 
 class _Size(click.ParamType):

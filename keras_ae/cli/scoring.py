@@ -6,7 +6,7 @@ import click
 
 from keras_ae.cli.backend import _settle_backend
 from keras_ae.cli.command import main
-from keras_ae.cli.options import _COUNT, _SCORES, _SEED, _options
+from keras_ae.cli.options import _COUNT, _JSON, _PATH, _SCORES, _SEED, _options
 
 
 def _scoring(command):
@@ -63,8 +63,8 @@ def _scoring(command):
 
 
 @main.command()
-@click.argument("model")
-@click.argument("data")
+@click.argument("model", type=_PATH)
+@click.argument("data", type=_PATH)
 @_scoring
 @click.option(
     "--output",
@@ -72,6 +72,7 @@ def _scoring(command):
     help="Where the scores go (default: evaluation.json in a run's directory).",
 )
 @_options("data-dir", "limit", "backend")
+@_JSON
 def evaluate(model, data, backend, **options):
     """Score MODEL on DATA.
 
@@ -85,7 +86,7 @@ def evaluate(model, data, backend, **options):
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...", type=_PATH)
 @click.option(
     "--data",
     help="The pictures to measure on or to show (default: the data set that the runs "

@@ -6,12 +6,12 @@ import click
 
 from keras_ae.cli.backend import _settle_backend
 from keras_ae.cli.command import main
-from keras_ae.cli.options import _COUNT, _RESTORED, _SEED, _options
+from keras_ae.cli.options import _COUNT, _PATH, _RESTORED, _SEED, _options
 
 
 @main.command()
-@click.argument("model")
-@click.argument("pictures", nargs=-1, required=True)
+@click.argument("model", type=_PATH)
+@click.argument("pictures", nargs=-1, required=True, type=_PATH)
 @_RESTORED
 @click.option(
     "--refine",
@@ -32,8 +32,8 @@ def reconstruct(model, pictures, output, limit, refine, backend):
 
 
 @main.command()
-@click.argument("model")
-@click.argument("pictures", nargs=-1, required=True)
+@click.argument("model", type=_PATH)
+@click.argument("pictures", nargs=-1, required=True, type=_PATH)
 @click.option("--output", required=True, metavar="FILE.kae")
 @click.option(
     "--step",
@@ -56,8 +56,8 @@ def compress(model, pictures, output, step, limit, backend):
 
 
 @main.command()
-@click.argument("model")
-@click.argument("file", metavar="FILE.kae")
+@click.argument("model", type=_PATH)
+@click.argument("file", metavar="FILE.kae", type=_PATH)
 @click.option("--output", required=True, metavar="DIR", help="Folder for the pictures.")
 @_options("backend")
 def decompress(model, file, output, backend):
@@ -73,7 +73,7 @@ def decompress(model, file, output, backend):
 
 
 @main.command()
-@click.argument("model")
+@click.argument("model", type=_PATH)
 @click.option("-n", "number", type=_COUNT, default=64, show_default=True)
 @click.option("--output", metavar="FILE.png", help="One sheet of all.")
 @click.option("--separate", metavar="DIR", help="Folder for a PNG file of each.")
@@ -106,9 +106,9 @@ def sample(
 
 
 @main.command()
-@click.argument("model")
-@click.argument("a")
-@click.argument("b")
+@click.argument("model", type=_PATH)
+@click.argument("a", type=_PATH)
+@click.argument("b", type=_PATH)
 @click.option("--output", required=True, metavar="FILE.png")
 @click.option(
     "--steps", type=click.IntRange(2, 2**31 - 1), default=9, show_default=True
@@ -126,8 +126,8 @@ def interpolate(model, a, b, output, steps, backend):
 
 
 @main.command()
-@click.argument("model")
-@click.argument("pictures", nargs=-1, required=True)
+@click.argument("model", type=_PATH)
+@click.argument("pictures", nargs=-1, required=True, type=_PATH)
 @click.option(
     "--add",
     "added",
@@ -177,8 +177,8 @@ def attribute(model, pictures, output, backend, **options):
 
 
 @main.command("map")
-@click.argument("model")
-@click.argument("data")
+@click.argument("model", type=_PATH)
+@click.argument("data", type=_PATH)
 @click.option("--output", required=True, metavar="FILE.png")
 @click.option(
     "--method",
@@ -226,8 +226,8 @@ def latent_map(model, data, output, backend, **options):
 
 
 @main.command()
-@click.argument("model")
-@click.argument("pictures", nargs=-1, required=True)
+@click.argument("model", type=_PATH)
+@click.argument("pictures", nargs=-1, required=True, type=_PATH)
 @_RESTORED
 @_options("limit", "backend")
 def denoise(model, pictures, output, limit, backend):
@@ -243,8 +243,8 @@ def denoise(model, pictures, output, limit, backend):
 
 
 @main.command()
-@click.argument("model")
-@click.argument("data", metavar="FOLDER")
+@click.argument("model", type=_PATH)
+@click.argument("data", metavar="FOLDER", type=_PATH)
 @click.option("--output", required=True, metavar="FILE.npz|.csv")
 @_options("data-dir", "limit", "backend")
 def embed(model, data, output, data_dir, limit, backend):

@@ -140,18 +140,21 @@ class Evaluation(NamedTuple):
         ordered = sorted(scores.values(), key=lambda score: order.index(score.group))
         return self._replace(scores=ordered)
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Writes a JSON file, which `load` reads."""
-        path = pathlib.Path(path)
+    def to_json(self) -> str:
+        """Returns the scores, with all that they depend on, as JSON."""
         content = {
             "format": _FORMAT,
             **self._asdict(),
             "scores": [dataclasses.asdict(score) for score in self.scores],
         }
+        return json.dumps(content, indent=2) + "\n"
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes a JSON file, which `load` reads."""
+        path = pathlib.Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            text = json.dumps(content, indent=2) + "\n"
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(self.to_json(), encoding="utf-8")
 
     def add_to(self, path: str | os.PathLike) -> None:
         """Saves the scores beside what a file holds of the same weights.

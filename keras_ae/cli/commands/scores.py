@@ -42,6 +42,7 @@ def evaluate(
     groups: Sequence[str] = (),
     *,
     output: str | None = None,
+    as_json: bool = False,
     **options: Any,
 ) -> None:
     """Scores a model on a folder of pictures, or on the test split of a data set.
@@ -53,6 +54,7 @@ def evaluate(
             time.
         output: Path of a JSON file for the scores. What it holds of the same model is
             kept; nothing else is overwritten.
+        as_json: Whether to print what such a file would hold, and nothing else.
         **options: `samples`, `importance_samples`, `binarize` and `seed` as for
             `evaluation.evaluate`, where to `binarize` is by default as the run was
             trained; `data_dir` and `limit` as for `datasets.load`; `feature_network`,
@@ -75,6 +77,11 @@ def evaluate(
     if not found.scores:
         reasons = "; ".join(f"{name}: {why}" for name, why in found.left_out.items())
         raise ValueError(f"Nothing could be measured. {reasons}")
+    if target is not None:
+        found.add_to(target)
+    if as_json:
+        print(found.to_json(), end="")
+        return
     print(_heading(path, found))
     print(_table(found))
     if any("grey" in score.depends_on.get("measure", "") for score in found.scores):
@@ -86,7 +93,6 @@ def evaluate(
     if target is None:
         print("`--output scores.json` keeps the scores.")
         return
-    found.add_to(target)
     print(f"The scores, with all that they depend on, are in {target}")
 
 
