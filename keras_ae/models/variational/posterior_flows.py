@@ -246,6 +246,20 @@ class SylvesterFlowVAE(FlowVAE):
     ):
         super().__init__(latent_dim, steps=steps, **kwargs)
         self.reflections = checks.check_count("reflections", reflections)
+        # So many numbers would drown a code in noise before they are learned.
+        self._triangle_scale = 1.0 / self.latent_dim
+
+    def get_config(self):
+        return {**super().get_config(), "triangle_scale": self._triangle_scale}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        # Models that were saved before have triangles that count in full.
+        scale = config.pop("triangle_scale", 1.0)
+        model = super().from_config(config, custom_objects)
+        model._triangle_scale = scale
+        return model
 
     @property
     def last_head_dim(self):
@@ -258,8 +272,7 @@ class SylvesterFlowVAE(FlowVAE):
             # (batch, latent_dim + 1 + reflections + 1, latent_dim)
             rows = ops.reshape(part, (-1, places[-1] + 1, self.latent_dim))
             triangles, reflections, bias = ops.split(rows, places, axis=1)
-            # So many numbers would drown a code in noise before they are learned.
-            triangles = triangles / self.latent_dim
+            triangles = self._triangle_scale * triangles
             steps.append(
                 functools.partial(
                     flows.sylvester,
