@@ -45,9 +45,10 @@ class Choice(NamedTuple):
             )
         if self.sampler == "prior":
             return "Samples are drawn from the prior, which the codes follow."
+        nats = f"{self.nats:.0f} nat{'' if round(self.nats) == 1 else 's'}"
         return (
             f"Samples are drawn from {_IN_WORDS[self.sampler]}: these are at least "
-            f"{self.nats:.3g} nats from the prior, which `sampler='prior'` draws from."
+            f"{nats} from the prior, which `sampler='prior'` draws from."
         )
 
 

@@ -249,17 +249,16 @@ class SylvesterFlowVAE(FlowVAE):
         # So many numbers would drown a code in noise before they are learned.
         self._triangle_scale = 1.0 / self.latent_dim
 
-    def get_config(self):
-        return {**super().get_config(), "triangle_scale": self._triangle_scale}
+    def get_build_config(self):
+        config = super().get_build_config()
+        # There is none before the model is built.
+        return config and {**config, "triangle_scale": self._triangle_scale}
 
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def build_from_config(self, config):
         config = dict(config)
         # Models that were saved before have triangles that count in full.
-        scale = config.pop("triangle_scale", 1.0)
-        model = super().from_config(config, custom_objects)
-        model._triangle_scale = scale
-        return model
+        self._triangle_scale = config.pop("triangle_scale", 1.0)
+        super().build_from_config(config)
 
     @property
     def last_head_dim(self):
