@@ -38,7 +38,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "receipts.json"
 PAGE = HERE.parent / "docs" / "measured" / "receipts.md"
 BEGIN, END = "<!-- receipts: written by benchmarks/receipts.py -->", "<!-- end -->"
-BATCH, RATE, SAMPLES = 100, 2e-3, 5_000
+BATCH, RATE, SAMPLES, SEED = 100, 2e-3, 5_000, 0
 # Seconds of training between two checkpoints.
 BETWEEN = 60
 
@@ -260,12 +260,12 @@ RECEIPTS["BiGAN"] = Receipt(
 )
 
 
-def train(name: str, folder: Path, digits: Digits, epochs: int, until: float, seed=0):
+def train(name: str, folder: Path, digits: Digits, epochs: int, until: float):
     """Trains from the last checkpoint on; returns the model, or None when cut."""
     receipt = RECEIPTS[name]
     binary = receipt.measure is likelihood
     last, history = folder / "last.keras", []
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(SEED)
     if last.exists():
         model = runs.load_model(last)
         history = callbacks.read_note(last)
@@ -277,7 +277,7 @@ def train(name: str, folder: Path, digits: Digits, epochs: int, until: float, se
             model.compile(keras.optimizers.Adam(rate))
     done = len(history)
     batches = datasets.Batches(
-        digits.train, BATCH, seed=seed, binarize=binary, epoch=done
+        digits.train, BATCH, seed=SEED, binarize=binary, epoch=done
     )
     several = 1
     while done < epochs:
@@ -291,7 +291,7 @@ def train(name: str, folder: Path, digits: Digits, epochs: int, until: float, se
             shuffle=False,
             verbose=0,
             callbacks=[
-                callbacks.EpochSeeds(seed),
+                callbacks.EpochSeeds(SEED),
                 *([callbacks.BetaWarmUp(receipt.warm_up)] if receipt.warm_up else []),
                 callbacks.Rows(history),
             ],
@@ -313,11 +313,15 @@ def train(name: str, folder: Path, digits: Digits, epochs: int, until: float, se
 
 def receipt(name: str, options, digits: Digits, until: float) -> bool:
     """Trains and measures; returns whether the receipt is done."""
-    folder = Path(options.runs) / name.replace(" ", "-").replace(",", "")
-    folder.mkdir(parents=True, exist_ok=True)
     epochs = options.epochs or RECEIPTS[name].epochs
+    # A shortened training is another one, which must not go on as this.
+    is_short = options.epochs or options.limit
+    shortened = f"-{options.epochs}-{options.limit}" if is_short else ""
+    stem = name.replace(" ", "-").replace(",", "")
+    folder = Path(options.runs) / f"{stem}{shortened}"
+    folder.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
-    model = train(name, folder, digits, epochs, until, options.seed)
+    model = train(name, folder, digits, epochs, until)
     if model is None:
         return False
     seconds = round(time.perf_counter() - begun)
@@ -329,7 +333,7 @@ def receipt(name: str, options, digits: Digits, until: float) -> bool:
         "mean": float(each.mean()),
         "standard_error": float(each.std(ddof=1) / math.sqrt(len(each))),
         "epochs": epochs,
-        "seed": options.seed,
+        "seed": SEED,
         "seconds_of_the_last_session": seconds,
         "training_digits": len(digits.train),
         "test_digits": len(digits.test),
@@ -385,7 +389,9 @@ def collect(root: Path) -> None:
     folders, done = {}, {}
     for path in sorted(root.glob("*/receipt.json")):
         found = read_json(path)
-        if found["name"] in RECEIPTS:
+        entry = RECEIPTS.get(found["name"])
+        whole = entry and found["epochs"] == entry.epochs
+        if whole and found["training_digits"] == 60_000:
             folders[found["name"]] = path.parent
             done[found["name"]] = found
     for name, found in done.items():
@@ -441,12 +447,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--hours", type=float, default=8.0, help="time to train for")
     parser.add_argument("--epochs", type=int, help="instead of the receipt's own")
     parser.add_argument("--limit", type=int, help="train on so many digits only")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--collect", action="store_true", help="train nothing")
     options = parser.parse_args(arguments)
     for name in options.names:
         if name not in RECEIPTS:
-            parser.error(f"NAME must be one of {', '.join(RECEIPTS)}. Received: {name}")
+            parser.error(f"NAME must be one of {'; '.join(RECEIPTS)}. Received: {name}")
     root = Path(options.runs)
     if not options.collect:
         until = time.monotonic() + 3600 * options.hours
