@@ -159,21 +159,21 @@ SHORT = "VAE, 200 epochs"
 FLOW = {"epochs": 200, "measure": likelihood, "warm_up": 20, "beside": SHORT}
 
 RECEIPTS = {
-    "VAE": Receipt(_vae(), 1000, 86.76, BURDA_2016, likelihood),
+    "VAE": Receipt(_vae(), 2000, 86.76, BURDA_2016, likelihood),
     "IWAE, k = 5": Receipt(
-        _vae(keras_ae.IWAE, samples=5), 500, 85.54, BURDA_2016, likelihood
+        _vae(keras_ae.IWAE, samples=5), 2000, 85.54, BURDA_2016, likelihood
     ),
     "IWAE, k = 50": Receipt(
         _vae(keras_ae.IWAE, samples=50), 300, 84.78, BURDA_2016, likelihood
     ),
     "MIWAE, 8 x 8": Receipt(
-        _vae(keras_ae.MIWAE, samples=8, bounds=8), 100, 85.09, PYTHAE, likelihood
+        _vae(keras_ae.MIWAE, samples=8, bounds=8), 400, 85.09, PYTHAE, likelihood
     ),
     "CIWAE, k = 64": Receipt(
-        _vae(keras_ae.CIWAE, samples=64), 100, 84.74, PYTHAE, likelihood
+        _vae(keras_ae.CIWAE, samples=64), 400, 84.74, PYTHAE, likelihood
     ),
     "PIWAE, 8 x 8": Receipt(
-        _vae(keras_ae.PIWAE, samples=8, bounds=8), 100, 84.58, PYTHAE, likelihood
+        _vae(keras_ae.PIWAE, samples=8, bounds=8), 400, 84.58, PYTHAE, likelihood
     ),
     "HierarchicalVAE": Receipt(
         _vae(
@@ -182,7 +182,7 @@ RECEIPTS = {
             upper_dims=(50,),
             upper_widths=(100, 100),
         ),
-        500,
+        1000,
         85.33,
         f"{BURDA_2016}, two layers, k = 1",
         likelihood,

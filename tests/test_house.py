@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "nn": {"backend", "checks"},
     "probability": {"backend", "checks", "datasets", "nn", "progress"},
-    "datasets": {"machine", "progress"},
+    "datasets": {"backend", "machine", "progress"},
     "training": {"backend", "checks", "datasets"},
     "models": {
         "backend",

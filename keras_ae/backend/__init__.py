@@ -19,7 +19,7 @@ import numpy as np
 from keras import ops
 
 from keras_ae.backend import _shared
-from keras_ae.backend._shared import Block, Cost, Execution
+from keras_ae.backend._shared import Block, Cost, Execution, black_and_white
 
 BACKEND = keras.backend.backend()
 PLAIN = os.environ.get("KERAS_AE_PLAIN", "0") not in ("", "0")
@@ -44,10 +44,12 @@ __all__ = [
     "Execution",
     "apply_gradients",
     "assign_rows",
+    "black_and_white",
     "build_scope",
     "common_size",
     "compiled",
     "convolved_to_one",
+    "draws_on_device",
     "filters_in_order",
     "fuses_steps",
     "gradient",
@@ -313,6 +315,11 @@ def step_cost(model: keras.Model, batch: Any) -> Cost:
 def takes_feeds() -> bool:
     """Whether Keras' trainer takes batches as they come, not a `tf.data.Dataset`."""
     return _engine.TAKES_FEEDS
+
+
+def draws_on_device() -> bool:
+    """Whether data that lie on the device are drawn in black and white there."""
+    return BACKEND == "jax"
 
 
 def untuned(dataset):

@@ -194,7 +194,12 @@ def _batch(block, step):
     part = jax.tree.map(operator.itemgetter(step), block.parts)
     if block.rows is None:
         return part
-    return jax.tree.map(lambda array: array[part], block.data)
+    rows, key = part
+    batch = jax.tree.map(lambda array: array[rows], block.data)
+    if key is not None:
+        grey, *others = batch
+        batch = (_shared.black_and_white(grey, key, jax.numpy), *others)
+    return batch
 
 
 def _shapes(batch):

@@ -4,6 +4,7 @@ import contextlib
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 # Of a model's steps, roughly and rather too low: what their cost goes by.
@@ -21,16 +22,19 @@ class Block(NamedTuple):
         data: Batches `(steps, batch, ...)`, or with `rows` whole arrays `(n, ...)` on
             the device.
         rows: None, or which rows of `data` are in each batch: int32 `(steps, batch)`.
+        keys: None, or of what each batch is drawn in black and white: uint32
+            `(steps, 2)`.
     """
 
     count: int  # type: ignore[assignment]
     data: Any
     rows: Any = None
+    keys: Any = None
 
     @property
     def parts(self):
         """What is cut along its first axis, a part a step."""
-        return self.data if self.rows is None else self.rows
+        return self.data if self.rows is None else (self.rows, self.keys)
 
 
 class Execution(NamedTuple):
@@ -54,6 +58,37 @@ def norm(gradients):
         if gradient is not None
     ]
     return ops.sqrt(sum(squares, ops.zeros(())))
+
+
+def black_and_white(grey, key, numpy):
+    """Draws pixels, 0 or 1, with the grey value as the probability of white.
+
+    The same pixels come of the same key wherever they are drawn, in memory or on a
+    device: the bits are a hash of the key and the pixel's place.
+
+    Args:
+        grey: Array of integers in 0-255 or of floats in [0, 1].
+        key: uint32 `(2,)`.
+        numpy: The array's module, `numpy` or `jax.numpy`.
+
+    Returns:
+        float32 array of the shape of `grey`.
+
+    Reference: Wellons, hash-prospector, 2018 (the hash `lowbias32`).
+    """
+    bits = numpy.arange(grey.size, dtype="uint32").reshape(grey.shape)
+    for part in (key[0], key[1]):
+        bits = (bits ^ part) * np.uint32(0x9E3779B1)
+        bits = (bits ^ (bits >> 16)) * np.uint32(0x7FEB352D)
+        bits = (bits ^ (bits >> 15)) * np.uint32(0x846CA68B)
+        bits = bits ^ (bits >> 16)
+    fraction = bits >> 8  # of 2**24
+    if np.dtype(grey.dtype).kind in "ui":
+        # 255 equally likely thresholds: P(threshold < grey) is grey / 255.
+        threshold = (fraction * np.uint32(255)) >> 24
+    else:
+        threshold = fraction.astype("float32") * np.float32(2**-24)
+    return (threshold < grey).astype("float32")
 
 
 def is_adam(optimizer: keras.optimizers.Optimizer) -> bool:

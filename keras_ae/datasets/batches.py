@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
+from keras_ae import backend
 from keras_ae.datasets import splits
 
 # Bytes read. The system maps up to eight times as much, rows around it included.
@@ -107,6 +108,10 @@ class Batches(keras.utils.PyDataset):
         """Yields the rows of each batch of this epoch."""
         return map(self.rows, range(len(self)))
 
+    def epoch_keys(self) -> Iterator[np.ndarray]:
+        """Yields of what each batch of this epoch is drawn in black and white."""
+        return (self._key(self.epoch, index) for index in range(len(self)))
+
     def epoch_batches(self) -> Iterator:
         """Yields the batches of this epoch."""
         return map(self.__getitem__, range(len(self)))
@@ -117,7 +122,7 @@ class Batches(keras.utils.PyDataset):
         batch = np.array(self.images[rows])
         self._release_memory(batch.nbytes)
         if self.binarize:
-            batch = self._binarized(batch, epoch, index)
+            batch = backend.black_and_white(batch, self._key(epoch, index), np)
         return batch if self.targets is None else (batch, np.array(self.targets[rows]))
 
     def on_epoch_begin(self):
@@ -155,11 +160,6 @@ class Batches(keras.utils.PyDataset):
             self._order = (epoch, order)
         return order
 
-    def _binarized(self, batch, epoch, index):
-        rng = np.random.default_rng((self.seed, epoch, 1 + index))
-        if batch.dtype.kind in "ui":
-            # 255 equally likely thresholds: P(threshold < grey) is grey / 255.
-            thresholds = rng.integers(0, 255, batch.shape, "uint8")
-        else:
-            thresholds = rng.random(batch.shape, "float32")
-        return (thresholds < batch).astype("float32")
+    def _key(self, epoch, index):
+        sequence = np.random.SeedSequence((self.seed, epoch, 1 + index))
+        return sequence.generate_state(2, "uint32")

@@ -103,7 +103,10 @@ class Feed(DataAdapter):
     def get_jax_iterator(self):
         if self.arrays is None:
             return _ahead(self._executions(self.source.epoch_batches()))
-        return self._executions(self.source.epoch_rows())
+        rows = self.source.epoch_rows()
+        if _is_drawn(self.source):
+            return self._executions(zip(rows, self.source.epoch_keys(), strict=True))
+        return self._executions(rows)
 
     def get_torch_dataloader(self):
         backend.start_epoch()
@@ -130,7 +133,8 @@ class Feed(DataAdapter):
         stacked = backend.stacked(batches, steps)
         if self.arrays is None:
             return backend.Block(len(batches), stacked)
-        return backend.Block(len(batches), self.arrays, stacked.astype("int32"))
+        rows, keys = stacked if _is_drawn(self.source) else (stacked, None)
+        return backend.Block(len(batches), self.arrays, rows.astype("int32"), keys)
 
     def on_epoch_begin(self):
         if isinstance(self.source, Batches):
@@ -229,8 +233,8 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
             continue
         size = sum(array.nbytes for array in source.arrays)
         is_there = ops.is_tensor(source.arrays[0])
-        drawn = getattr(source, "binarize", False)
-        on_device = is_there or (size <= room and not drawn)
+        may_lie = backend.draws_on_device() or not _is_drawn(source)
+        on_device = is_there or (size <= room and may_lie)
         if on_device:
             room -= 0 if is_there else size
         elif name != "x" and _batch_bytes(source) * steps > BYTES_A_DISPATCH:
@@ -241,6 +245,11 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
             arguments.update(y=None, sample_weight=None, shuffle=False)
             lies = "device" if on_device else lies
     return arguments, Feeding(steps, lies)
+
+
+def _is_drawn(source):
+    """Whether its batches are drawn in black and white."""
+    return getattr(source, "binarize", False)
 
 
 def _batch_bytes(source):
