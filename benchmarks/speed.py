@@ -350,10 +350,12 @@ def main(options):
         "losses_disagree": apart,
         "contestants": results,
     }
-    path = written(kept, next(iter(results.values()))["device"], options)
+    device = next(iter(results.values()))["device"]
+    path = written(kept, device, options)
     title = (
         f"{options.workload}: {len(data):,} pictures of {workload.data}, "
-        f"batch {workload.batch_size}, {machine.processor()}"
+        f"batch {workload.batch_size}, "
+        f"{machine.processor() if device == 'cpu' else device}"
     )
     text = table(results)
     path.with_suffix(".md").write_text(f"# {title}\n\n{text}")
