@@ -30,7 +30,7 @@ from keras import ops
 import keras_ae
 from keras_ae import callbacks, datasets, runs
 from keras_ae.callbacks import checkpoints
-from keras_ae.files import read_json, replacing, write_json
+from keras_ae.files import hold, read_json, replacing, write_json
 from keras_ae.probability import divergences
 from keras_ae.probability.distributions import Normal
 
@@ -321,9 +321,11 @@ def receipt(name: str, options, digits: Digits, until: float) -> bool:
     stem = name.replace(" ", "-").replace(",", "")
     folder = Path(options.runs) / f"{stem}{shortened}"
     folder.mkdir(parents=True, exist_ok=True)
+    let_go = hold(folder)
     begun = time.perf_counter()
     model = train(name, folder, digits, epochs, until)
     if model is None:
+        let_go()
         return False
     seconds = round(time.perf_counter() - begun)
     figures = RECEIPTS[name].measure(model, digits)
@@ -342,6 +344,7 @@ def receipt(name: str, options, digits: Digits, until: float) -> bool:
         "environment": runs.environment(),
     }
     write_json(folder / "receipt.json", figures)
+    let_go()
     print(
         f"{name}: {figures['mean']:.2f} ± {figures['standard_error']:.2f}", flush=True
     )

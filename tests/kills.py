@@ -1,11 +1,11 @@
 """Kills runs at random instants and resumes them: are they the run nothing disturbed?
 
-    python tests/kills.py [--tries 20] [--seed 0]
+    python tests/kills.py [--tries 20] [--seed 0] [--receipt]
 
 `KERAS_BACKEND` says on which backend. Each try is one training with a run beside it,
-pictures and a report, killed once or several times until a start comes through, then
-compared with a whole one in every file, but for times. It ends with status 1 if one
-differs.
+pictures and a report, or with `--receipt` one of `benchmarks/receipts.py`, killed once
+or several times until a start comes through, then compared with a whole one in every
+file, but for times. It ends with status 1 if one differs.
 """
 
 import argparse
@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import numpy as np
 
 RECIPE = '''"""A tiny VAE on tiny moons, and an autoencoder beside it."""
 import keras_ae
@@ -41,6 +43,7 @@ def compiled(model):
     model.compile()
     return model
 '''
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # What tells of the first of several starts, when, and how long.
 RESUMED = r'<tr><th scope="row">First .*?</tr>|\| First .*\n|<details>.*?</details>'
 TIMES = r"[\d.]+ (s|min|h)\b|\d{4}-\d\d-\d\d[T ][\d:.+]+|--resume"
@@ -57,7 +60,31 @@ def start(folder, directory, resume):
     cli.main(["recipe", "tiny.py", "--run-dir", directory, *again])
 
 
-def whole(context, folder):
+def receipt(folder, directory, resume):
+    """Trains a receipt on made digits in this process, from where it was cut."""
+    os.chdir(folder)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    sys.path.insert(0, str(BENCHMARKS))
+    import receipts
+
+    # A checkpoint every other epoch or so.
+    receipts.BETWEEN = 0.2
+    few = ("--epochs", "12", "--limit", "400")
+    receipts.main(["VAE, code of 2", "--data-dir", ".", *few, "--runs", directory])
+
+
+def made_digits(path):
+    """Writes MNIST's file with digits that are noise, and black after the first."""
+    rng = np.random.default_rng(0)
+    digits = {}
+    for split, count in (("train", 60_000), ("test", 10_000)):
+        x = np.zeros((count, 28, 28), "uint8")
+        x[:400] = rng.integers(0, 256, (400, 28, 28))
+        digits |= {f"x_{split}": x, f"y_{split}": np.arange(count) % 10}
+    np.savez_compressed(path, **digits)
+
+
+def whole(context, folder, start):
     """Runs it undisturbed in `whole`; returns the seconds it took."""
     begin = time.monotonic()
     process = context.Process(target=start, args=(folder, "whole", False))
@@ -68,7 +95,7 @@ def whole(context, folder):
     return time.monotonic() - begin
 
 
-def killed(context, folder, directory, seconds, rng):
+def killed(context, folder, start, directory, seconds, rng):
     """Starts it, kills it, and resumes until it ends; returns how often it was killed.
 
     Each start is given longer than the one before, so that one comes through.
@@ -88,6 +115,8 @@ def killed(context, folder, directory, seconds, rng):
             )
         else:
             return count
+        if start is receipt:
+            continue
         if not resume and (folder / directory).exists():
             left = [*(folder / directory).iterdir()]
             if left and not (folder / directory / "settings.json").exists():
@@ -119,9 +148,12 @@ def content(path):
     if path.name == "history.csv":
         with open(path, newline="") as file:
             return [{**row, "seconds": 0} for row in csv.DictReader(file)]
-    if path.name in ("settings.json", "evaluation.json"):
+    if path.name in ("settings.json", "evaluation.json", "receipt.json"):
         read = json.loads(path.read_text())
-        for name in ("command", "started", "first_command", "first_started", "again"):
+        for name in (
+            *("command", "started", "first_command", "first_started", "again"),
+            "seconds_of_the_last_session",
+        ):
             read.pop(name, None)
         return json.loads(re.sub(TIMES, "", json.dumps(read)))
     if path.suffix in (".html", ".md"):
@@ -132,24 +164,25 @@ def content(path):
     return path.read_bytes()
 
 
-def campaign(tries, seed, folder):
+def campaign(tries, seed, folder, start=start):
     """Kills `tries` runs in `folder`; returns a line for each that differs."""
     (folder / "tiny.py").write_text(RECIPE)
+    made_digits(folder / "mnist.npz")
     os.environ["KERAS_AE_CACHE"] = str(folder / "cache")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["keras_ae.cli.commands", "kills"])
     rng = random.Random(seed)
-    whole(context, folder)
+    whole(context, folder, start)
     # The first start imports; this one is as long as the others.
     whole_again = folder / "whole"
     whole_again.rename(folder / "first")
-    seconds = whole(context, folder)
+    seconds = whole(context, folder, start)
     lines = [
         f"undisturbed: {line}" for line in differences(folder / "first", whole_again)
     ]
     for number in range(tries):
         directory = f"killed-{number}"
-        kills = killed(context, folder, directory, seconds, rng)
+        kills = killed(context, folder, start, directory, seconds, rng)
         found = differences(folder / "whole", folder / directory)
         print(
             f"{number + 1:4} of {tries}: {kills} kills, {found or 'the same'}",
@@ -163,9 +196,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tries", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--receipt", action="store_true", help="kill a receipt")
     arguments = parser.parse_args()
+    kind = receipt if arguments.receipt else start
     with tempfile.TemporaryDirectory() as folder:
-        return int(bool(campaign(arguments.tries, arguments.seed, Path(folder))))
+        found = campaign(arguments.tries, arguments.seed, Path(folder), kind)
+    return int(bool(found))
 
 
 if __name__ == "__main__":

@@ -191,6 +191,17 @@ def test_mnist_kl(scores, tmp_path):
     assert pictures(tmp_path) == {*COMMON.split(), "noise", "prior", "restored"}
 
 
+@pytest.mark.thorough
+def test_mnist_between_codes(scores, tmp_path):
+    found = scores("mnist-between-codes", "widths=8", "codes=20", limit=60)
+    assert 0 <= found["sure_test_digits"] <= 1
+    for model in ("ae_30", "denoisingae_30", "vae_30"):
+        assert found[f"{model}_train_mse"] > 0 and found[f"{model}_test_mse"] > 0
+        for place in ("random", "midpoints", "neighbours"):
+            assert 0 <= found[f"{model}_{place}"] <= 1
+    assert pictures(tmp_path) == {*COMMON.split(), "between", "overfitting"}
+
+
 @pytest.mark.slow
 def test_mnist_vampprior(scores, tmp_path):
     small = ("latent_dim=2", "widths=8", "components=5", "importance_samples=20")

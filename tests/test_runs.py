@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import itertools
 import json
 import zipfile
 
@@ -174,6 +175,31 @@ def test_ctrl_c_keeps_complete_epochs_and_says_how_to_go_on(invoke, whole, tmp_p
     result = invoke(*command.split()[1:])
     assert result.exit_code == 0, result.output
     assert_same_training(whole, tmp_path / "parts")
+
+
+def test_a_rate_falls_in_a_resumed_training_as_it_would_have():
+    def rates(*ends):
+        keras.utils.set_random_seed(0)
+        model = keras_ae.AE(2, architecture="dense", widths=(4,))
+        history = []
+        for begin, end in itertools.pairwise((0, *ends)):
+            falling = callbacks.ResumedReduceLROnPlateau(
+                [*history], monitor="loss", patience=2, factor=0.5, min_delta=1e9
+            )
+            model.fit(
+                np.ones((8, 4, 4), "float32"),
+                initial_epoch=begin,
+                epochs=end,
+                verbose=0,
+                callbacks=[falling, callbacks.Rows(history)],
+            )
+        return [row["learning_rate"] for row in history]
+
+    expected = 1e-3 * 0.5 ** np.array([0, 0, 0, 1, 1, 2, 2])
+    np.testing.assert_allclose(rates(7), expected, rtol=1e-6)
+    # A fall at the end of epoch 3 is in the checkpoint, and one short of epoch 5.
+    for cut in (3, 4):
+        np.testing.assert_allclose(rates(cut, 7), expected, rtol=1e-6)
 
 
 @pytest.mark.once

@@ -142,6 +142,30 @@ class ResumedEarlyStopping(keras.callbacks.EarlyStopping):
             self.on_epoch_end(row["epoch"], row)
 
 
+class ResumedReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
+    """A rate that falls where nothing gets better, counting an earlier start's epochs.
+
+    Args:
+        history: Rows of the epochs trained before, as for `ResumedEarlyStopping`, with
+            what this callback logged there, `"learning_rate"`.
+        **arguments: As for `keras.callbacks.ReduceLROnPlateau`.
+    """
+
+    def __init__(self, history: Sequence[dict], **arguments):
+        super().__init__(**arguments)
+        self._history = history
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        optimizer = self.model.optimizer
+        # The checkpoint's, to which the rows have led already.
+        rate = float(optimizer.learning_rate)
+        for row in _of_phase(self._history, self.model):
+            optimizer.learning_rate = row.get("learning_rate", rate)
+            self.on_epoch_end(row["epoch"], {**row})
+        optimizer.learning_rate = rate
+
+
 class EpochSeeds(keras.callbacks.Callback):
     """Seeds each epoch by its number: a resumed run draws what it would have drawn.
 

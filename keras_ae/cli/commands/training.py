@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_ae import catalogue, checks, metrics, models
+from keras_ae import callbacks, catalogue, checks, metrics, models
 from keras_ae.cli.commands.reading import picture_shape
 from keras_ae.datasets import mirrors
 from keras_ae.runs import Run, environment, load_model, report
@@ -90,6 +90,8 @@ class Plan(NamedTuple):
 
 # Numbers in a code where pictures are few.
 FEW_DIMS = 16
+# What is left of the learning rate each time that it falls.
+FALL = 0.3
 
 
 def training_plan(pictures: int) -> Plan:
@@ -214,7 +216,12 @@ def train(
         patience = plan.patience if patience is None else patience
         codes = "" if model.denoises else f"codes of {model.latent_dim}, "
         epochs = run.epochs or plan.epochs
-        end = f", the end after {patience} without a better one"
+        falling = _falling_rate(run, model, patience)
+        ends = [
+            *(f"the rate falls after {rate.patience}" for rate in falling),
+            f"the end after {patience}",
+        ]
+        end = f", {', '.join(ends)} without a better one"
         print(
             f"For {len(pictures):,} pictures: {codes}batches of "
             f"{run.batch_size or plan.batch_size}, epochs: at most {epochs}"
@@ -229,10 +236,32 @@ def train(
             epochs=plan.epochs,
             batch_size=plan.batch_size,
             patience=patience,
+            extra_callbacks=falling,
         )
         run.evaluate(model, test)
         run.pictures(model, test, *_classes(run.labels["test"]))
         run.finish()
+
+
+def _falling_rate(run, model, patience):
+    """Lets the rate fall where no epoch is better, well before training ends there.
+
+    Not with several players, who would get out of step, nor where each phase has an
+    optimizer of its own.
+    """
+    one = not model.player_names and not hasattr(model, "next_phase")
+    if model.score_name is None or not one:
+        return []
+    rate = float(model.optimizer.learning_rate)
+    return [
+        callbacks.ResumedReduceLROnPlateau(
+            run.history,
+            monitor=f"val_{model.score_name}",
+            factor=FALL,
+            patience=max(2, patience // 4),
+            min_lr=rate * FALL**3,
+        )
+    ]
 
 
 def _trained(path, constructor):

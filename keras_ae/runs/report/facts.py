@@ -161,10 +161,18 @@ class Facts:
             ("Paper", self.about.get("paper", "")),
             ("Data", self.data),
             ("Pictures", f"{', '.join(counts)}; {shape} each".removeprefix("; ")),
-            ("Optimizer", _optimizer(self.model)),
+            ("Optimizer", self._optimizer()),
             ("Training", self._epochs()),
         ]
         return [(what, text) for what, text in rows if text]
+
+    def _optimizer(self):
+        used = _optimizer(self.model)
+        rates = [row["learning_rate"] for row in self.history if "learning_rate" in row]
+        if used and rates and rates[-1] < rates[0]:
+            name = used.partition(",")[0]
+            used = f"{name}, learning rate {rates[0]:.4g} falling to {rates[-1]:.2g}"
+        return used
 
     def _epochs(self):
         if not self.trained:
