@@ -333,7 +333,10 @@ def _steps(model, arguments, source):
     x, wanted = arguments["x"], _steps_wanted(arguments)
     if source is not None:
         shapes = [(source.batch_size, *array.shape[1:]) for array in source.arrays]
-        batch = tuple(map(np.empty, shapes, map(_dtype, source.arrays)))
+        dtypes = [_dtype(array) for array in source.arrays]
+        if _is_drawn(source):
+            dtypes[0] = np.dtype("float32")
+        batch = tuple(map(np.empty, shapes, dtypes))
         steps = len(source.arrays[0]) // source.batch_size
     elif isinstance(x, keras.utils.PyDataset) and (wanted or x.num_batches):
         batch = x[0]
