@@ -152,7 +152,7 @@ def content(path):
         read = json.loads(path.read_text())
         for name in (
             *("command", "started", "first_command", "first_started", "again"),
-            "seconds_of_the_last_session",
+            *("seconds_of_the_last_session", "commit"),
         ):
             read.pop(name, None)
         return json.loads(re.sub(TIMES, "", json.dumps(read)))
