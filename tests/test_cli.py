@@ -248,6 +248,8 @@ def test_bad_arguments_of_a_model_are_named(invoke, photos, tmp_path):
     assert_one_sentence(result, "`beta` must be >= 0")
     result = invoke("train", "vae", photos, "--set", "widths=wide")
     assert_one_sentence(result, "`widths` must be a list such as 512,256", "wide")
+    result = invoke("train", "vae", photos, "--set", "patience=long")
+    assert_one_sentence(result, "`patience` must be an integer >= 0", "long")
     result = invoke("train", "vae", photos, "--set", "learning_rate=-1")
     assert_one_sentence(result, "`learning_rate` must be > 0")
     result = invoke("train", "vae", photos, "--set", "activation=bent")

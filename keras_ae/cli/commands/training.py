@@ -156,6 +156,8 @@ def train(
     if latent_dim is not None:
         settings["latent_dim"] = latent_dim
     checks.check_positive("learning_rate", settings.get("learning_rate", 1))
+    if settings.get("patience") is not None:
+        checks.check_count("patience", settings["patience"], minimum=0)
     what = {"model": model_name, "data": str(pathlib.Path(data))}
     trained = None
     if start is not None:
