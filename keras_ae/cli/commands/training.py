@@ -219,10 +219,8 @@ def train(
         codes = "" if model.denoises else f"codes of {model.latent_dim}, "
         epochs = run.epochs or plan.epochs
         falling = _falling_rate(run, model, patience)
-        ends = [
-            *(f"the rate falls after {rate.patience}" for rate in falling),
-            f"the end after {patience}",
-        ]
+        ends = [f"the rate falls after {rate.patience}" for rate in falling]
+        ends.append(f"the end after {patience}")
         end = f", {', '.join(ends)} without a better one"
         print(
             f"For {len(pictures):,} pictures: {codes}batches of "
