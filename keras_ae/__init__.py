@@ -11,7 +11,6 @@ from keras_ae import _imports
 
 if TYPE_CHECKING:
     # What editors and type checkers see of the names below.
-    from keras_ae import backend as autodiff  # noqa: F401
     from keras_ae import (  # noqa: F401
         anomalies,
         benchmark,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
         plots,
         runs,
     )
+    from keras_ae import backend as autodiff  # noqa: F401
     from keras_ae.anomalies import AnomalyDetector  # noqa: F401
     from keras_ae.callbacks import trackers  # noqa: F401
     from keras_ae.evaluation import features, scores  # noqa: F401

@@ -23,7 +23,7 @@ def plane(count, seed=0):
 def detector():
     model = keras_ae.VAE(2, **NETWORKS)
     model.compile(keras.optimizers.Adam(1e-2))
-    found = keras_ae.AnomalyDetector(model, false_alarms=0.05, epochs=20)
+    found = keras_ae.AnomalyDetector(model, false_alarms=0.05, epochs=100)
     return found.fit(plane(600))
 
 
@@ -104,12 +104,20 @@ def test_a_trained_model_is_used_as_it_is(detector):
 @pytest.mark.parametrize("score", [*anomalies.SCORES])
 def test_scores(detector, score):
     normal, odd = plane(120, seed=1), plane(120, seed=2)
-    odd[:, 3] += 5.0
+    # On the plane, and far away, is unusual to the code alone.
+    odd = odd * 6 if score == "code" else odd + 5.0 * np.eye(6, dtype="float32")[3]
     found = keras_ae.AnomalyDetector(detector.model_, score).fit(normal)
     np.testing.assert_array_equal(
         found.decision_function(odd), found.decision_function(odd)
     )
     assert np.median(found.p_values(odd)) < 0.2
+
+
+def test_values_that_no_likelihood_describes_are_anomalies(detector):
+    odd = plane(3, seed=1)
+    odd[:, 0] = 1e9
+    assert detector.predict(odd).all()
+    assert (detector.anomaly_map(odd).argmax(axis=1) == 0).all()
 
 
 def test_reconstruction_is_the_likelihood_of_the_code(detector):

@@ -63,9 +63,9 @@ class Conformal:
         count = len(self.scores)
         if false_alarms < self.smallest_rate:
             raise ValueError(
-                f"`false_alarms` must be at least {self.smallest_rate:.2g} with {count} "
-                f"held-back normal examples. Received: false_alarms={false_alarms:g}, "
-                f"which needs {math.ceil(1 / false_alarms) - 1} of them."
+                f"`false_alarms` must be at least {self.smallest_rate:.2g} with "
+                f"{count} held-back normal examples. Received: "
+                f"false_alarms={false_alarms:g}, which needs {math.ceil(1 / false_alarms) - 1} of them."
             )
         # Rounding must not ask for one score more.
         rank = math.ceil((count + 1) * (1 - false_alarms) - 1e-9)

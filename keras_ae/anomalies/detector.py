@@ -99,6 +99,12 @@ class AnomalyDetector(BaseEstimator):
             )
         order = np.random.default_rng(self.seed).permutation(len(X))
         trained = _is_trained(self.model)
+        lacking = score.lacks(self.model)
+        if lacking:
+            raise ValueError(
+                f"`model` must have {lacking} for score={score.name!r}. Received: a "
+                f"{type(self.model).__name__}"
+            )
         held = 1.0 if trained else self.held_back
         # A third settles the score, the others are kept for the alarm.
         count = max(int(held * len(X)), 3)
@@ -106,12 +112,6 @@ class AnomalyDetector(BaseEstimator):
         self.model_ = self.model
         if not trained:
             self.model_ = self._trained(X[learned], X[tuned])
-        lacking = score.lacks(self.model_)
-        if lacking:
-            raise ValueError(
-                f"`model` must have {lacking} for score={score.name!r}. Received: a "
-                f"{type(self.model_).__name__}"
-            )
         score.fit(self.model_, X[tuned], self.seed)
         self.score_ = score
         self.usual_error_, self.usual_spread_ = self._usual(X[tuned])
@@ -162,7 +162,8 @@ class AnomalyDetector(BaseEstimator):
                 f"`X` must hold examples of shape {shape}, as the normal ones. "
                 f"Received: examples of shape {X.shape[1:]}"
             )
-        scores = np.asarray(self.score_(model, X, self.seed), "float64")
+        scores = self.score_(model, self._in_range(X), self.seed)
+        scores = np.asarray(scores, "float64")
         return np.where(np.isnan(scores), np.inf, scores)
 
     def p_values(self, X) -> np.ndarray:
@@ -190,8 +191,8 @@ class AnomalyDetector(BaseEstimator):
         if false_discoveries is not None:
             picked = benjamini_hochberg(self.p_values(X), false_discoveries)
             return picked.astype("int64")
-        threshold = self.threshold_
-        return (self.decision_function(X) > threshold).astype("int64")
+        scores = self.decision_function(X)
+        return (scores > self.threshold_).astype("int64")
 
     def update(self, X) -> "AnomalyDetector":
         """Adds normal examples to those that the alarm's rate is measured on."""
@@ -215,7 +216,15 @@ class AnomalyDetector(BaseEstimator):
         # A value that never errs, like a black margin, has no spread of its own.
         return errors.mean(axis=0), np.maximum(spread, 0.1 * spread.mean() + 1e-6)
 
+    def _in_range(self, X):
+        """What the likelihood can't describe becomes the least usual that it can."""
+        if X.dtype.kind in "iu":
+            return X
+        likelihood = self.model_.likelihood
+        return np.clip(X, likelihood.low, likelihood.high)
+
     def _errors(self, X):
+        X = self._in_range(X)
         floats = X / np.float32(255) if X.dtype.kind in "iu" else X
         return np.abs(floats - self.model_.reconstruct(X))
 

@@ -154,9 +154,7 @@ class Auto(Score):
         return ((scores - self.medians) / self.spreads).sum(axis=1)
 
 
-SCORES = {
-    kind.name: kind for kind in (Auto, Reconstruction, Code, Likelihood, Refined)
-}
+SCORES = {kind.name: kind for kind in (Auto, Reconstruction, Code, Likelihood, Refined)}
 
 
 def _given_code(model, x, z):
