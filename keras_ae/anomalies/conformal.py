@@ -62,10 +62,11 @@ class Conformal:
         """
         count = len(self.scores)
         if false_alarms < self.smallest_rate:
+            needed = math.ceil(1 / false_alarms) - 1
             raise ValueError(
                 f"`false_alarms` must be at least {self.smallest_rate:.2g} with "
                 f"{count} held-back normal examples. Received: "
-                f"false_alarms={false_alarms:g}, which needs {math.ceil(1 / false_alarms) - 1} of them."
+                f"false_alarms={false_alarms:g}, which needs {needed} of them."
             )
         # Rounding must not ask for one score more.
         rank = math.ceil((count + 1) * (1 - false_alarms) - 1e-9)
