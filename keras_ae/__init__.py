@@ -11,8 +11,8 @@ from keras_ae import _imports
 
 if TYPE_CHECKING:
     # What editors and type checkers see of the names below.
-    from keras_ae import backend as autodiff  # noqa: F401
     from keras_ae import (  # noqa: F401
+        anomalies,
         benchmark,
         callbacks,
         compression,
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         plots,
         runs,
     )
+    from keras_ae import backend as autodiff  # noqa: F401
+    from keras_ae.anomalies import AnomalyDetector  # noqa: F401
     from keras_ae.callbacks import trackers  # noqa: F401
     from keras_ae.evaluation import features, scores  # noqa: F401
     from keras_ae.models import *  # noqa: F403
@@ -48,6 +50,7 @@ __version__ = "0.1.0"
 # Where a module lives, by its public name.
 _MODULES = {
     "adversarial": "models.adversarial.losses",
+    "anomalies": "anomalies",
     "autodiff": "backend",
     "base": "models.base.autoencoder",
     "benchmark": "benchmark",
@@ -117,7 +120,7 @@ _MODELS = (
     "WAE",
 )
 
-__all__ = [*_MODELS, "Classifier", *_MODULES]
+__all__ = ["AnomalyDetector", *_MODELS, "Classifier", *_MODULES]
 
 
 if not TYPE_CHECKING:  # which would then take any name for one of ours
@@ -125,6 +128,8 @@ if not TYPE_CHECKING:  # which would then take any name for one of ours
     def __getattr__(name):
         if name in _MODULES:
             return importlib.import_module(f"keras_ae.{_MODULES[name]}")
+        if name == "AnomalyDetector":
+            return importlib.import_module("keras_ae.anomalies").AnomalyDetector
         # They need scikit-learn, so that they are not among the public names.
         if name == "estimators":
             return importlib.import_module("keras_ae.estimators")

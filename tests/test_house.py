@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "callbacks": {"checks", "files", "metrics", "nn", "plots"},
     "compression": {"metrics"},
     "estimators": {"models"},
+    "anomalies": {"checks", "models", "probability"},
     "evaluation": {
         "checks",
         "datasets",

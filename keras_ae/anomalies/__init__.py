@@ -1,0 +1,7 @@
+"""Anomalies: models that know what is normal, and an alarm whose rate holds."""
+
+from keras_ae.anomalies.conformal import Conformal, benjamini_hochberg
+from keras_ae.anomalies.detector import AnomalyDetector
+from keras_ae.anomalies.scores import SCORES
+
+__all__ = ["SCORES", "AnomalyDetector", "Conformal", "benjamini_hochberg"]

@@ -1,0 +1,255 @@
+"""A detector in the form that PyOD's and scikit-learn's users know."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ae import checks
+from keras_ae.anomalies.conformal import Conformal, benjamini_hochberg, check_rate
+from keras_ae.anomalies.scores import SCORES, Score
+from keras_ae.models.base.autoencoder import Autoencoder
+
+try:
+    from sklearn.base import BaseEstimator
+except ModuleNotFoundError:
+    BaseEstimator = object  # type: ignore[assignment, misc]
+
+# Normal examples that `fit` asks for.
+FEWEST = 10
+
+
+class AnomalyDetector(BaseEstimator):
+    """Learns from normal examples what is normal, and raises an alarm at what is not.
+
+    `fit` trains the model on most of the normal examples, unless it is trained already,
+    settles the score on some that were held back, and keeps the scores of the others.
+    An alarm is a conformal p-value of at most `false_alarms`: whatever the model is
+    worth, so large a share of normal examples raises one and no larger.
+
+    Args:
+        model: Model with an encoder; one that was trained is used as it is, and what
+            `fit` is given are then normal examples that it has not seen.
+        score: `"auto"`, the reconstruction's and the code's put together;
+            `"reconstruction"`, -log p(x | z); `"code"`, -log of a density of the codes;
+            `"likelihood"`, -log p(x) of a VAE; `"refined"`, -log p(x | z) after a
+            search for the code; or a `Score` of your own.
+        false_alarms: Rate of alarms among normal examples, in (0, 1).
+        held_back: Share of the examples that the model is not trained on, in (0, 1).
+        epochs: Most passes over the others; training ends where those held back are
+            described no better for a tenth of them.
+        batch_size: Examples a step.
+        seed: Seed of the split, of the weights and of all that is drawn.
+        verbose: As in `keras.Model.fit`.
+
+    Attributes:
+        model_: The trained model.
+        conformal_: Scores of held-back normal examples; see `Conformal`.
+        decision_scores_: Scores of all examples that `fit` was given, `(n,)`.
+
+    Raises:
+        ValueError: If an argument is out of range, the model can't give that score, or
+            the examples are too few.
+
+    Example:
+
+    ```python
+    detector = keras_ae.AnomalyDetector(keras_ae.VAE(latent_dim=8), false_alarms=0.05)
+    detector.fit(normal)
+    alarms = detector.predict(new)  # (n,), 1 for an anomaly, 0 for a normal example
+    where = detector.anomaly_map(new)  # of the shape of `new`
+    ```
+
+    Reference:
+        Bates et al., Testing for Outliers with Conformal p-Values, 2023
+        (https://arxiv.org/abs/2104.08279).
+    """
+
+    def __init__(
+        self,
+        model: Autoencoder,
+        score: str | Score = "auto",
+        *,
+        false_alarms: float = 0.01,
+        held_back: float = 0.3,
+        epochs: int = 100,
+        batch_size: int = 32,
+        seed: int = 0,
+        verbose: int = 0,
+    ):
+        self.model = model
+        self.score = score
+        self.false_alarms = false_alarms
+        self.held_back = held_back
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.seed = seed
+        self.verbose = verbose
+
+    def fit(self, X, y=None) -> "AnomalyDetector":
+        """Learns from normal examples `(n, ...)`; `y` is ignored."""
+        check_rate("false_alarms", self.false_alarms)
+        check_rate("held_back", self.held_back)
+        checks.check_seed(self.seed)
+        score = self._made_score()
+        X = _examples(X)
+        if len(X) < FEWEST:
+            raise ValueError(
+                f"`X` must hold {FEWEST} normal examples at least. Received: {len(X)}"
+            )
+        order = np.random.default_rng(self.seed).permutation(len(X))
+        trained = _is_trained(self.model)
+        lacking = score.lacks(self.model)
+        if lacking:
+            raise ValueError(
+                f"`model` must have {lacking} for score={score.name!r}. Received: a "
+                f"{type(self.model).__name__}"
+            )
+        held = 1.0 if trained else self.held_back
+        # A third settles the score, the others are kept for the alarm.
+        count = max(int(held * len(X)), 3)
+        tuned, kept, learned = np.split(order, [max(1, count // 3), count])
+        self.model_ = self.model
+        if not trained:
+            self.model_ = self._trained(X[learned], X[tuned])
+        score.fit(self.model_, X[tuned], self.seed)
+        self.score_ = score
+        self.usual_error_, self.usual_spread_ = self._usual(X[tuned])
+        self.decision_scores_ = self.decision_function(X)
+        self.conformal_ = Conformal(self.decision_scores_[kept])
+        return self
+
+    def _made_score(self):
+        if isinstance(self.score, Score):
+            return self.score
+        if not isinstance(self.score, str) or self.score not in SCORES:
+            raise ValueError(
+                f"`score` must be one of {', '.join(map(repr, SCORES))}, or a `Score`. "
+                f"Received: score={self.score!r}"
+            )
+        return SCORES[self.score]()
+
+    def _trained(self, train, validation):
+        keras.utils.set_random_seed(self.seed)
+        # What scikit-learn gives to `fit` stays as it was.
+        model = type(self.model).from_config(self.model.get_config())
+        stopping = []
+        if model.score_name is not None:
+            stopping.append(
+                keras.callbacks.EarlyStopping(
+                    f"val_{model.score_name}",
+                    patience=max(3, self.epochs // 10),
+                    restore_best_weights=True,
+                )
+            )
+        model.fit(
+            train,
+            validation_data=validation,
+            epochs=self.epochs,
+            batch_size=min(self.batch_size, len(train)),
+            verbose=self.verbose,
+            callbacks=stopping,
+        )
+        return model
+
+    def decision_function(self, X) -> np.ndarray:
+        """Returns scores, higher where an example is less usual, `(n,)`."""
+        model = self._fitted_model()
+        X = _examples(X)
+        shape = model.built_image_shape
+        if X.shape[1:] != shape:
+            raise ValueError(
+                f"`X` must hold examples of shape {shape}, as the normal ones. "
+                f"Received: examples of shape {X.shape[1:]}"
+            )
+        scores = self.score_(model, self._in_range(X), self.seed)
+        scores = np.asarray(scores, "float64")
+        return np.where(np.isnan(scores), np.inf, scores)
+
+    def p_values(self, X) -> np.ndarray:
+        """Returns conformal p-values, small where an example is unusual, `(n,)`."""
+        return self.conformal_.p_values(self.decision_function(X))
+
+    @property
+    def threshold_(self) -> float:
+        """The score above which `predict` raises an alarm."""
+        self._fitted_model()
+        return self.conformal_.threshold(self.false_alarms)
+
+    def predict(self, X, false_discoveries: float | None = None) -> np.ndarray:
+        """Returns 1 for an anomaly and 0 for a normal example, `(n,)`.
+
+        Args:
+            X: Examples `(n, ...)`.
+            false_discoveries: Instead of the rate of false alarms among normal
+                examples, the share of them that may be expected among the alarms of
+                these examples, by Benjamini and Hochberg's rule.
+
+        Raises:
+            ValueError: If held-back normal examples are too few for that rate.
+        """
+        if false_discoveries is not None:
+            picked = benjamini_hochberg(self.p_values(X), false_discoveries)
+            return picked.astype("int64")
+        scores = self.decision_function(X)
+        return (scores > self.threshold_).astype("int64")
+
+    def update(self, X) -> "AnomalyDetector":
+        """Adds normal examples to those that the alarm's rate is measured on."""
+        scores = self.decision_function(X)
+        self.conformal_.update(scores)
+        return self
+
+    def anomaly_map(self, X) -> np.ndarray:
+        """Returns how unusual each value's error is at its place, of the shape of `X`.
+
+            (e - mean_e) / deviation_e,  e = |x - reconstruction|
+
+        with the mean and the deviation of that value's errors among normal examples.
+        """
+        self._fitted_model()
+        return (self._errors(_examples(X)) - self.usual_error_) / self.usual_spread_
+
+    def _usual(self, X):
+        errors = self._errors(X)
+        spread = errors.std(axis=0)
+        # A value that never errs, like a black margin, has no spread of its own.
+        return errors.mean(axis=0), np.maximum(spread, 0.1 * spread.mean() + 1e-6)
+
+    def _in_range(self, X):
+        """What the likelihood can't describe becomes the least usual that it can."""
+        if X.dtype.kind in "iu":
+            return X
+        likelihood = self.model_.likelihood
+        return np.clip(X, likelihood.low, likelihood.high)
+
+    def _errors(self, X):
+        X = self._in_range(X)
+        floats = X / np.float32(255) if X.dtype.kind in "iu" else X
+        return np.abs(floats - self.model_.reconstruct(X))
+
+    def _fitted_model(self):
+        if not hasattr(self, "model_"):
+            raise ValueError(
+                "AnomalyDetector must know normal examples first: call `fit`."
+            )
+        return self.model_
+
+
+def _examples(X: Any) -> np.ndarray:
+    X = np.asarray(X)
+    if X.ndim < 2:
+        raise ValueError(
+            "`X` must hold examples, (n, features) or (n, height, width, channels). "
+            f"Received: an array of shape {X.shape}"
+        )
+    return X
+
+
+def _is_trained(model):
+    if not isinstance(model, Autoencoder):
+        raise ValueError(
+            f"`model` must be a model of keras_ae. Received: {type(model).__name__}"
+        )
+    steps = getattr(model.optimizer, "iterations", 0)
+    return bool(model.built and int(keras.ops.convert_to_numpy(steps)))

@@ -1,0 +1,162 @@
+"""How unusual an example is to a model: scores, higher where it is less usual."""
+
+import numpy as np
+from keras import ops
+
+from keras_ae.models.base.autoencoder import Autoencoder
+from keras_ae.probability import samplers
+from keras_ae.probability.distributions import float32
+
+# Codes of a mixture's component, at least.
+_CODES_A_COMPONENT = 50
+
+
+class Score:
+    """A score that is learned from normal examples, then given to others.
+
+    A subclass says which models it suits and returns an example's score.
+    """
+
+    # What `score=` calls it.
+    name = ""
+
+    def lacks(self, model: Autoencoder) -> str:
+        """Returns what a model lacks for this score, or nothing."""
+        return "" if model.has_encoder and not model.needs_labels else _NO_ENCODER
+
+    def fit(self, model: Autoencoder, x: np.ndarray, seed: int) -> None:
+        """Learns from normal examples what is usual."""
+
+    def __call__(self, model: Autoencoder, x: np.ndarray, seed: int) -> np.ndarray:
+        """Returns the score of each example, `(n,)`."""
+        raise NotImplementedError
+
+
+_NO_ENCODER = "an encoder that needs no labels"
+
+
+class Reconstruction(Score):
+    """-log p(x | z) of the encoder's code z, in nats."""
+
+    name = "reconstruction"
+
+    def __call__(self, model, x, seed):
+        def score(x):
+            return _given_code(model, x, model.encode_batch(x))
+
+        return model.in_batches("anomaly_reconstruction", score, x, 256)
+
+
+class Refined(Score):
+    """-log p(x | z) of the code z that `refine` finds, in nats.
+
+    Args:
+        steps: Of the search.
+    """
+
+    name = "refined"
+
+    def __init__(self, steps: int = 50):
+        self.steps = steps
+
+    def lacks(self, model):
+        if model.has_tokens or model.keeps_pixels:
+            return "codes between which one could search"
+        return super().lacks(model)
+
+    def __call__(self, model, x, seed):
+        def score(x, z):
+            return _given_code(model, x, z)
+
+        codes = model.refine(x, steps=self.steps).codes
+        return model.in_batches("anomaly_refined", score, (x, codes), 256)
+
+
+class Likelihood(Score):
+    """-log p(x), importance weighted, in nats.
+
+    Args:
+        samples: Codes drawn for each example.
+    """
+
+    name = "likelihood"
+
+    def __init__(self, samples: int = 100):
+        self.samples = samples
+
+    def lacks(self, model):
+        known = hasattr(model, "log_likelihood")
+        return super().lacks(model) if known else "a likelihood of x itself"
+
+    def __call__(self, model, x, seed):
+        return -model.log_likelihood(x, samples=self.samples, seed=seed)
+
+
+class Code(Score):
+    """-log q(z) of the encoder's code z, q a mixture fitted to normal codes, in nats.
+
+    Args:
+        components: Most normal distributions in the mixture.
+    """
+
+    name = "code"
+
+    def __init__(self, components: int = 10):
+        self.components = components
+
+    def lacks(self, model):
+        return "codes that are numbers" if model.has_tokens else super().lacks(model)
+
+    def fit(self, model, x, seed):
+        codes = self._codes(model, x)
+        components = min(self.components, max(1, len(codes) // _CODES_A_COMPONENT))
+        self.density = samplers.fit_mixture(codes, components, seed=seed)
+
+    def __call__(self, model, x, seed):
+        codes = ops.convert_to_tensor(self._codes(model, x), "float32")
+        return -ops.convert_to_numpy(self.density.log_prob(codes))
+
+    def _codes(self, model, x):
+        return model.encode(x)[:, : model.latent_dim]
+
+
+class Auto(Score):
+    """The sum of what is unusual about the reconstruction and about the code.
+
+        Σ_k (s_k - median_k) / spread_k
+
+    with the median of each score among normal examples, and the distance from there to
+    their 84th percentile, a normal distribution's standard deviation. Nothing but
+    normal examples settles it.
+    """
+
+    name = "auto"
+
+    def __init__(self):
+        self.parts = [Reconstruction(), Code()]
+
+    def fit(self, model, x, seed):
+        half = max(1, len(x) // 2)
+        self.used, self.medians, self.spreads = [], [], []
+        for part in self.parts:
+            if part.lacks(model):
+                continue
+            # What a density was fitted to is usual to it.
+            part.fit(model, x[:half], seed)
+            found = part(model, x[half:], seed)
+            median, high = np.quantile(found, [0.5, 0.84])
+            self.used.append(part)
+            self.medians.append(median)
+            self.spreads.append(max(high - median, 1e-6 * (1 + abs(median))))
+
+    def __call__(self, model, x, seed):
+        scores = np.stack([part(model, x, seed) for part in self.used], axis=1)
+        return ((scores - self.medians) / self.spreads).sum(axis=1)
+
+
+SCORES = {kind.name: kind for kind in (Auto, Reconstruction, Code, Likelihood, Refined)}
+
+
+def _given_code(model, x, z):
+    parameters = model.parameters_batch(z)
+    return -model.likelihood.log_prob(float32(model.to_floats(x)), parameters)
