@@ -62,12 +62,24 @@ def forgotten():
     forget()
 
 
+def seed(module):
+    """Starts the streams of random numbers anew."""
+    keras.utils.set_random_seed(0)
+    if hasattr(module, "RNG"):
+        module.RNG = np.random.default_rng(0)
+
+
 @pytest.fixture(autouse=True)
 def seeded(request):
     """Every test draws the same numbers, whichever ran before it in its process."""
-    keras.utils.set_random_seed(0)
-    if hasattr(request.module, "RNG"):
-        request.module.RNG = np.random.default_rng(0)
+    seed(request.module)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef, request):
+    """So does what several tests share: it is made before `seeded` is."""
+    if fixturedef.scope == "module":
+        seed(request.module)
 
 
 @pytest.fixture

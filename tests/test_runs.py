@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 import keras_ae
-from keras_ae import callbacks, cli, evaluation, metrics, runs
+from keras_ae import callbacks, catalogue, cli, evaluation, metrics, runs
 from keras_ae.runs.training import TimeLeft
 
 # A recipe that trains in a second; `stop` presses Ctrl-C in that epoch.
@@ -386,6 +386,29 @@ def test_a_run_that_began_meanwhile_is_not_overwritten(tmp_path):
                 run.fit(*arguments, epochs=1, batch_size=8)
         kept.append((tmp_path / "run" / "model.keras").read_bytes())
     assert kept[0] == kept[1]
+
+
+@pytest.mark.once
+def test_a_run_that_was_cut_in_a_model_beside_it_goes_on(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 4, 4, 1)).astype("uint8")
+
+    def train(run):
+        model = run.model(lambda: keras_ae.AE(2, widths=(4,)))
+        run.fit(model, pictures, pictures, epochs=1, batch_size=8)
+
+    train(runs.Run(tmp_path / "run").child("beside"))
+    assert catalogue.run_directory("any", str(tmp_path / "run"), resume=True)
+    with pytest.raises(ValueError, match="holds a run already"):
+        train(runs.Run(tmp_path / "run"))
+    run = runs.Run(tmp_path / "run", resume=True)
+    train(run.child("beside"))
+    train(run)
+    train(run.child("another"))
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["training"]["pictures"] == 8
+    # What is known of it is not lost where a model beside it comes first again.
+    train(runs.Run(tmp_path / "run", resume=True).child("beside"))
+    assert json.loads((tmp_path / "run" / "settings.json").read_text()) == settings
 
 
 @pytest.mark.once

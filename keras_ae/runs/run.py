@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -107,6 +107,9 @@ class Run(Training, Gallery):
         self.labels: dict[str, dict[str, np.ndarray]] = {}
         self._evaluation_batch = 256
         self._model: keras.Model | None = None
+        self._parent: Run | None = None
+        self._begun = False
+        self._let_go: Callable[[], None] | None = None
         self._settings = dict(settings or {})
         self._script = script
 
@@ -123,13 +126,15 @@ class Run(Training, Gallery):
     def child(self, name: str) -> Run:
         """A second run in a folder of this one, for a model to compare with."""
         options = {option: getattr(self, option) for option in _OPTIONS}
-        return Run(
+        child = Run(
             self.directory / name,
             f"{self.name}: {name}",
             resume=self.resume,
             again=self.again,
             **options,
         )
+        child._parent = self
+        return child
 
     # Data
 

@@ -229,7 +229,8 @@ class Training:
                 "rate, or look for pictures that are not what the likelihood describes."
             )
         self._choose_sampler(model, train)
-        self._let_go()
+        self._let_go()  # type: ignore[has-type]
+        self._let_go = None
         self.picture(
             "loss",
             plots.loss_curves(_columns(self.history, model)),
@@ -270,18 +271,25 @@ class Training:
         about = {"name": self.name, "description": self.description}
         self._settings = {**about, "again": self.again, **self._settings}
         self._settings.setdefault("environment", environment())
+        if self._parent is not None and not self._parent._begun:
+            # What is cut in a model to compare with is resumed as the whole.
+            self._parent._begin()
         path = self.directory / "settings.json"
-        if path.exists() and not self.resume:
+        if path.exists() and not (self.resume or self._let_go):
             # Another run may have begun here while this one read its data.
             raise ValueError(
                 f"{self.directory} holds a run already; nothing is overwritten. Choose "
                 "another directory, or go on with that run (`resume`)."
             )
-        if path.exists():
+        training = "training" in self._settings
+        if path.exists() and training:
             self._check_same_pictures(read_json(path))
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._let_go = hold(self.directory)
-        write_json(path, self._settings)
+        if not self._let_go:
+            self._let_go = hold(self.directory)
+        self._begun = True
+        if training or not path.exists():
+            write_json(path, self._settings)
         if self._script is not None:
             own = self.directory / self._script.name
             if not (own.exists() and own.samefile(self._script)):
