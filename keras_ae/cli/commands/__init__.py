@@ -9,15 +9,12 @@ from keras_ae.cli.commands.pictures import (
     reconstruct,
     sample,
 )
+from keras_ae.cli.commands.plans import FEW_DIMS, Plan, arguments, training_plan
 from keras_ae.cli.commands.scores import compare, evaluate
 from keras_ae.cli.commands.training import (
-    FEW_DIMS,
-    Plan,
-    arguments,
     recipe,
     shared_settings,
     train,
-    training_plan,
     write_report,
 )
 

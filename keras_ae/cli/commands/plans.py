@@ -1,0 +1,253 @@
+"""What a training is given where nobody says otherwise."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import typing
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from keras_ae import callbacks, catalogue, checks, metrics
+from keras_ae.datasets import mirrors
+from keras_ae.runs import Run
+
+# Estimated noise above which pictures are no longer clean.
+_NOISY = 0.03
+# So many pictures have their mirror images learned from, where those are described
+# worse than the pictures themselves by at most this share: fewer could not tell.
+_FEW, _ALIKE = range(50, 1000), 0.1
+
+
+class Plan(NamedTuple):
+    """What a training is given where nobody says otherwise."""
+
+    latent_dim: int
+    batch_size: int
+    epochs: int
+    patience: int
+
+
+# Numbers in a code where pictures are few.
+FEW_DIMS = 16
+# What is left of the learning rate each time that it falls.
+FALL = 0.3
+
+
+def training_plan(pictures: int) -> Plan:
+    """Returns what suits a number of pictures.
+
+    Steps are about as many whatever it is, so that few pictures are seen more often;
+    batches are small enough for tens of steps an epoch.
+    """
+    batch_size = 2 ** round(math.log2(max(pictures, 1) / 40))
+    batch_size = min(max(batch_size, 16), 128)
+    epochs = round(25_000 * batch_size / pictures)
+    epochs = min(max(epochs, 20), 400)
+    few = FEW_DIMS if pictures < 1000 else 2 * FEW_DIMS
+    return Plan(few, batch_size, epochs, max(5, epochs // 10))
+
+
+def model_settings(
+    constructor: type[keras.Model],
+    chosen: Iterable[str],
+    latent_dim: int | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a training can be told, with its defaults, and what it was told.
+
+    Args:
+        constructor: Class of the model.
+        chosen: `learning_rate`, `patience`, `mirror` and arguments of the constructor,
+            as `name=value`.
+        latent_dim: Numbers in a code, where the command has an option for it.
+
+    Raises:
+        ValueError: If a setting is unknown, or its value does not fit.
+    """
+    # The players of an adversarial model have rates of their own.
+    rate = None if constructor.player_names else 1e-3
+    # Mirror images are for few pictures that may be either way round.
+    defaults = {"learning_rate": rate, "mirror": None, **arguments(constructor)}
+    if constructor.score_name is not None:
+        # By the number of pictures.
+        defaults["patience"] = None
+    if defaults.get("latent_dim") == 2 * FEW_DIMS:
+        # Likewise; where a class has a default of its own, that has a reason.
+        defaults["latent_dim"] = None
+    settings = catalogue.choose(defaults, [*chosen])
+    if latent_dim is not None:
+        settings["latent_dim"] = latent_dim
+    checks.check_positive("learning_rate", settings.get("learning_rate", 1))
+    if settings.get("patience") is not None:
+        checks.check_count("patience", settings["patience"], minimum=0)
+    return defaults, settings
+
+
+def arguments(constructor: type[keras.Model]) -> dict[str, Any]:
+    """The constructor's arguments that can be given as text, with their defaults."""
+    found = {}
+    for cls in reversed(constructor.__mro__):
+        if not issubclass(cls, keras.Model) or cls.__module__.startswith("keras.src"):
+            continue
+        for parameter in inspect.signature(cls.__init__).parameters.values():
+            name, default = parameter.name, parameter.default
+            # Labels, which classes need, come with Python only.
+            if name in constructor.settled_arguments or name == "num_classes":
+                continue
+            plain = {int, float, str} & {*typing.get_args(parameter.annotation)}
+            if name == "widths":
+                found[name] = ()
+            elif (
+                name == "likelihood"
+                or isinstance(default, (bool, int, float, str, tuple))
+                or (default is None and plain)
+            ):
+                found[name] = default
+    return found
+
+
+class Training:
+    """Trains a model as it was told to, and where it was not, as suits the pictures.
+
+    Args:
+        constructor: Class of the model.
+        settings: What was chosen, over the defaults of `model_settings`.
+        trained: A model to go on with.
+
+    Raises:
+        ValueError: If the constructor refuses a setting.
+    """
+
+    def __init__(
+        self,
+        constructor: type[keras.Model],
+        settings: Mapping[str, Any],
+        trained: keras.Model | None = None,
+    ):
+        settings = dict(settings)
+        self.constructor = constructor
+        self.trained = trained
+        self.patience = settings.pop("patience", None)
+        self.learning_rate = settings.pop("learning_rate")
+        self.mirror = _yes_or_no("mirror", settings.pop("mirror", None))
+        # What the constructor chooses by itself; 0 is a value like any other.
+        self.given = {
+            name: value
+            for name, value in settings.items()
+            if value is not None and (name != "widths" or value)
+        }
+        self.dims_by_plan = "latent_dim" in settings.keys() - self.given.keys()
+        # What the constructor refuses, it refuses before the data are read.
+        self.build()
+
+    def build(self) -> keras.Model:
+        """Makes the model, or returns the one to go on with, compiled."""
+        model = self.trained
+        if model is None:
+            model = self.constructor(**self.given)
+        if not model.player_names:
+            model.compile(optimizer=keras.optimizers.Adam(self.learning_rate))
+        elif self.learning_rate is not None:
+            model.optimizer.learning_rate = self.learning_rate
+        return model
+
+    def fit(
+        self, run: Run, pictures: np.ndarray, validation: np.ndarray
+    ) -> keras.Model:
+        """Trains on `pictures` until `validation` ends it; says what it does."""
+        pictures = _with_mirror_images(pictures, self.mirror)
+        plan = training_plan(len(pictures))
+        if self.dims_by_plan:
+            self.given["latent_dim"] = plan.latent_dim
+        model = run.model(self.build)
+        if model.denoises:
+            _say_what_is_learned(model, pictures)
+        patience = plan.patience if self.patience is None else self.patience
+        codes = "" if model.denoises else f"codes of {model.latent_dim}, "
+        epochs = run.epochs or plan.epochs
+        falling = _falling_rate(run, model, patience)
+        ends = [f"the rate falls after {rate.patience}" for rate in falling]
+        ends.append(f"the end after {patience}")
+        end = f", {', '.join(ends)} without a better one"
+        print(
+            f"For {len(pictures):,} pictures: {codes}batches of "
+            f"{run.batch_size or plan.batch_size}, epochs: at most {epochs}"
+            f"{end if patience < epochs else ''}. Other numbers: --latent-dim, "
+            "--batch-size, --epochs, --set patience=N.",
+            flush=True,
+        )
+        run.fit(
+            model,
+            pictures,
+            validation,
+            epochs=plan.epochs,
+            batch_size=plan.batch_size,
+            patience=patience,
+            extra_callbacks=falling,
+        )
+        return model
+
+
+def _falling_rate(run, model, patience):
+    """Lets the rate fall where no epoch is better, well before training ends there.
+
+    Not with several players, who would get out of step, nor where each phase has an
+    optimizer of its own.
+    """
+    one = not model.player_names and not hasattr(model, "next_phase")
+    if model.score_name is None or not one:
+        return []
+    rate = float(model.optimizer.learning_rate)
+    return [
+        callbacks.ResumedReduceLROnPlateau(
+            run.history,
+            monitor=f"val_{model.score_name}",
+            factor=FALL,
+            patience=max(2, patience // 4),
+            min_lr=rate * FALL**3,
+        )
+    ]
+
+
+def _yes_or_no(name, value):
+    known = {"yes": True, "no": False, True: True, False: False, None: None}
+    if not isinstance(value, str | bool | None) or value not in known:
+        raise ValueError(f"`{name}` must be yes or no. Received: {name}={value}")
+    return known[value]
+
+
+def _with_mirror_images(pictures, asked):
+    """Pictures, and their mirror images where few of them could be either way round."""
+    if asked is None and len(pictures) in _FEW:
+        asked = mirrors.asymmetry(pictures) < _ALIKE
+        if asked:
+            print(
+                "Learns from mirror images too: there are few pictures, which could as "
+                "well be the other way round. `--set mirror=no` leaves them out.",
+                flush=True,
+            )
+    return mirrors.mirrored(pictures) if asked else pictures
+
+
+def _say_what_is_learned(model, pictures):
+    """Says that clean pictures are needed, and whether these look clean."""
+    level = getattr(model.corruption, "level", None)
+    level = f" of {level}" if level is not None else ""
+    print(
+        f"It learns to take {type(model.corruption).__name__}{level} from pictures "
+        "that are clean.",
+        flush=True,
+    )
+    noise = metrics.noise_level(pictures[:500]) if min(pictures.shape[1:3]) > 9 else 0.0
+    if noise > _NOISY:
+        warnings.warn(
+            f"The pictures look noisy themselves: a deviation of about {noise:.2f}. "
+            "What is in them stays in what is restored. Train on clean ones, or from "
+            "Python on pairs: `fit(noisy, clean)`, or two takes of each, "
+            "`fit(take, other_take)`.",
+            stacklevel=2,
+        )
