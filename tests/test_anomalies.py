@@ -129,6 +129,47 @@ def test_reconstruction_is_the_likelihood_of_the_code(detector):
     np.testing.assert_allclose(score(model, x, 0), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("score", [*anomalies.SCORES])
+def test_a_detector_is_saved_whole(detector, score, tmp_path):
+    found = keras_ae.AnomalyDetector(detector.model_, score, false_alarms=0.2)
+    found.calibrate(plane(60, seed=5), plane(40, seed=6)).save(tmp_path / "plane.zip")
+    assert len(found.conformal_.scores) == 40
+    loaded = anomalies.load(tmp_path / "plane.zip")
+    assert loaded.false_alarms == 0.2
+    x = plane(20, seed=1)
+    expected, scores = (d.decision_function(x) for d in (found, loaded))
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    np.testing.assert_array_equal(loaded.predict(x), found.predict(x))
+    expected, where = (d.anomaly_map(x) for d in (found, loaded))
+    np.testing.assert_allclose(where, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.once
+def test_what_is_no_detector_is_refused(detector, tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no detector"):
+        anomalies.load(tmp_path / "absent.zip")
+    detector.model_.save(tmp_path / "model.keras")
+    (tmp_path / "text.zip").write_text("no")
+    for name in ("model.keras", "text.zip"):
+        with pytest.raises(ValueError, match="is not a detector"):
+            anomalies.load(tmp_path / name)
+    with pytest.raises(ValueError, match="must be trained"):
+        keras_ae.AnomalyDetector(keras_ae.AE(2)).calibrate(plane(9), plane(9))
+    with pytest.raises(ValueError, match="call `fit`"):
+        keras_ae.AnomalyDetector(keras_ae.AE(2)).save(tmp_path / "none.zip")
+
+    class Own(anomalies.Score):
+        name = "own"
+
+        def __call__(self, model, x, seed):
+            return np.abs(x).max(axis=1)
+
+    own = keras_ae.AnomalyDetector(detector.model_, Own()).fit(plane(30))
+    assert own.p_values(plane(3)).shape == (3,)
+    with pytest.raises(ValueError, match="`score` must be one of .* to be saved"):
+        own.save(tmp_path / "own.zip")
+
+
 @pytest.mark.once
 def test_moons_with_a_bite():
     moons = datasets.load("moon-phases", split="all", limit=500, image_size=16)

@@ -1,7 +1,14 @@
 """Anomalies: models that know what is normal, and an alarm whose rate holds."""
 
 from keras_ae.anomalies.conformal import Conformal, benjamini_hochberg
-from keras_ae.anomalies.detector import AnomalyDetector
-from keras_ae.anomalies.scores import SCORES
+from keras_ae.anomalies.detector import AnomalyDetector, load
+from keras_ae.anomalies.scores import SCORES, Score
 
-__all__ = ["SCORES", "AnomalyDetector", "Conformal", "benjamini_hochberg"]
+__all__ = [
+    "SCORES",
+    "AnomalyDetector",
+    "Conformal",
+    "Score",
+    "benjamini_hochberg",
+    "load",
+]

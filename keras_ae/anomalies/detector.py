@@ -1,5 +1,10 @@
 """A detector in the form that PyOD's and scikit-learn's users know."""
 
+import json
+import os
+import pathlib
+import tempfile
+import zipfile
 from typing import Any
 
 import keras
@@ -8,7 +13,9 @@ import numpy as np
 from keras_ae import checks
 from keras_ae.anomalies.conformal import Conformal, benjamini_hochberg, check_rate
 from keras_ae.anomalies.scores import SCORES, Score
+from keras_ae.files import replacing
 from keras_ae.models.base.autoencoder import Autoencoder
+from keras_ae.runs import load_model
 
 try:
     from sklearn.base import BaseEstimator
@@ -17,6 +24,9 @@ except ModuleNotFoundError:
 
 # Normal examples that `fit` asks for.
 FEWEST = 10
+# What a saved detector consists of, and its arguments in it.
+_PARTS = ("model.keras", "detector.json", "detector.npz")
+_SAVED = ("false_alarms", "held_back", "epochs", "batch_size", "seed", "verbose")
 
 
 class AnomalyDetector(BaseEstimator):
@@ -58,6 +68,7 @@ class AnomalyDetector(BaseEstimator):
     detector.fit(normal)
     alarms = detector.predict(new)  # (n,), 1 for an anomaly, 0 for a normal example
     where = detector.anomaly_map(new)  # of the shape of `new`
+    detector.save("normal.zip")  # `keras_ae.anomalies.load` reads it
     ```
 
     Reference:
@@ -88,9 +99,7 @@ class AnomalyDetector(BaseEstimator):
 
     def fit(self, X, y=None) -> "AnomalyDetector":
         """Learns from normal examples `(n, ...)`; `y` is ignored."""
-        check_rate("false_alarms", self.false_alarms)
-        check_rate("held_back", self.held_back)
-        checks.check_seed(self.seed)
+        self._check()
         score = self._made_score()
         X = _examples(X)
         if len(X) < FEWEST:
@@ -99,27 +108,68 @@ class AnomalyDetector(BaseEstimator):
             )
         order = np.random.default_rng(self.seed).permutation(len(X))
         trained = _is_trained(self.model)
+        held = 1.0 if trained else self.held_back
+        # A third settles the score, the others are kept for the alarm.
+        count = max(int(held * len(X)), 3)
+        tuned, kept, learned = np.split(order, [max(1, count // 3), count])
+        model = self.model if trained else self._trained(X[learned], X[tuned])
+        self._settle(model, score, X[tuned])
+        self.decision_scores_ = self.decision_function(X)
+        self.conformal_ = Conformal(self.decision_scores_[kept])
+        return self
+
+    def calibrate(self, tuning, held_back) -> "AnomalyDetector":
+        """Settles score and alarm of a trained model, on examples of one's own choice.
+
+        Args:
+            tuning: Normal examples `(n, ...)` that settle the score; those that ended
+                the training may.
+            held_back: Normal examples `(m, ...)` that nothing has learned from: the
+                alarm's rate is measured on them.
+
+        Raises:
+            ValueError: If the model is not trained, it can't give the score, or there
+                are too few examples.
+        """
+        self._check()
+        score = self._made_score()
+        if not _is_trained(self.model):
+            raise ValueError(
+                f"`model` must be trained. Received: a {type(self.model).__name__} "
+                "that is not; `fit` trains it."
+            )
+        tuning, held_back = _examples(tuning), _examples(held_back)
+        for name, examples in (("tuning", tuning), ("held_back", held_back)):
+            if not len(examples):
+                raise ValueError(f"`{name}` must hold one example at least.")
+        self._settle(self.model, score, tuning)
+        self.decision_scores_ = self.decision_function(held_back)
+        self.conformal_ = Conformal(self.decision_scores_)
+        return self
+
+    def _settle(self, model, score, tuning):
+        self.model_ = model
+        score.fit(model, tuning, self.seed)
+        self.score_ = score
+        self.usual_error_, self.usual_spread_ = self._usual(tuning)
+
+    def _check(self):
+        check_rate("false_alarms", self.false_alarms)
+        check_rate("held_back", self.held_back)
+        checks.check_seed(self.seed)
+
+    def _made_score(self):
+        _check_model(self.model)
+        score = self._named_score()
         lacking = score.lacks(self.model)
         if lacking:
             raise ValueError(
                 f"`model` must have {lacking} for score={score.name!r}. Received: a "
                 f"{type(self.model).__name__}"
             )
-        held = 1.0 if trained else self.held_back
-        # A third settles the score, the others are kept for the alarm.
-        count = max(int(held * len(X)), 3)
-        tuned, kept, learned = np.split(order, [max(1, count // 3), count])
-        self.model_ = self.model
-        if not trained:
-            self.model_ = self._trained(X[learned], X[tuned])
-        score.fit(self.model_, X[tuned], self.seed)
-        self.score_ = score
-        self.usual_error_, self.usual_spread_ = self._usual(X[tuned])
-        self.decision_scores_ = self.decision_function(X)
-        self.conformal_ = Conformal(self.decision_scores_[kept])
-        return self
+        return score
 
-    def _made_score(self):
+    def _named_score(self):
         if isinstance(self.score, Score):
             return self.score
         if not isinstance(self.score, str) or self.score not in SCORES:
@@ -210,6 +260,38 @@ class AnomalyDetector(BaseEstimator):
         self._fitted_model()
         return (self._errors(_examples(X)) - self.usual_error_) / self.usual_spread_
 
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes model, score and alarm into one file, which `load` reads.
+
+        Raises:
+            ValueError: If there is nothing to save yet, or the score is of one's own
+                making.
+        """
+        model = self._fitted_model()
+        if type(self.score_) is not SCORES.get(self.score_.name):
+            raise ValueError(
+                f"`score` must be one of {', '.join(map(repr, SCORES))} to be saved. "
+                f"Received: {self.score_!r}"
+            )
+        arguments = {name: getattr(self, name) for name in _SAVED}
+        about = {**arguments, "score": self.score_.name, "state": self.score_.state()}
+        with (
+            replacing(pathlib.Path(path)) as temporary,
+            zipfile.ZipFile(temporary, "w") as archive,
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            parts = {name: pathlib.Path(folder, name) for name in _PARTS}
+            model.save(parts["model.keras"])
+            parts["detector.json"].write_text(json.dumps(about))
+            np.savez(
+                parts["detector.npz"],
+                usual_error=self.usual_error_,
+                usual_spread=self.usual_spread_,
+                scores=self.conformal_.scores,
+            )
+            for name, part in parts.items():
+                archive.write(part, name)
+
     def _usual(self, X):
         errors = self._errors(X)
         spread = errors.std(axis=0)
@@ -236,6 +318,41 @@ class AnomalyDetector(BaseEstimator):
         return self.model_
 
 
+def load(path: str | os.PathLike) -> AnomalyDetector:
+    """Loads a detector that `AnomalyDetector.save` wrote.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is another one, or damaged.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no detector {path}.")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for name in _PARTS:
+                    archive.extract(name, folder)
+            about = json.loads(pathlib.Path(folder, "detector.json").read_text())
+            score = SCORES[about.pop("score")]()
+            score.restore(about.pop("state"))
+            with np.load(pathlib.Path(folder, "detector.npz")) as arrays:
+                error, spread = arrays["usual_error"], arrays["usual_spread"]
+                conformal = Conformal(arrays["scores"])
+            arguments = {name: about[name] for name in _SAVED}
+        except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is not a detector that `AnomalyDetector.save` wrote, or it is "
+                f"damaged ({error})."
+            ) from error
+        model = load_model(pathlib.Path(folder, "model.keras"))
+    detector = AnomalyDetector(model, score.name, **arguments)
+    detector.model_, detector.score_ = model, score
+    detector.usual_error_, detector.usual_spread_ = error, spread
+    detector.conformal_ = conformal
+    return detector
+
+
 def _examples(X: Any) -> np.ndarray:
     X = np.asarray(X)
     if X.ndim < 2:
@@ -246,10 +363,13 @@ def _examples(X: Any) -> np.ndarray:
     return X
 
 
-def _is_trained(model):
+def _check_model(model):
     if not isinstance(model, Autoencoder):
         raise ValueError(
             f"`model` must be a model of keras_ae. Received: {type(model).__name__}"
         )
+
+
+def _is_trained(model):
     steps = getattr(model.optimizer, "iterations", 0)
     return bool(model.built and int(keras.ops.convert_to_numpy(steps)))

@@ -1,11 +1,13 @@
 """How unusual an example is to a model: scores, higher where it is less usual."""
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.probability import samplers
-from keras_ae.probability.distributions import float32
+from keras_ae.probability.distributions import GaussianMixture, float32
 
 # Codes of a mixture's component, at least.
 _CODES_A_COMPONENT = 50
@@ -30,6 +32,13 @@ class Score:
     def __call__(self, model: Autoencoder, x: np.ndarray, seed: int) -> np.ndarray:
         """Returns the score of each example, `(n,)`."""
         raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """What it was told and what it learned, as JSON knows it."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes up what `state` returned."""
 
 
 _NO_ENCODER = "an encoder that needs no labels"
@@ -71,6 +80,12 @@ class Refined(Score):
         codes = model.refine(x, steps=self.steps).codes
         return model.in_batches("anomaly_refined", score, (x, codes), 256)
 
+    def state(self):
+        return {"steps": self.steps}
+
+    def restore(self, state):
+        self.steps = state["steps"]
+
 
 class Likelihood(Score):
     """-log p(x), importance weighted, in nats.
@@ -90,6 +105,12 @@ class Likelihood(Score):
 
     def __call__(self, model, x, seed):
         return -model.log_likelihood(x, samples=self.samples, seed=seed)
+
+    def state(self):
+        return {"samples": self.samples}
+
+    def restore(self, state):
+        self.samples = state["samples"]
 
 
 class Code(Score):
@@ -115,6 +136,13 @@ class Code(Score):
     def __call__(self, model, x, seed):
         codes = ops.convert_to_tensor(self._codes(model, x), "float32")
         return -ops.convert_to_numpy(self.density.log_prob(codes))
+
+    def state(self):
+        return {"components": self.components, "density": self.density.get_config()}
+
+    def restore(self, state):
+        self.components = state["components"]
+        self.density = GaussianMixture.from_config(state["density"])
 
     def _codes(self, model, x):
         return model.encode(x)[:, : model.latent_dim]
@@ -152,6 +180,19 @@ class Auto(Score):
     def __call__(self, model, x, seed):
         scores = np.stack([part(model, x, seed) for part in self.used], axis=1)
         return ((scores - self.medians) / self.spreads).sum(axis=1)
+
+    def state(self):
+        return {
+            "parts": {part.name: part.state() for part in self.used},
+            "medians": [float(median) for median in self.medians],
+            "spreads": [float(spread) for spread in self.spreads],
+        }
+
+    def restore(self, state):
+        self.used = [part for part in self.parts if part.name in state["parts"]]
+        for part in self.used:
+            part.restore(state["parts"][part.name])
+        self.medians, self.spreads = state["medians"], state["spreads"]
 
 
 SCORES = {kind.name: kind for kind in (Auto, Reconstruction, Code, Likelihood, Refined)}
