@@ -1,12 +1,14 @@
 """Anomalies: p-values that hold, scores, the detector and where it points."""
 
+import csv
+
 import keras
 import numpy as np
 import pytest
 from scipy import stats
 
 import keras_ae
-from keras_ae import anomalies, datasets
+from keras_ae import anomalies, datasets, metrics, plots
 
 NETWORKS = {"architecture": "dense", "widths": (16,)}
 
@@ -240,3 +242,129 @@ def test_a_rate_that_the_examples_cannot_give(detector):
         few.predict(np.zeros((3, 4), "float32"))
     with pytest.raises(ValueError, match="call `fit`"):
         keras_ae.AnomalyDetector(keras_ae.AE(2)).predict(plane(3))
+
+
+def moons(count, bitten, folder):
+    """Writes moons into a folder, and moons from which a corner is bitten."""
+    pictures = datasets.load("moon-phases", split="all", limit=2 * count, image_size=16)
+    (folder / "train" / "good").mkdir(parents=True)
+    for kind in ("good", "bitten"):
+        (folder / "test" / kind).mkdir(parents=True)
+    for index, picture in enumerate(pictures[:count]):
+        plots.picture(picture).save(folder / "train" / "good" / f"{index}.png")
+    for index, picture in enumerate(pictures[count : count + 2 * bitten]):
+        kind, picture = ("good", "bitten")[index % 2], np.array(picture)
+        if index % 2:
+            picture[8:13, 4:12] = 255 - picture[8:13, 4:12]
+        plots.picture(picture).save(folder / "test" / kind / f"{index}.png")
+
+
+@pytest.mark.once
+def test_from_a_folder_of_normal_pictures_to_an_alarm(invoke, tmp_path):
+    moons(120, 15, tmp_path / "moons")
+    fit = ("anomalies", "fit", "moons", "--set", "architecture=dense", "--epochs", 60)
+    few = invoke(*fit, "--false-alarms", 0.01, "--run-dir", "run")
+    assert few.exit_code == 1 and "needs about 500" in few.stderr
+    done = invoke(*fit, "--run-dir", "run", "--set", "patience=60")
+    assert done.exit_code == 0, done.output
+    assert "4 % of normal pictures, by 24 held back" in done.output
+    score = ("anomalies", "score", "run", "moons")
+    done = invoke(*score, "--output", "scores.csv", "--report", "scores.html")
+    assert done.exit_code == 0, done.output
+    assert "AUROC" in done.output and "alarms: bitten" in done.output
+    with open(tmp_path / "scores.csv", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert len(rows) == 30 and {row["kind"] for row in rows} == {"good", "bitten"}
+    scores = np.array([float(row["score"]) for row in rows])
+    anomalous = np.array([row["kind"] == "bitten" for row in rows])
+    assert metrics.detection(scores, anomalous).auroc > 0.9
+    for row in rows:
+        assert row["alarm"] == str(int(float(row["p_value"]) <= 0.04 + 1e-9))
+    page = (tmp_path / "scores.html").read_text()
+    assert "Least usual" in page and "Nearest to the alarm" in page
+    again = invoke(*score, "--output", "scores.csv")
+    assert again.exit_code == 1 and "exists already" in again.stderr
+    low = invoke(*score, "--output", "other.csv", "--false-alarms", 0.001)
+    assert low.exit_code == 1 and "with 24 held-back" in low.stderr
+    # Without a name for what is normal nothing is known of the labels.
+    one = ("anomalies", "score", "run/detector.zip", "moons/test/bitten")
+    done = invoke(*one, "--output", "one.csv", "--false-discoveries", 0.2)
+    assert done.exit_code == 0 and "AUROC" not in done.output
+    assert "kind" not in (tmp_path / "one.csv").read_text().partition("\n")[0]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fit", "none"), "or the path of a folder or zip of pictures"),
+        (("fit", "few", "--model", "gan"), "must have an encoder"),
+        (("fit", "few", "--model", "conditionalvae"), "needs no labels"),
+        (("fit", "few", "--model", "ae", "--score", "likelihood"), "likelihood of x"),
+        (("fit", "few", "--false-alarms", "2"), "`false_alarms`"),
+        (("fit", "few"), "There must be 10 normal pictures at least. Received: 3"),
+        (("score", "few", "few", "--output", "a.csv"), "There is no detector.zip in"),
+        (("score", "few", "few", "--output", "a.txt"), "must end in .csv"),
+        (("score", "no.zip", "few", "--output", "a.csv"), "There is no detector"),
+    ],
+)
+def test_what_the_commands_refuse(invoke, tmp_path, arguments, message):
+    (tmp_path / "few").mkdir()
+    for index in range(3):
+        picture = np.full((12, 12), 40 * index, "uint8")
+        plots.picture(picture).save(tmp_path / "few" / f"{index}.png")
+    done = invoke("anomalies", *arguments)
+    assert done.exit_code == 1 and message in done.stderr
+    assert "Error: " in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.once
+def test_detection_is_that_of_scikit_learn():
+    reference = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    anomalous = rng.random(300) < 0.2
+    # Some scores are equal.
+    scores = np.round(rng.normal(size=300) + anomalous, 1)
+    found = metrics.detection(scores, anomalous, resamples=200)
+    assert found.auroc == pytest.approx(reference.roc_auc_score(anomalous, scores))
+    assert found.average_precision == pytest.approx(
+        reference.average_precision_score(anomalous, scores)
+    )
+    rates, hits, _ = reference.roc_curve(anomalous, scores, drop_intermediate=False)
+    assert found.false_alarms_at_95 == pytest.approx(rates[hits >= 0.95].min())
+    for name, (low, high) in found.intervals.items():
+        assert low < getattr(found, name) < high
+    # The interval is as wide as the error of Hanley and McNeil has it.
+    low, high = found.intervals["auroc"]
+    assert 0.05 < high - low < 0.25
+    with pytest.raises(ValueError, match="0 of 3 are anomalies"):
+        metrics.detection([1, 2, 3], [0, 0, 0])
+    with pytest.raises(ValueError, match="one value an example"):
+        metrics.detection([1, 2], [0, 1, 1])
+    with pytest.raises(ValueError, match="NaN"):
+        metrics.detection([1, np.nan], [0, 1])
+
+
+@pytest.mark.once
+def test_models_without_an_encoder_search():
+    model = keras_ae.AutoDecoder(2, **NETWORKS)
+    found = keras_ae.AnomalyDetector(model, "refined", epochs=30).fit(plane(200))
+    normal, odd = plane(20, seed=1), plane(20, seed=2) + 6 * np.eye(6)[3]
+    scores = [np.median(found.decision_function(x)) for x in (normal, odd)]
+    assert scores[1] > scores[0]
+
+
+@pytest.mark.once
+def test_what_stands_out_is_red():
+    pictures = np.full((2, 4, 5, 1), 200, "uint8")
+    maps = np.zeros((2, 4, 5, 1))
+    maps[1, 2, 3] = 9.0
+    shown = plots.highlighted(pictures, maps)
+    assert shown.shape == (2, 4, 5, 3)
+    assert (shown[1, 2, 3] == [255, 40, 0]).all() and (shown[0] == 170).all()
+    with pytest.raises(ValueError, match="of the shape of `images`"):
+        plots.highlighted(pictures, maps[:, :3])
+    figure = plots.histogram({"a": np.arange(9.0), "b": [np.inf, 3]}, "score", {"m": 4})
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    with pytest.raises(ValueError, match="finite values"):
+        plots.histogram({}, "score")

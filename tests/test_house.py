@@ -65,6 +65,7 @@ MAY_IMPORT = {
         "training",
     },
     "cli": {
+        "anomalies",
         "benchmark",
         "callbacks",
         "catalogue",

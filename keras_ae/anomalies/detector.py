@@ -22,8 +22,6 @@ try:
 except ModuleNotFoundError:
     BaseEstimator = object  # type: ignore[assignment, misc]
 
-# Normal examples that `fit` asks for.
-FEWEST = 10
 # What a saved detector consists of, and its arguments in it.
 _PARTS = ("model.keras", "detector.json", "detector.npz")
 _SAVED = ("false_alarms", "held_back", "epochs", "batch_size", "seed", "verbose")
@@ -76,6 +74,9 @@ class AnomalyDetector(BaseEstimator):
         (https://arxiv.org/abs/2104.08279).
     """
 
+    # Normal examples that are needed.
+    fewest = 10
+
     def __init__(
         self,
         model: Autoencoder,
@@ -99,12 +100,12 @@ class AnomalyDetector(BaseEstimator):
 
     def fit(self, X, y=None) -> "AnomalyDetector":
         """Learns from normal examples `(n, ...)`; `y` is ignored."""
-        self._check()
-        score = self._made_score()
+        score = self.check()
         X = _examples(X)
-        if len(X) < FEWEST:
+        if len(X) < self.fewest:
             raise ValueError(
-                f"`X` must hold {FEWEST} normal examples at least. Received: {len(X)}"
+                f"`X` must hold {self.fewest} normal examples at least. Received: "
+                f"{len(X)}"
             )
         order = np.random.default_rng(self.seed).permutation(len(X))
         trained = _is_trained(self.model)
@@ -131,8 +132,7 @@ class AnomalyDetector(BaseEstimator):
             ValueError: If the model is not trained, it can't give the score, or there
                 are too few examples.
         """
-        self._check()
-        score = self._made_score()
+        score = self.check()
         if not _is_trained(self.model):
             raise ValueError(
                 f"`model` must be trained. Received: a {type(self.model).__name__} "
@@ -153,13 +153,20 @@ class AnomalyDetector(BaseEstimator):
         self.score_ = score
         self.usual_error_, self.usual_spread_ = self._usual(tuning)
 
-    def _check(self):
+    def check(self) -> Score:
+        """Returns the score, before anything was learned.
+
+        Raises:
+            ValueError: If an argument is out of range, or the model can't give it.
+        """
         check_rate("false_alarms", self.false_alarms)
         check_rate("held_back", self.held_back)
         checks.check_seed(self.seed)
-
-    def _made_score(self):
-        _check_model(self.model)
+        if not isinstance(self.model, Autoencoder):
+            raise ValueError(
+                "`model` must be a model of keras_ae. Received: "
+                f"{type(self.model).__name__}"
+            )
         score = self._named_score()
         lacking = score.lacks(self.model)
         if lacking:
@@ -361,13 +368,6 @@ def _examples(X: Any) -> np.ndarray:
             f"Received: an array of shape {X.shape}"
         )
     return X
-
-
-def _check_model(model):
-    if not isinstance(model, Autoencoder):
-        raise ValueError(
-            f"`model` must be a model of keras_ae. Received: {type(model).__name__}"
-        )
 
 
 def _is_trained(model):

@@ -57,10 +57,12 @@ class Reconstruction(Score):
 
 
 class Refined(Score):
-    """-log p(x | z) of the code z that `refine` finds, in nats.
+    """-log p(x | z) of the code z that a search finds, in nats.
+
+    It starts from the encoder's code; in a model that has none, from anywhere.
 
     Args:
-        steps: Of the search.
+        steps: Of the search from the encoder's code.
     """
 
     name = "refined"
@@ -69,6 +71,8 @@ class Refined(Score):
         self.steps = steps
 
     def lacks(self, model):
+        if model.searches_codes:
+            return ""
         if model.has_tokens or model.keeps_pixels:
             return "codes between which one could search"
         return super().lacks(model)
@@ -77,7 +81,10 @@ class Refined(Score):
         def score(x, z):
             return _given_code(model, x, z)
 
-        codes = model.refine(x, steps=self.steps).codes
+        if model.searches_codes:
+            codes = model.infer(x).codes
+        else:
+            codes = model.refine(x, steps=self.steps).codes
         return model.in_batches("anomaly_refined", score, (x, codes), 256)
 
     def state(self):

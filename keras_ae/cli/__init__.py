@@ -4,6 +4,7 @@ Only what a command needs is imported, when it runs: `--help` and the listings i
 neither keras nor numpy, and `--backend` still chooses the backend.
 """
 
+from keras_ae.cli.anomalies import anomalies
 from keras_ae.cli.command import (
     benchmark,
     info,
@@ -28,6 +29,7 @@ from keras_ae.cli.verbs import (
 )
 
 __all__ = [
+    "anomalies",
     "attribute",
     "benchmark",
     "compare",

@@ -7,6 +7,7 @@ from keras_ae.metrics.codes import (
     linear_probe,
     nearest_neighbour_accuracy,
 )
+from keras_ae.metrics.detection import Detection, detection
 from keras_ae.metrics.disentanglement import (
     DCI,
     dci,
@@ -34,12 +35,14 @@ from keras_ae.metrics.sets import (
 
 __all__ = [
     "DCI",
+    "Detection",
     "FeatureStatistics",
     "FidelityAndDiversity",
     "KernelDistance",
     "active_units",
     "aggregate_posterior_distance",
     "dci",
+    "detection",
     "encoded_information",
     "factor_vae_score",
     "fidelity_and_diversity",

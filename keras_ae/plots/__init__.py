@@ -4,11 +4,18 @@ Sheets are PIL images, pixel for pixel; figures are matplotlib figures on a
 transparent ground in a grey that reads on light and dark pages alike.
 """
 
-from keras_ae.plots.curves import codebook_usage, error_bars, loss_curves, throughput
+from keras_ae.plots.curves import (
+    codebook_usage,
+    error_bars,
+    histogram,
+    loss_curves,
+    throughput,
+)
 from keras_ae.plots.latent import latent_map
 from keras_ae.plots.planes import plane
 from keras_ae.plots.sheets import (
     filters,
+    highlighted,
     interpolation,
     labelled,
     manifold,
@@ -22,6 +29,8 @@ __all__ = [
     "codebook_usage",
     "error_bars",
     "filters",
+    "highlighted",
+    "histogram",
     "interpolation",
     "labelled",
     "latent_map",

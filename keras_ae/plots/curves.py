@@ -162,6 +162,56 @@ def error_bars(
     return figure
 
 
+def histogram(
+    values: Mapping[str, np.ndarray],
+    x_name: str,
+    marks: Mapping[str, float] | None = None,
+) -> Figure:
+    """How values of several kinds are distributed, one outline each.
+
+    Args:
+        values: Values `(n,)` by the name of their kind; infinite ones are counted in
+            the last bar.
+        x_name: What they are.
+        marks: Values to mark by a line, by name.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        ValueError: If there are no values.
+    """
+    kinds = {name: np.asarray(found, "float64") for name, found in values.items()}
+    whole = np.concatenate([*kinds.values()]) if kinds else np.empty(0)
+    whole = whole[np.isfinite(whole)]
+    if not len(whole):
+        raise ValueError("`values` must hold finite values. Received none.")
+    # What lies far out would leave one bar for all others.
+    low, high = np.quantile(whole, [0.005, 0.995])
+    for mark in (marks or {}).values():
+        low, high = min(low, mark), max(high, mark)
+    space = 0.05 * (high - low) or 1.0
+    edges = np.linspace(low - space, high + space, 51)
+    figure, axes = _figure(7.0, 3.4)
+    for (name, found), colour in zip(kinds.items(), itertools.cycle(_COLOURS)):
+        inside = np.clip(found, edges[0], edges[-1])
+        axes.hist(
+            inside,
+            edges,
+            weights=np.full(len(found), 100 / max(len(found), 1)),
+            histtype="step",
+            linewidth=1.5,
+            color=colour,
+            label=f"{_plain(name)}, {len(found):,}",
+        )
+    for name, mark in (marks or {}).items():
+        axes.axvline(mark, color=_INK, linestyle="--", linewidth=1.2, label=name)
+    axes.set_xlabel(f"{x_name} (what lies outside is in the last bars)", color=_INK)
+    axes.set_ylabel("share in %", color=_INK)
+    _legend(axes)
+    return figure
+
+
 def _plain(text):
     """Text without what matplotlib reads as mathematics."""
     return text.replace("$", r"\$")

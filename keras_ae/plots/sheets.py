@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from statistics import NormalDist
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-if TYPE_CHECKING:
-    pass
 _INK = "#808488"
 # A sheet of small pictures is enlarged (by whole pixels) to about this width.
 _WIDTH = 640
@@ -164,6 +161,45 @@ def labelled(blocks: Mapping[str, Mapping[str, np.ndarray]]) -> Image.Image:
         canvas.paste(row, (left, top))
         top += height + gap
     return canvas
+
+
+def highlighted(images: np.ndarray, maps: np.ndarray, full: float = 8.0) -> np.ndarray:
+    """Lays a colour over pictures where a map is high.
+
+    Args:
+        images: As for `sheet`.
+        maps: How much each place, or each value, stands out, of the shape of `images`
+            or without the last axis, such as `AnomalyDetector.anomaly_map` gives; of
+            the channels the mean counts.
+        full: From here on the colour covers the picture; none of it at 0.
+
+    Returns:
+        Pictures `(pictures, height, width, 3)`, integers 0-255: grey, and red where
+        the map is high.
+
+    Raises:
+        ValueError: If the shapes don't fit.
+
+    Example:
+
+    ```python
+    where = keras_ae.plots.highlighted(pictures, detector.anomaly_map(pictures))
+    keras_ae.plots.sheet(where).save("where.png")
+    ```
+    """
+    pictures = _rgba(images)[..., :3].mean(axis=-1, keepdims=True)
+    maps = np.asarray(maps, "float32")
+    if maps.ndim == 4:
+        maps = maps.mean(axis=-1)
+    if maps.shape != pictures.shape[:3]:
+        raise ValueError(
+            "`maps` must be of the shape of `images`. Received: arrays of shapes "
+            f"{maps.shape} and {np.shape(images)}"
+        )
+    share = np.clip(maps / full, 0, 1)[..., None]
+    # Dark enough for the colour to be seen on white.
+    mixed = (1 - share) * 0.85 * pictures + share * np.array([255.0, 40.0, 0.0])
+    return mixed.astype("uint8")
 
 
 def interpolation(steps: np.ndarray) -> Image.Image:

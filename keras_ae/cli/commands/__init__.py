@@ -1,5 +1,6 @@
 """What the command line does once keras is imported."""
 
+from keras_ae.cli.commands.anomalies import fit_anomalies, score_anomalies
 from keras_ae.cli.commands.codes import compress, decompress, embed
 from keras_ae.cli.commands.pictures import (
     attribute,
@@ -29,11 +30,13 @@ __all__ = [
     "denoise",
     "embed",
     "evaluate",
+    "fit_anomalies",
     "interpolate",
     "latent_map",
     "recipe",
     "reconstruct",
     "sample",
+    "score_anomalies",
     "shared_settings",
     "train",
     "training_plan",

@@ -1,0 +1,346 @@
+"""Commands that tell what is not normal."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import io
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_ae import anomalies, catalogue, datasets, metrics, models, plots
+from keras_ae.cli.commands.plans import Training, model_settings
+from keras_ae.cli.commands.reading import (
+    _check_distinct,
+    _files,
+    _read,
+    as_pictures,
+    check_absent,
+    picture_shape,
+)
+from keras_ae.cli.commands.starting import begin, tells_how_to_go_on
+from keras_ae.files import replacing
+from keras_ae.runs.report import elements
+
+# Where industrial data sets have what is normal, and what they call it.
+_NORMAL = ("train/good", "train/normal", "normal", "good")
+_GOOD = ("good", "normal")
+# Shares of the normal pictures: what settles the score, what the rate is measured on.
+_TUNING, _HELD_BACK = 0.1, 0.2
+# The rate of false alarms where nobody asks for one.
+_RATE = 0.01
+DETECTOR = "detector.zip"
+# Pictures a row of the report's sheets.
+_SHOWN = 10
+
+
+def fit_anomalies(
+    data: str,
+    directory: pathlib.Path,
+    *,
+    name: str,
+    model_name: str,
+    score: str = "auto",
+    false_alarms: float | None = None,
+    latent_dim: int | None = None,
+    resume: bool = False,
+    chosen: Iterable[str] = (),
+    options: Mapping[str, Any],
+) -> None:
+    """Trains a model on normal pictures, and settles an alarm on held-back ones.
+
+    Args:
+        data: Path of a folder or zip of pictures, or name of a data set.
+        directory: Directory of the run, into which the detector goes, too.
+        name: What the run is called.
+        model_name: Class name of the model, case ignored.
+        score: As for `AnomalyDetector`.
+        false_alarms: Rate of the alarm; by default 0.01, or the least that can be
+            promised.
+        latent_dim: Numbers in a code.
+        resume: Whether to go on with the run in that directory.
+        chosen: Settings of training and model as `name=value`.
+        options: As for `recipe`.
+
+    Raises:
+        ValueError: If a setting is unknown or does not fit, the model can't give the
+            score, or the pictures are too few for that rate.
+        FileNotFoundError: If the pictures are not found.
+    """
+    model_name = catalogue.find_model(model_name)
+    constructor = getattr(models, model_name)
+    if constructor.needs_labels:
+        raise ValueError(
+            f"`--model` must be one that needs no labels. Received: {model_name}"
+        )
+    defaults, settings = model_settings(constructor, chosen, latent_dim)
+    run, settings = begin(
+        name,
+        directory,
+        resume=resume,
+        command=["keras-ae", "anomalies", "fit", data],
+        what={"model": model_name, "data": str(pathlib.Path(data)), "normal": True},
+        options=options,
+        settings=settings,
+        defaults=defaults,
+        description=f"{catalogue.models()[model_name]} Trained on what is normal.",
+    )
+    training = Training(constructor, settings)
+    asked = _RATE if false_alarms is None else false_alarms
+    anomalies.AnomalyDetector(training.build(), score, false_alarms=asked).check()
+    with tells_how_to_go_on(run):
+        split = "train+validation" if datasets.known_name(data) else "all"
+        (pictures,) = run.load(_normal(data), splits=(split,))
+        count = len(pictures)
+        fewest = anomalies.AnomalyDetector.fewest
+        if count < fewest:
+            raise ValueError(
+                f"There must be {fewest} normal pictures at least. Received: "
+                f"{count} in {data}"
+            )
+        order = np.random.default_rng(run.seed).permutation(count)
+        held = [max(1, int(share * count)) for share in (_TUNING, _HELD_BACK)]
+        tuning, kept, learned = np.split(order, np.cumsum(held))
+        least = 1 / (len(kept) + 1)
+        if false_alarms is not None and false_alarms < least:
+            needed = round(1 / false_alarms / _HELD_BACK)
+            raise ValueError(
+                f"`--false-alarms` must be at least {least:.2g} with {count:,} normal "
+                f"pictures. Received: {false_alarms:g}, which needs about {needed:,}."
+            )
+        model = training.fit(run, pictures[learned], pictures[tuning])
+        run.evaluate(model, pictures[kept])
+        run.pictures(model, pictures[kept])
+        run.finish()
+    rate = max(_RATE, least) if false_alarms is None else false_alarms
+    detector = anomalies.AnomalyDetector(
+        model, score, false_alarms=rate, seed=run.seed
+    ).calibrate(pictures[tuning], pictures[kept])
+    detector.save(run.directory / DETECTOR)
+    print(
+        f"\nAlarm   score above {detector.threshold_:.5g}: {100 * rate:.3g} % of "
+        f"normal pictures, by {len(kept):,} held back (at least {100 * least:.2g} % "
+        f"can be promised with so many)\nNext    keras-ae anomalies score "
+        f"{run.directory} PICTURES --output scores.csv --report scores.html",
+        flush=True,
+    )
+
+
+def score_anomalies(
+    run: str,
+    pictures: Sequence[str],
+    output: str,
+    report: str | None = None,
+    false_alarms: float | None = None,
+    false_discoveries: float | None = None,
+    limit: int | None = None,
+) -> None:
+    """Scores pictures, one row each, and draws the worst of them.
+
+    Args:
+        run: Directory of a run that fitted a detector, or a saved detector.
+        pictures: Paths of pictures, and of folders of them.
+        output: Path of the table, `.csv`.
+        report: Path of a page, `.html`.
+        false_alarms: Rate of the alarm instead of the fitted one.
+        false_discoveries: Share of false ones among the alarms instead.
+        limit: At most this many pictures.
+
+    Raises:
+        ValueError: If an argument does not fit, or the held-back pictures are too few
+            for that rate.
+        FileExistsError: If a file to be written exists.
+        FileNotFoundError: If a path does not exist.
+    """
+    targets = {".csv": ("--output", output), ".html": ("--report", report)}
+    for suffix, (option, path) in targets.items():
+        if path is None:
+            continue
+        if pathlib.Path(path).suffix.lower() != suffix:
+            raise ValueError(f"`{option}` must end in {suffix}. Received: {path}")
+        check_absent(pathlib.Path(path))
+    file = pathlib.Path(run)
+    if file.is_dir():
+        file = file / DETECTOR
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"There is no {DETECTOR} in {run}; `keras-ae anomalies fit NORMAL` "
+                "makes a run that has one."
+            )
+    detector = anomalies.load(file)
+    if false_alarms is not None:
+        detector.false_alarms = false_alarms
+        detector.check()
+    threshold = detector.threshold_
+    # `test` of an industrial data set, where a whole one is given.
+    paths = [_tested(pathlib.Path(path)) for path in pictures]
+    files = _files(paths)[:limit]
+    _check_distinct(map(str, files))
+    names, chunks, scores = [], [], []
+    for read, images in _read(detector.model_, files):
+        names += read
+        chunks.append(images)
+        scores.append(detector.decision_function(images))
+    images, scores = np.concatenate(chunks), np.concatenate(scores)
+    p_values = detector.conformal_.p_values(scores)
+    alarms = scores > threshold
+    if false_discoveries is not None:
+        alarms = anomalies.benjamini_hochberg(p_values, false_discoveries)
+    kinds = _kinds(names, paths)
+    _write_scores(output, names, scores, p_values, alarms, kinds)
+    expected = f"of normal ones: {100 * detector.false_alarms:.3g} %"
+    if false_discoveries is not None:
+        expected = f"at most {100 * false_discoveries:.3g} % of these false"
+    print(
+        f"{alarms.sum():,} of {len(scores):,} pictures raise an alarm ({expected}).\n"
+        f"Written to {output}"
+    )
+    figures = _figures(scores, alarms, kinds)
+    for what, value in figures:
+        print(f"  {what:34} {value}")
+    if report is not None:
+        page = _page(detector, images, names, scores, alarms, kinds, figures)
+        target = pathlib.Path(report)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+        print(f"Report  {report}")
+
+
+def _normal(data):
+    """Where a folder has its normal pictures."""
+    if datasets.known_name(data):
+        return data
+    folder = pathlib.Path(data).expanduser()
+    for name in _NORMAL:
+        if (folder / name).is_dir():
+            return str(folder / name)
+    return data
+
+
+def _tested(path):
+    return path / "test" if (path / "test").is_dir() else path
+
+
+def _kinds(names, paths):
+    """The folder that each picture is in; None where none is called good or normal."""
+    folders = [path for path in paths if path.is_dir()]
+    kinds = []
+    for name in names:
+        within = next((path for path in folders if path in name.parents), None)
+        parts = name.relative_to(within).parts if within is not None else ()
+        kinds.append(parts[0] if len(parts) > 1 else "")
+    known = set(kinds) & {*_GOOD} and set(kinds) - {*_GOOD, ""}
+    return np.array(kinds) if known else None
+
+
+def _write_scores(output, names, scores, p_values, alarms, kinds):
+    target = pathlib.Path(output)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    columns = {"file": names, "score": scores, "p_value": p_values}
+    columns["alarm"] = alarms.astype(int)
+    if kinds is not None:
+        columns["kind"] = kinds
+    with (
+        replacing(target) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _figures(scores, alarms, kinds):
+    """What labels tell: pairs of a name and a figure."""
+    if kinds is None:
+        return []
+    labelled = kinds != ""
+    anomalous = ~np.isin(kinds, _GOOD)
+    found = metrics.detection(scores[labelled], anomalous[labelled])
+    meanings = {
+        "auroc": "AUROC",
+        "average_precision": "average precision",
+        "false_alarms_at_95": "false alarms where 95 % are found",
+    }
+    rows = []
+    for name, meaning in meanings.items():
+        low, high = found.intervals[name]
+        value = f"{getattr(found, name):.3f} ({low:.3f} to {high:.3f})"
+        rows.append((meaning, value))
+    for kind, count in sorted(collections.Counter(kinds[labelled]).items()):
+        raised = alarms[kinds == kind]
+        rows.append((f"alarms: {kind}", f"{raised.sum():,} of {count:,}"))
+    return rows
+
+
+def _page(detector, images, names, scores, alarms, kinds, figures):
+    """The report: scores, the worst and the borderline pictures, where they differ."""
+    threshold = detector.threshold_
+    known = {"held-back normal": detector.conformal_.scores}
+    if kinds is None:
+        known["scored"] = scores
+    else:
+        known |= {str(kind) or "others": scores[kinds == kind] for kind in set(kinds)}
+    alarm = {f"alarm above {threshold:.4g}": threshold}
+    chart = plots.histogram(known, "score, higher is less usual", alarm)
+    worst = np.argsort(-scores, kind="stable")[:_SHOWN]
+    border = np.argsort(np.abs(scores - threshold), kind="stable")[:_SHOWN]
+    sections = {"Scores": [elements.figure(_png(chart), "Scores", "", wide=True)]}
+    if figures:
+        columns = [("", ""), ("Here (95 % of bootstrap resamples)", "number")]
+        sections["Scores"].append(elements.table(columns, figures))
+    caption = "What was given, where it differs from what is usual there, and as the "
+    caption += "model reconstructs it."
+    model = detector.model_
+    for title, shown in (("Least usual", worst), ("Nearest to the alarm", border)):
+        given = images[shown]
+        rows = {
+            "given": given,
+            "where": plots.highlighted(
+                as_pictures(model, given),
+                as_pictures(model, detector.anomaly_map(given)),
+            ),
+            "restored": model.reconstruct(given),
+        }
+        size = (len(given), *picture_shape(model)[:2], -1)
+        rows = {name: _rgb(np.reshape(row, size)) for name, row in rows.items()}
+        sheet = plots.labelled({title: rows})
+        table = [
+            (str(names[i]), f"{scores[i]:.5g}", "alarm" if alarms[i] else "")
+            for i in shown
+        ]
+        columns = [("File", ""), ("Score", "number"), ("", "")]
+        sections[title] = [
+            elements.figure(_png(sheet), title, caption),
+            elements.table(columns, table),
+        ]
+    rate = f"{100 * detector.false_alarms:.3g} % of normal pictures"
+    head = [
+        elements.glance(
+            [
+                ("alarms", f"{alarms.sum():,} of {len(scores):,}"),
+                ("rate asked for", rate),
+                ("held-back normal pictures", f"{len(detector.conformal_.scores):,}"),
+            ]
+        )
+    ]
+    about = f"{type(detector.model_).__name__}, score: {detector.score_.name}."
+    return elements.document("Anomalies", about, head, sections)
+
+
+def _rgb(pictures):
+    pictures = np.asarray(pictures)
+    if pictures.dtype.kind == "f":
+        pictures = np.uint8(255 * np.clip(pictures, 0, 1) + 0.5)
+    return np.broadcast_to(pictures, (*pictures.shape[:3], 3))
+
+
+def _png(picture):
+    """The bytes of a PIL image or a matplotlib figure."""
+    file = io.BytesIO()
+    save = getattr(picture, "savefig", None) or picture.save
+    save(file, format="png")
+    return file.getvalue()
