@@ -104,7 +104,7 @@ def measure(name, level, where, seconds):
     spoilt = noisy(held_back, level, 1)
     return {
         "noisy": metrics.psnr(held_back, np.clip(spoilt, 0, 1)),
-        "blur": filtered(runs.blur, WIDTHS, tried, held_back, level),
+        "blur": filtered(metrics.blur, WIDTHS, tried, held_back, level),
         "non-local means": filtered(
             lambda x, strength: non_local_means(x, level, strength),
             STRENGTHS,

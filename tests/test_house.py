@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "callbacks": {"checks", "files", "metrics", "nn", "plots"},
     "compression": {"metrics"},
     "estimators": {"models"},
-    "anomalies": {"checks", "files", "models", "probability", "runs"},
+    "anomalies": {"checks", "files", "metrics", "models", "probability", "runs"},
     "evaluation": {
         "checks",
         "datasets",

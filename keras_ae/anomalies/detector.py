@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_ae import checks
 from keras_ae.anomalies.conformal import Conformal, benjamini_hochberg, check_rate
-from keras_ae.anomalies.scores import SCORES, Score
+from keras_ae.anomalies.scores import SCORES, Score, smooth_errors
 from keras_ae.files import replacing
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.runs import load_model
@@ -22,6 +22,8 @@ try:
 except ModuleNotFoundError:
     BaseEstimator = object  # type: ignore[assignment, misc]
 
+# Of the Gaussian that blurs a picture's errors, in pixels.
+_WIDTH = 1.0
 # What a saved detector consists of, and its arguments in it.
 _PARTS = ("model.keras", "detector.json", "detector.npz")
 _SAVED = ("false_alarms", "held_back", "epochs", "batch_size", "seed", "verbose")
@@ -39,7 +41,8 @@ class AnomalyDetector(BaseEstimator):
         model: Model with an encoder; one that was trained is used as it is, and what
             `fit` is given are then normal examples that it has not seen.
         score: `"auto"`, the reconstruction's and the code's put together;
-            `"reconstruction"`, -log p(x | z); `"code"`, -log of a density of the codes;
+            `"reconstruction"`, -log p(x | z); `"structure"`, errors of a picture that
+            hang together; `"code"`, -log of a density of the codes;
             `"likelihood"`, -log p(x) of a VAE; `"refined"`, -log p(x | z) after a
             search for the code; or a `Score` of your own.
         false_alarms: Rate of alarms among normal examples, in (0, 1).
@@ -148,6 +151,7 @@ class AnomalyDetector(BaseEstimator):
         return self
 
     def _settle(self, model, score, tuning):
+        _check_gives(model, score)
         self.model_ = model
         score.fit(model, tuning, self.seed)
         self.score_ = score
@@ -168,12 +172,7 @@ class AnomalyDetector(BaseEstimator):
                 f"{type(self.model).__name__}"
             )
         score = self._named_score()
-        lacking = score.lacks(self.model)
-        if lacking:
-            raise ValueError(
-                f"`model` must have {lacking} for score={score.name!r}. Received: a "
-                f"{type(self.model).__name__}"
-            )
+        _check_gives(self.model, score)
         return score
 
     def _named_score(self):
@@ -262,6 +261,7 @@ class AnomalyDetector(BaseEstimator):
 
             (e - mean_e) / deviation_e,  e = |x - reconstruction|
 
+        (of pictures e = |G * (x - reconstruction)|, blurred by a Gaussian of one pixel)
         with the mean and the deviation of that value's errors among normal examples.
         """
         self._fitted_model()
@@ -302,8 +302,9 @@ class AnomalyDetector(BaseEstimator):
     def _usual(self, X):
         errors = self._errors(X)
         spread = errors.std(axis=0)
-        # A value that never errs, like a black margin, has no spread of its own.
-        return errors.mean(axis=0), np.maximum(spread, 0.1 * spread.mean() + 1e-6)
+        # A value that hardly errs, like a black margin, would stand out by nothing.
+        least = (1.0 if X.ndim == 4 else 0.1) * spread.mean() + 1e-6
+        return errors.mean(axis=0), np.maximum(spread, least)
 
     def _in_range(self, X):
         """What the likelihood can't describe becomes the least usual that it can."""
@@ -313,9 +314,7 @@ class AnomalyDetector(BaseEstimator):
         return np.clip(X, likelihood.low, likelihood.high)
 
     def _errors(self, X):
-        X = self._in_range(X)
-        floats = X / np.float32(255) if X.dtype.kind in "iu" else X
-        return np.abs(floats - self.model_.reconstruct(X))
+        return np.abs(smooth_errors(self.model_, self._in_range(X), _WIDTH))
 
     def _fitted_model(self):
         if not hasattr(self, "model_"):
@@ -368,6 +367,15 @@ def _examples(X: Any) -> np.ndarray:
             f"Received: an array of shape {X.shape}"
         )
     return X
+
+
+def _check_gives(model, score):
+    lacking = score.lacks(model)
+    if lacking:
+        raise ValueError(
+            f"`model` must have {lacking} for score={score.name!r}. Received: a "
+            f"{type(model).__name__}"
+        )
 
 
 def _is_trained(model):

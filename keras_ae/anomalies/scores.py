@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_ae.metrics import blur
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.probability import samplers
 from keras_ae.probability.distributions import GaussianMixture, float32
@@ -54,6 +55,39 @@ class Reconstruction(Score):
             return _given_code(model, x, model.encode_batch(x))
 
         return model.in_batches("anomaly_reconstruction", score, x, 256)
+
+
+class Structure(Score):
+    """Squared error that is left where a Gaussian has blurred it, summed; of pictures.
+
+        Σ (G * (x - reconstruction))²
+
+    Errors that hang together count, noise from pixel to pixel does not.
+
+    Args:
+        width: The Gaussian's standard deviation, in pixels, > 0.
+    """
+
+    name = "structure"
+
+    def __init__(self, width: float = 1.0):
+        self.width = width
+
+    def lacks(self, model):
+        # What is not built yet may turn out to be of pictures.
+        if model.built and len(model.built_image_shape) != 3:
+            return "pictures of height, width and channels"
+        return super().lacks(model)
+
+    def __call__(self, model, x, seed):
+        errors = smooth_errors(model, x, self.width).astype("float64")
+        return np.square(errors).sum(axis=(1, 2, 3))
+
+    def state(self):
+        return {"width": self.width}
+
+    def restore(self, state):
+        self.width = state["width"]
 
 
 class Refined(Score):
@@ -160,6 +194,7 @@ class Auto(Score):
 
         Σ_k (s_k - median_k) / spread_k
 
+    Of a picture's reconstruction it takes `Structure`, of rows `Reconstruction`,
     with the median of each score among normal examples, and the distance from there to
     their 84th percentile, a normal distribution's standard deviation. Nothing but
     normal examples settles it.
@@ -168,14 +203,14 @@ class Auto(Score):
     name = "auto"
 
     def __init__(self):
-        self.parts = [Reconstruction(), Code()]
+        self.parts = [Structure(), Reconstruction(), Code()]
 
     def fit(self, model, x, seed):
         half = max(1, len(x) // 2)
         self.used, self.medians, self.spreads = [], [], []
-        for part in self.parts:
-            if part.lacks(model):
-                continue
+        restored, unlike = self.parts[:2], self.parts[2:]
+        found = [part for part in restored if not part.lacks(model)][:1]
+        for part in found + [part for part in unlike if not part.lacks(model)]:
             # What a density was fitted to is usual to it.
             part.fit(model, x[:half], seed)
             found = part(model, x[half:], seed)
@@ -202,7 +237,17 @@ class Auto(Score):
         self.medians, self.spreads = state["medians"], state["spreads"]
 
 
-SCORES = {kind.name: kind for kind in (Auto, Reconstruction, Code, Likelihood, Refined)}
+SCORES = {
+    kind.name: kind
+    for kind in (Auto, Reconstruction, Structure, Code, Likelihood, Refined)
+}
+
+
+def smooth_errors(model: Autoencoder, x: np.ndarray, width: float) -> np.ndarray:
+    """What reconstructions differ by, of the shape of `x`, blurred in pictures."""
+    floats = x / np.float32(255) if x.dtype.kind in "iu" else x
+    errors = np.asarray(floats - model.reconstruct(x), "float32")
+    return blur(errors, width) if errors.ndim == 4 else errors
 
 
 def _given_code(model, x, z):

@@ -10,7 +10,7 @@ from keras_ae.cli.command import main
 from keras_ae.cli.options import _COUNT, _PATH, _TRAINING, _completes, _options
 
 # The names of `keras_ae.anomalies.SCORES`, which imports keras.
-_SCORES = ("auto", "reconstruction", "code", "likelihood", "refined")
+_SCORES = ("auto", "reconstruction", "structure", "code", "likelihood", "refined")
 
 
 @main.group()
@@ -33,8 +33,8 @@ def anomalies():
     type=click.Choice(_SCORES),
     default="auto",
     show_default=True,
-    help="What is unusual: the reconstruction, the code, both (auto), the likelihood, "
-    "or the reconstruction after a search for the code.",
+    help="What is unusual: the reconstruction, errors in it that hang together, the "
+    "code, these two (auto), the likelihood, or the reconstruction after a search.",
 )
 @click.option(
     "--false-alarms",

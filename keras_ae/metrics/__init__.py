@@ -17,6 +17,7 @@ from keras_ae.metrics.disentanglement import (
     sap,
 )
 from keras_ae.metrics.pictures import (
+    blur,
     ms_ssim,
     mse,
     noise_level,
@@ -41,6 +42,7 @@ __all__ = [
     "KernelDistance",
     "active_units",
     "aggregate_posterior_distance",
+    "blur",
     "dci",
     "detection",
     "encoded_information",

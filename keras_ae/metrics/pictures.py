@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from keras_ae.metrics import arrays
@@ -295,3 +297,27 @@ def _pair(x, y):
             f"Received: shapes {x.shape} and {y.shape}"
         )
     return x, y
+
+
+def blur(pictures: np.ndarray, width: float) -> np.ndarray:
+    """Blurs by a Gaussian; the margins go on as they end.
+
+    Args:
+        pictures: Floats `(n, height, width, ...)`.
+        width: Its standard deviation, in pixels, > 0.
+
+    Returns:
+        An array of the same shape.
+    """
+    reach = math.ceil(3 * width)
+    weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / width))
+    weights = (weights / weights.sum()).astype("float32")
+    for axis in (1, 2):
+        x = np.moveaxis(pictures, axis, 0)
+        padded = np.pad(x, [(reach, reach)] + [(0, 0)] * (x.ndim - 1), "edge")
+        x = sum(
+            weight * padded[start : start + len(x)]
+            for start, weight in enumerate(weights)
+        )
+        pictures = np.moveaxis(x, 0, axis)
+    return pictures

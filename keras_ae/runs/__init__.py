@@ -1,7 +1,7 @@
 """What one run is: directory, settings, checkpoints, history, scores, resume."""
 
 from keras_ae.evaluation import binarized
-from keras_ae.runs.gallery import BLURS, DENOISED, SEARCHED, blur, spoilt
+from keras_ae.runs.gallery import BLURS, DENOISED, SEARCHED, spoilt
 from keras_ae.runs.loading import environment, load_model
 from keras_ae.runs.run import Run
 from keras_ae.runs.training import held_back
@@ -12,7 +12,6 @@ __all__ = [
     "Run",
     "SEARCHED",
     "binarized",
-    "blur",
     "environment",
     "held_back",
     "load_model",

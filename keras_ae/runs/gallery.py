@@ -62,7 +62,7 @@ class Gallery:
     def _denoising(self, model, pictures):
         """PSNR of pictures spoilt, blurred as well as a blur can, and denoised."""
         noisy = spoilt(model, pictures, self.seed)
-        blurred = {width: np.clip(blur(noisy, width), 0, 1) for width in BLURS}
+        blurred = {width: np.clip(metrics.blur(noisy, width), 0, 1) for width in BLURS}
         found = {width: metrics.psnr(pictures, x) for width, x in blurred.items()}
         best = max(found, key=found.get)
         reached = {
@@ -191,27 +191,6 @@ class Gallery:
 def spoilt(model: keras.Model, pictures: np.ndarray, seed: int) -> np.ndarray:
     """What a model is to restore pictures from: spoilt ones, if it denoises."""
     return model.corrupt(pictures, seed) if model.denoises else pictures
-
-
-def blur(pictures: np.ndarray, width: float) -> np.ndarray:
-    """Pictures `(n, height, width, ...)` blurred by a Gaussian of a standard deviation.
-
-    Args:
-        pictures: Floats.
-        width: The deviation, in pixels.
-    """
-    reach = math.ceil(3 * width)
-    weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / width))
-    weights = (weights / weights.sum()).astype("float32")
-    for axis in (1, 2):
-        x = np.moveaxis(pictures, axis, 0)
-        padded = np.pad(x, [(reach, reach)] + [(0, 0)] * (x.ndim - 1), "edge")
-        x = sum(
-            weight * padded[start : start + len(x)]
-            for start, weight in enumerate(weights)
-        )
-        pictures = np.moveaxis(x, 0, axis)
-    return pictures
 
 
 def _samples(model, seed):

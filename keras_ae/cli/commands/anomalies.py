@@ -33,6 +33,8 @@ _TUNING, _HELD_BACK = 0.1, 0.2
 # The rate of false alarms where nobody asks for one.
 _RATE = 0.01
 DETECTOR = "detector.zip"
+# Outlines that can be told apart.
+_OUTLINES = 5
 # Pictures a row of the report's sheets.
 _SHOWN = 10
 
@@ -283,7 +285,14 @@ def _page(detector, images, names, scores, alarms, kinds, figures):
     if kinds is None:
         known["scored"] = scores
     else:
-        known |= {str(kind) or "others": scores[kinds == kind] for kind in set(kinds)}
+        names_of = {kind: kind or "others" for kind in sorted(set(kinds))}
+        if len(names_of) > _OUTLINES:
+            names_of = {
+                kind: name if kind in ("", *_GOOD) else "anomalies"
+                for kind, name in names_of.items()
+            }
+        of = np.array([names_of[kind] for kind in kinds])
+        known |= {name: scores[of == name] for name in dict.fromkeys(of.tolist())}
     alarm = {f"alarm above {threshold:.4g}": threshold}
     chart = plots.histogram(known, "score, higher is less usual", alarm)
     worst = np.argsort(-scores, kind="stable")[:_SHOWN]
