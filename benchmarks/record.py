@@ -240,6 +240,16 @@ ROWS = (
         "{fine_tuned_old_growth:+.1%}",
     ),
     (
+        "mnist-between-codes",
+        "squared error of own and of test digits, AE of 500, of 50,000; share of codes "
+        "at random that decode to one digit for sure, of 50,000: AE, DenoisingAE, VAE",
+        "",
+        "{ae_500_train_mse:.4f} and {ae_500_test_mse:.4f}, "
+        "{ae_50000_train_mse:.4f} and {ae_50000_test_mse:.4f}; "
+        "{ae_50000_random:.0%}, {denoisingae_50000_random:.0%}, "
+        "{vae_50000_random:.0%}",
+    ),
+    (
         "mnist-kl",
         "mean σ of the posteriors as a share of their codes' deviation, β = 0 and 1; "
         "KL in nats and squared error of a code of one number, of three",

@@ -2,13 +2,13 @@
 
 An autoencoder, one that cleans up noise and a VAE, of the same dense networks, take
 equally many steps on few digits and on many. Few are learned by heart: the error of
-their own falls while that of the test digits rises. What lies between the codes shows
-what else was learned: an autoencoder's decoder is free there, a noisy input or a noisy
-code teaches it the surroundings. Decoded are codes drawn from a normal distribution
-with the means and deviations of the training digits' codes; the midpoints of two of
-these; and test digits' codes moved half way to their nearest training code. The score
-is the share that a classifier, trained on all digits, takes for one digit with 95 % and
-more.
+their own falls to nothing, that of the test digits does not follow, or rises. What lies
+between the codes shows what else was learned: an autoencoder's decoder is free there; a
+noisy input or a noisy code may teach it the surroundings. Decoded are codes drawn from
+a normal distribution with the means and deviations of the training digits' codes; the
+midpoints of two of these; and test digits' codes moved half way to their nearest
+training code. The score is the share that a classifier, trained on all digits, takes
+for one digit with 95 % and more.
 
 Reference:
     Vincent et al., Extracting and Composing Robust Features with Denoising
