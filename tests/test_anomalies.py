@@ -1,6 +1,8 @@
 """Anomalies: p-values that hold, scores, the detector and where it points."""
 
 import csv
+import json
+import shlex
 
 import keras
 import numpy as np
@@ -299,6 +301,20 @@ def test_from_a_folder_of_normal_pictures_to_an_alarm(invoke, tmp_path):
     done = invoke(*one, "--output", "one.csv", "--false-discoveries", 0.2)
     assert done.exit_code == 0 and "AUROC" not in done.output
     assert "kind" not in (tmp_path / "one.csv").read_text().partition("\n")[0]
+
+
+@pytest.mark.once
+def test_the_command_that_goes_on_is_that_of_the_run(invoke, tmp_path):
+    moons(12, 1, tmp_path / "moons")
+    asked = ("--model", "ae", "--score", "structure", "--false-alarms", "0.4")
+    options = ("--epochs", 1, "--set", "architecture=dense", "--run-dir", "run")
+    assert invoke("anomalies", "fit", "moons", *asked, *options).exit_code == 0
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    (tmp_path / "run" / "detector.zip").unlink()
+    done = invoke(*shlex.split(settings["again"])[1:])
+    assert done.exit_code == 0, done.output
+    detector = anomalies.load(tmp_path / "run" / "detector.zip")
+    assert detector.score == "structure" and detector.false_alarms == 0.4
 
 
 @pytest.mark.once

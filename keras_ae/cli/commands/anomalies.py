@@ -79,11 +79,15 @@ def fit_anomalies(
             f"`--model` must be one that needs no labels. Received: {model_name}"
         )
     defaults, settings = model_settings(constructor, chosen, latent_dim)
+    command = ["keras-ae", "anomalies", "fit", data, "--model", model_name.lower()]
+    command += ["--score", score]
+    if false_alarms is not None:
+        command += ["--false-alarms", str(false_alarms)]
     run, settings = begin(
         name,
         directory,
         resume=resume,
-        command=["keras-ae", "anomalies", "fit", data],
+        command=command,
         what={"model": model_name, "data": str(pathlib.Path(data)), "normal": True},
         options=options,
         settings=settings,
