@@ -1,6 +1,7 @@
 """The house keeps its order: one direction of imports, one file for the backend."""
 
 import ast
+import configparser
 import inspect
 import os
 import subprocess
@@ -95,6 +96,14 @@ def test_imports_run_in_one_direction():
         dict.fromkeys(found, set())
     )
     assert found.keys() == MAY_IMPORT.keys(), "of rooms that import nothing, no row"
+
+
+def test_every_package_is_installed():
+    settings = configparser.ConfigParser()
+    settings.read(Path(__file__).parents[1] / "setup.cfg")
+    listed = {*settings["options"]["packages"].split()} - {"keras_ae.recipes"}
+    packages = {path.parent.relative_to(PACKAGE).parts for path in ROOMS}
+    assert listed == {".".join(("keras_ae", *parts)) for parts in packages}
 
 
 def users_of(prefix):
