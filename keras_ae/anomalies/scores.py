@@ -208,9 +208,11 @@ class Auto(Score):
     def fit(self, model, x, seed):
         half = max(1, len(x) // 2)
         self.used, self.medians, self.spreads = [], [], []
-        restored, unlike = self.parts[:2], self.parts[2:]
-        found = [part for part in restored if not part.lacks(model)][:1]
-        for part in found + [part for part in unlike if not part.lacks(model)]:
+        structure, reconstruction, code = self.parts
+        error = reconstruction if structure.lacks(model) else structure
+        for part in (error, code):
+            if part.lacks(model):
+                continue
             # What a density was fitted to is usual to it.
             part.fit(model, x[:half], seed)
             found = part(model, x[half:], seed)
