@@ -191,6 +191,17 @@ def test_mnist_kl(scores, tmp_path):
     assert pictures(tmp_path) == {*COMMON.split(), "noise", "prior", "restored"}
 
 
+@pytest.mark.slow
+def test_mnist_oneclass(scores, tmp_path):
+    found = scores("mnist-oneclass", "widths=8", "latent_dim=2", limit=250)
+    areas = [found[f"auroc_{value}"] for value in range(10)]
+    assert found["auroc"] == pytest.approx(np.mean(areas)) and 0 <= found["auroc"] <= 1
+    # Two pictures of a class are held back: a third is the least p-value.
+    rates = [found[f"false_alarms_at_{rate}_percent"] for rate in (1, 5, 10)]
+    assert rates == [0, 0, 0]
+    assert pictures(tmp_path) == {*COMMON.split(), "least_usual"}
+
+
 @pytest.mark.thorough
 def test_mnist_between_codes(scores, tmp_path):
     found = scores("mnist-between-codes", "widths=8", "codes=20", limit=60)
