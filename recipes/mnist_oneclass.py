@@ -63,7 +63,7 @@ def main(
         model = part.model(lambda steps=steps: build(steps))
         part.fit(model, learned, tuning, epochs=epochs, batch_size=64, patience=epochs)
         detector = keras_ae.AnomalyDetector(model, seed=run.seed)
-        detector.calibrate(tuning, held_back)
+        detector.calibrate(tuning, held_back, learned)
         scores = detector.decision_function(test)
         anomalous = test_labels != value
         area = keras_ae.metrics.detection(scores, anomalous, resamples=1).auroc

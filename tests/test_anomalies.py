@@ -137,6 +137,24 @@ def test_reconstruction_is_the_likelihood_of_the_code(detector):
     np.testing.assert_allclose(score(model, x, 0), expected, rtol=1e-4)
 
 
+def test_a_density_is_fitted_to_what_the_model_was_trained_on(detector):
+    tuning, held_back, learned = (plane(n, seed=n) for n in (20, 30, 400))
+    few, many = (
+        keras_ae.AnomalyDetector(detector.model_, "auto").calibrate(
+            tuning, held_back, trained_on
+        )
+        for trained_on in (None, learned)
+    )
+    densities = [part.used[-1].density for part in (few.score_, many.score_)]
+    assert [len(d.get_config()["weights"]) for d in densities] == [1, 8]
+    found = detector.model_.encode(learned)[:, :2]
+    mean = np.average(densities[1].means, axis=0, weights=densities[1].weights)
+    np.testing.assert_allclose(mean, found.mean(axis=0), atol=0.05)
+    # What settles the figures is what the model was not trained on.
+    normal = many.decision_function(tuning)
+    assert abs(np.median(normal)) < 1
+
+
 @pytest.mark.parametrize("score", OF_ROWS)
 def test_a_detector_is_saved_whole(detector, score, tmp_path):
     found = keras_ae.AnomalyDetector(detector.model_, score, false_alarms=0.2)

@@ -274,10 +274,12 @@ def test_labels_come_in_any_kind_of_data(images, kind):
         ).history
         scores = model.evaluate(images, y, verbose=0, return_dict=True)
         told = model.encode(images, labels=y)
+        terms = model.terms_of(images, y, seed=0, batch_size=16)
     else:
         history = model.fit(data(), validation_data=data(), verbose=0).history
         scores = model.evaluate(data(), verbose=0, return_dict=True)
         told = model.encode(data())
+        terms = model.terms_of(data(), seed=0)
         np.testing.assert_allclose(
             model.log_likelihood(data(), 5, seed=0, chunk_size=80),
             model.log_likelihood(images, 5, seed=0, chunk_size=80, labels=labels),
@@ -289,6 +291,9 @@ def test_labels_come_in_any_kind_of_data(images, kind):
         np.testing.assert_allclose(
             model.classify(data()), model.classify(images), atol=1e-5
         )
+    expected = model.terms_of(images, labels, seed=0, batch_size=16)
+    for name, values in expected.items():
+        np.testing.assert_allclose(terms[name], values, rtol=1e-5)
     assert np.isfinite([*history["val_elbo"], scores["elbo"]]).all()
     np.testing.assert_array_equal(told[:, 3:], np.eye(4)[labels])
 

@@ -23,6 +23,7 @@ from contract import (
     evaluate,
     fit,
     is_stacked,
+    labels,
     learn,
     make,
     make_networks,
@@ -39,7 +40,7 @@ from numerics import to_numpy
 import keras_ae
 from keras_ae import backend, models
 from keras_ae.models.base import latent_search
-from keras_ae.nn import networks
+from keras_ae.nn import networks, seeds
 
 # One of each kind of player and optimizer: for what does not depend on the objective.
 REPRESENTATIVE = ("AE", "AutoDecoder", "GAN", "StackedSAE", "VQVAE")
@@ -288,6 +289,19 @@ def test_logged_loss_is_the_sum_of_logged_terms(story):
     for prefix in ("", "val_"):
         total = sum(np.array(history[prefix + name]) for name in model.term_names)
         np.testing.assert_allclose(history[prefix + "loss"], total, rtol=1e-5)
+
+
+@of_formulas
+def test_evaluate_logs_the_means_of_what_each_example_is_told(story, images):
+    model, _ = story.begun
+    y = labels(model, images)
+    found = model.terms_of(images, y, seed=3, batch_size=8)
+    with seeds.repeatable(model, 3):
+        logs = evaluate(model, images, batch_size=8)
+    assert set(found) == set(logs)
+    for name, values in found.items():
+        assert values.shape == (32,)
+        np.testing.assert_allclose(values.mean(), logs[name], rtol=1e-4, atol=1e-5)
 
 
 @of_formulas

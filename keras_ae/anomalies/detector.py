@@ -42,8 +42,8 @@ class AnomalyDetector(BaseEstimator):
             `fit` is given are then normal examples that it has not seen.
         score: `"auto"`, the reconstruction's and the code's put together;
             `"reconstruction"`, -log p(x | z); `"structure"`, errors of a picture that
-            hang together; `"code"`, -log of a density of the codes;
-            `"likelihood"`, -log p(x) of a VAE; `"refined"`, -log p(x | z) after a
+            hang together; `"code"`, -log of a density of the codes; `"elbo"`, -ELBO,
+            and `"likelihood"`, -log p(x), of a VAE; `"refined"`, -log p(x | z) after a
             search for the code; or a `Score` of your own.
         false_alarms: Rate of alarms among normal examples, in (0, 1).
         held_back: Share of the examples that the model is not trained on, in (0, 1).
@@ -116,13 +116,16 @@ class AnomalyDetector(BaseEstimator):
         # A third settles the score, the others are kept for the alarm.
         count = max(int(held * len(X)), 3)
         tuned, kept, learned = np.split(order, [max(1, count // 3), count])
-        model = self.model if trained else self._trained(X[learned], X[tuned])
-        self._settle(model, score, X[tuned])
+        if trained:
+            self._settle(self.model, score, X[tuned])
+        else:
+            model = self._trained(X[learned], X[tuned])
+            self._settle(model, score, X[tuned], X[learned])
         self.decision_scores_ = self.decision_function(X)
         self.conformal_ = Conformal(self.decision_scores_[kept])
         return self
 
-    def calibrate(self, tuning, held_back) -> "AnomalyDetector":
+    def calibrate(self, tuning, held_back, trained_on=None) -> "AnomalyDetector":
         """Settles score and alarm of a trained model, on examples of one's own choice.
 
         Args:
@@ -130,6 +133,8 @@ class AnomalyDetector(BaseEstimator):
                 the training may.
             held_back: Normal examples `(m, ...)` that nothing has learned from: the
                 alarm's rate is measured on them.
+            trained_on: Normal examples `(l, ...)` that the model was trained on: a
+                density of codes is fitted to them rather than to half of `tuning`.
 
         Raises:
             ValueError: If the model is not trained, it can't give the score, or there
@@ -145,15 +150,17 @@ class AnomalyDetector(BaseEstimator):
         for name, examples in (("tuning", tuning), ("held_back", held_back)):
             if not len(examples):
                 raise ValueError(f"`{name}` must hold one example at least.")
-        self._settle(self.model, score, tuning)
+        if trained_on is not None:
+            trained_on = _examples(trained_on)
+        self._settle(self.model, score, tuning, trained_on)
         self.decision_scores_ = self.decision_function(held_back)
         self.conformal_ = Conformal(self.decision_scores_)
         return self
 
-    def _settle(self, model, score, tuning):
+    def _settle(self, model, score, tuning, trained_on=None):
         _check_gives(model, score)
         self.model_ = model
-        score.fit(model, tuning, self.seed)
+        score.fit(model, tuning, self.seed, trained_on)
         self.score_ = score
         self.usual_error_, self.usual_spread_ = self._usual(tuning)
 

@@ -10,8 +10,9 @@ from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.probability import samplers
 from keras_ae.probability.distributions import GaussianMixture, float32
 
-# Codes of a mixture's component, at least.
+# Codes of a mixture's component, at least, and of the whole mixture, at most.
 _CODES_A_COMPONENT = 50
+_CODES = 10_000
 
 
 class Score:
@@ -27,8 +28,22 @@ class Score:
         """Returns what a model lacks for this score, or nothing."""
         return "" if model.has_encoder and not model.needs_labels else _NO_ENCODER
 
-    def fit(self, model: Autoencoder, x: np.ndarray, seed: int) -> None:
-        """Learns from normal examples what is usual."""
+    def fit(
+        self,
+        model: Autoencoder,
+        x: np.ndarray,
+        seed: int,
+        trained_on: np.ndarray | None = None,
+    ) -> None:
+        """Learns what is usual.
+
+        Args:
+            model: The trained model.
+            x: Normal examples that it was not trained on.
+            seed: Of what is drawn.
+            trained_on: Normal examples that it was trained on: many, but described
+                better than new ones.
+        """
 
     def __call__(self, model: Autoencoder, x: np.ndarray, seed: int) -> np.ndarray:
         """Returns the score of each example, `(n,)`."""
@@ -128,6 +143,35 @@ class Refined(Score):
         self.steps = state["steps"]
 
 
+class Bound(Score):
+    """-ELBO, in nats: its mean over codes that are drawn.
+
+    Args:
+        samples: Codes drawn for each example.
+    """
+
+    name = "elbo"
+
+    def __init__(self, samples: int = 10):
+        self.samples = samples
+
+    def lacks(self, model):
+        known = "elbo" in model.monitor_names
+        return super().lacks(model) if known else "an ELBO"
+
+    def __call__(self, model, x, seed):
+        seeds = range(seed, seed + self.samples)
+        return -np.mean(
+            [model.terms_of(x, seed=seed)["elbo"] for seed in seeds], axis=0
+        )
+
+    def state(self):
+        return {"samples": self.samples}
+
+    def restore(self, state):
+        self.samples = state["samples"]
+
+
 class Likelihood(Score):
     """-log p(x), importance weighted, in nats.
 
@@ -169,8 +213,8 @@ class Code(Score):
     def lacks(self, model):
         return "codes that are numbers" if model.has_tokens else super().lacks(model)
 
-    def fit(self, model, x, seed):
-        codes = self._codes(model, x)
+    def fit(self, model, x, seed, trained_on=None):
+        codes = self._codes(model, _some(x if trained_on is None else trained_on))
         components = min(self.components, max(1, len(codes) // _CODES_A_COMPONENT))
         self.density = samplers.fit_mixture(codes, components, seed=seed)
 
@@ -205,17 +249,19 @@ class Auto(Score):
     def __init__(self):
         self.parts = [Structure(), Reconstruction(), Code()]
 
-    def fit(self, model, x, seed):
-        half = max(1, len(x) // 2)
+    def fit(self, model, x, seed, trained_on=None):
+        if trained_on is None:
+            # What a density was fitted to is usual to it.
+            half = max(1, len(x) // 2)
+            trained_on, x = x[:half], x[half:]
         self.used, self.medians, self.spreads = [], [], []
         structure, reconstruction, code = self.parts
         error = reconstruction if structure.lacks(model) else structure
         for part in (error, code):
             if part.lacks(model):
                 continue
-            # What a density was fitted to is usual to it.
-            part.fit(model, x[:half], seed)
-            found = part(model, x[half:], seed)
+            part.fit(model, x, seed, trained_on)
+            found = part(model, x, seed)
             median, high = np.quantile(found, [0.5, 0.84])
             self.used.append(part)
             self.medians.append(median)
@@ -241,7 +287,7 @@ class Auto(Score):
 
 SCORES = {
     kind.name: kind
-    for kind in (Auto, Reconstruction, Structure, Code, Likelihood, Refined)
+    for kind in (Auto, Reconstruction, Structure, Code, Bound, Likelihood, Refined)
 }
 
 
@@ -250,6 +296,11 @@ def smooth_errors(model: Autoencoder, x: np.ndarray, width: float) -> np.ndarray
     floats = x / np.float32(255) if x.dtype.kind in "iu" else x
     errors = np.asarray(floats - model.reconstruct(x), "float32")
     return blur(errors, width) if errors.ndim == 4 else errors
+
+
+def _some(x):
+    """So many examples as a density needs, from everywhere among them."""
+    return x[:: -(-len(x) // _CODES)]
 
 
 def _given_code(model, x, z):

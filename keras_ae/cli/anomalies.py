@@ -10,7 +10,15 @@ from keras_ae.cli.command import main
 from keras_ae.cli.options import _COUNT, _PATH, _TRAINING, _completes, _options
 
 # The names of `keras_ae.anomalies.SCORES`, which imports keras.
-_SCORES = ("auto", "reconstruction", "structure", "code", "likelihood", "refined")
+_SCORES = (
+    "auto",
+    "reconstruction",
+    "structure",
+    "code",
+    "elbo",
+    "likelihood",
+    "refined",
+)
 
 
 @main.group()
@@ -34,7 +42,8 @@ def anomalies():
     default="auto",
     show_default=True,
     help="What is unusual: the reconstruction, errors in it that hang together, the "
-    "code, these two (auto), the likelihood, or the reconstruction after a search.",
+    "code, these two (auto), the ELBO, the likelihood, or the reconstruction after a "
+    "search.",
 )
 @click.option(
     "--false-alarms",

@@ -217,7 +217,8 @@ def count(data) -> int | None:
 def batches(data, batch_size, labelled=False):
     """Yields NumPy batches of `x`, or tuples of batches that belong together.
 
-    Tuples come of a tuple of arrays, and where `labelled` of the (x, y) of a data set.
+    Tuples come of a tuple of arrays, and where `labelled` of the (x, y) of a data set
+    that has them.
     """
     if isinstance(data, tuple):
         yield from zip(*(batches(part, batch_size) for part in data), strict=True)
@@ -230,4 +231,5 @@ def batches(data, batch_size, labelled=False):
     for batch in map(data.__getitem__, range(data.num_batches)) if is_indexed else data:
         x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         x = ops.convert_to_numpy(x)
-        yield (x, ops.convert_to_numpy(y)) if labelled else x
+        paired = labelled and y is not None
+        yield (x, ops.convert_to_numpy(y)) if paired else x

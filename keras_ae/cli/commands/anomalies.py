@@ -124,7 +124,7 @@ def fit_anomalies(
     rate = max(_RATE, least) if false_alarms is None else false_alarms
     detector = anomalies.AnomalyDetector(
         model, score, false_alarms=rate, seed=run.seed
-    ).calibrate(pictures[tuning], pictures[kept])
+    ).calibrate(pictures[tuning], pictures[kept], pictures[learned])
     detector.save(run.directory / DETECTOR)
     print(
         f"\nAlarm   score above {detector.threshold_:.5g}: {100 * rate:.3g} % of "

@@ -12,6 +12,7 @@ from keras_ae import checks
 from keras_ae.backend import keras_private
 from keras_ae.models.base.refinement import Refines
 from keras_ae.models.base.sampling import Samples
+from keras_ae.models.base.terms import TellsTerms
 from keras_ae.models.base.verbs import Verbs
 from keras_ae.nn import networks
 from keras_ae.probability import likelihoods
@@ -36,7 +37,14 @@ class _Complete(type(keras.Model)):
 
 
 class Autoencoder(
-    Samples, Refines, Verbs, Trainer, Steps, keras.Model, metaclass=_Complete
+    Samples,
+    Refines,
+    TellsTerms,
+    Verbs,
+    Trainer,
+    Steps,
+    keras.Model,
+    metaclass=_Complete,
 ):
     """Base of all models: an encoder, a decoder, a likelihood and named loss terms.
 
