@@ -192,14 +192,18 @@ def test_mnist_kl(scores, tmp_path):
 
 
 @pytest.mark.slow
-def test_mnist_oneclass(scores, tmp_path):
-    found = scores("mnist-oneclass", "widths=8", "latent_dim=2", limit=250)
+@pytest.mark.parametrize("name", ["mnist-oneclass", "fashion-oneclass"])
+def test_oneclass(name, scores, tmp_path):
+    options = ("widths=8", "latent_dim=2", "seeds=1")
+    found = scores(name, *options, limit=250)
     areas = [found[f"auroc_{value}"] for value in range(10)]
     assert found["auroc"] == pytest.approx(np.mean(areas)) and 0 <= found["auroc"] <= 1
+    assert found["auroc_seed_0"] == pytest.approx(found["auroc"])
+    assert 0 <= found["map_auroc"] <= 1
     # Two pictures of a class are held back: a third is the least p-value.
     rates = [found[f"false_alarms_at_{rate}_percent"] for rate in (1, 5, 10)]
     assert rates == [0, 0, 0]
-    assert pictures(tmp_path) == {*COMMON.split(), "least_usual"}
+    assert pictures(tmp_path) == {*COMMON.split(), "where"}
 
 
 @pytest.mark.thorough
