@@ -207,6 +207,18 @@ def test_oneclass(name, scores, tmp_path):
 
 
 @pytest.mark.thorough
+def test_moon_eclipse(scores, tmp_path):
+    found = scores(
+        "moon-eclipse", "widths=8", "latent_dim=2", "held_back=100", limit=400
+    )
+    # Bites are seen by their size alone: a model of one epoch knows no more.
+    assert found["auroc"] > 0.5 and found["map_auroc"] > 0.5
+    assert 0 < found["bitten"] <= 400
+    assert found["false_alarms_at_10_percent"] < 0.3
+    assert pictures(tmp_path) == {*COMMON.split(), "where"}
+
+
+@pytest.mark.thorough
 def test_mnist_between_codes(scores, tmp_path):
     found = scores("mnist-between-codes", "widths=8", "codes=20", limit=60)
     assert 0 <= found["sure_test_digits"] <= 1
