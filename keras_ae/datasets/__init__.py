@@ -9,9 +9,13 @@ import numpy as np
 
 from keras_ae.datasets import celeba, folders, mnist, moon, plane, splits
 from keras_ae.datasets.folders import read_pictures
+from keras_ae.datasets.schema import Column, Schema
+from keras_ae.datasets.tables import read_table
 
 __all__ = [
     "Batches",
+    "Column",
+    "Schema",
     "find",
     "known_name",
     "load",
@@ -19,6 +23,7 @@ __all__ = [
     "names",
     "plane",
     "read_pictures",
+    "read_table",
 ]
 
 _DESCRIPTIONS = {

@@ -15,6 +15,7 @@ import keras
 
 from keras_ae.probability.likelihoods.base import Likelihood
 from keras_ae.probability.likelihoods.bernoulli import Bernoulli, ContinuousBernoulli
+from keras_ae.probability.likelihoods.columns import Columns
 from keras_ae.probability.likelihoods.location_scale import (
     DiscretizedLogistic,
     Gaussian,
@@ -25,6 +26,7 @@ from keras_ae.probability.likelihoods.location_scale import (
 
 __all__ = [
     "Bernoulli",
+    "Columns",
     "ContinuousBernoulli",
     "DiscretizedLogistic",
     "Gaussian",

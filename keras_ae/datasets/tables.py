@@ -1,0 +1,138 @@
+"""Tables as columns of arrays, from files and from what holds them in memory."""
+
+import csv
+import importlib
+import importlib.util
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+# What stands for nothing in a file of comma-separated values.
+_GAPS = ("", "NA", "N/A", "NaN", "nan", "null", "None")
+
+
+def read_table(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Reads the columns of a `.csv` or `.parquet` file, by name.
+
+    Args:
+        path: Of comma-separated values with a line of names, where an empty field,
+            `NA`, `NaN` and `null` are missing, and a column of nothing but numbers is
+            one of numbers; or of a Parquet file, for which pandas or polars is needed.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is of another kind, empty, or a line has too many fields or
+            too few.
+        ModuleNotFoundError: If a Parquet file can't be read for want of a package.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no table {path}.")
+    if path.suffix.lower() == ".parquet":
+        for name in ("pandas", "polars"):
+            if importlib.util.find_spec(name):
+                return columns_of(importlib.import_module(name).read_parquet(path))
+        raise ModuleNotFoundError(
+            f"{path} needs pandas (with pyarrow) or polars to be read: "
+            "`pip install polars`."
+        )
+    if path.suffix.lower() != ".csv":
+        raise ValueError(f"A table must be a .csv or .parquet file. Received: {path}")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        lines = csv.reader(file)
+        names = next(lines, [])
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{path} has two columns {twice[0]!r}; rename one.")
+        found = []
+        for line in lines:
+            if len(line) != len(names):
+                if not line:
+                    continue
+                raise ValueError(
+                    f"Line {lines.line_num} of {path} must have {len(names)} fields, "
+                    f"as its first. Received: {len(line)}"
+                )
+            found.append(line)
+    if not found:
+        raise ValueError(f"{path} must hold a line of names and rows. It is empty.")
+    return {
+        name: _parsed(values)
+        for name, values in zip(names, zip(*found, strict=True), strict=True)
+    }
+
+
+def _parsed(texts):
+    """Texts of a file as numbers, where all are."""
+    texts = [text.strip() for text in texts]
+    gaps = np.array([text in _GAPS for text in texts])
+    try:
+        return np.array(
+            [np.nan if gap else float(t) for t, gap in zip(texts, gaps, strict=True)]
+        )
+    except ValueError:
+        values = np.array(texts, dtype=object)
+        values[gaps] = None
+        return values
+
+
+def columns_of(table: Any) -> dict[str, np.ndarray]:
+    """The columns of a table of any kind, by name."""
+    if isinstance(table, str | os.PathLike):
+        return read_table(table)
+    if isinstance(table, Mapping):
+        found = {str(name): _array(values) for name, values in table.items()}
+    elif getattr(getattr(table, "dtype", None), "names", None):
+        found = {name: table[name] for name in table.dtype.names}
+    elif hasattr(table, "columns"):
+        found = {str(name): np.asarray(table[name]) for name in table.columns}
+    else:
+        values = np.asarray(table)
+        if values.ndim != 2 or values.dtype.kind not in "biuf":
+            raise ValueError(
+                "`table` must be a frame, a mapping of columns, an array (n, columns) "
+                f"of numbers or the path of a file. Received: {type(table).__name__}"
+                + (f" of shape {values.shape}" if values.ndim else "")
+            )
+        found = {f"column {i}": values[:, i] for i in range(values.shape[1])}
+    counts = {name: len(values) for name, values in found.items()}
+    if not found or not max(counts.values()):
+        raise ValueError("`table` must have rows and columns. Received: none")
+    if len(set(counts.values())) > 1:
+        raise ValueError(
+            f"The columns of `table` must be equally long. Received: {counts}"
+        )
+    return found
+
+
+def _array(values):
+    """Values of a column; a list of numbers and None stays a list of objects."""
+    if isinstance(values, np.ndarray):
+        return values
+    if isinstance(values, Sequence):
+        found = np.empty(len(values), object)
+        found[:] = values
+        return found
+    return np.asarray(values)
+
+
+def missing_of(values):
+    """Which values are missing, booleans `(n,)`."""
+    if values.dtype.kind in "biu":
+        return np.zeros(len(values), bool)
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    return np.array([_is_missing(value) for value in values])
+
+
+def _is_missing(value):
+    if value is None:
+        return True
+    try:
+        return bool(value != value)
+    except TypeError:
+        # pandas' own mark of a gap is neither equal to itself nor not.
+        return True

@@ -1,0 +1,249 @@
+"""Tables: columns become rows and columns again, and each kind has its likelihood."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+from numerics import to_numpy
+from scipy import stats
+
+import keras_ae
+from keras_ae import datasets, likelihoods
+
+Schema = datasets.Schema
+
+
+def people(n, seed=0):
+    """A table of every kind, in which colour and visits follow from height."""
+    rng = np.random.default_rng(seed)
+    height = rng.normal(1.7, 0.2, n)
+    visits = rng.poisson(np.exp(3 * (height - 1.5)))
+    colour = np.where(height > 1.7, "red", "blue").astype(object)
+    weight = 40 * height + rng.normal(0, 2, n)
+    gaps = rng.random(n) < 0.2
+    weight[gaps] = np.nan
+    colour[rng.random(n) < 0.1] = None
+    member = height + rng.normal(0, 0.1, n) > 1.7
+    return {
+        "height": height,
+        "weight": weight,
+        "visits": visits,
+        "colour": colour,
+        "member": member,
+    }
+
+
+@pytest.fixture(scope="module")
+def table():
+    return people(400)
+
+
+@pytest.fixture(scope="module")
+def schema(table):
+    return Schema.of(table, kinds={"visits": "count"})
+
+
+def assert_same(found, table):
+    assert list(found) == list(table)
+    for name, values in table.items():
+        if values.dtype.kind == "f":
+            np.testing.assert_allclose(found[name], values, rtol=1e-5)
+        else:
+            np.testing.assert_array_equal(found[name], values)
+
+
+@pytest.mark.once
+def test_rows_are_the_table(table, schema, tmp_path):
+    rows = schema.rows(table)
+    assert rows.shape == (400, schema.width) and rows.dtype == "float32"
+    # One of a number, two with its gaps, three of two colours and none, two of a flag.
+    assert {n: s.stop - s.start for n, s in schema.slices().items()} == {
+        "height": 1,
+        "weight": 2,
+        "visits": 1,
+        "colour": 3,
+        "member": 2,
+    }
+    assert np.isfinite(rows).all()
+    np.testing.assert_allclose(rows[:, 0].std(), 1, rtol=1e-5)
+    np.testing.assert_allclose(rows[:, 3].mean(), 1, rtol=1e-5)
+    assert_same(schema.table(rows), table)
+    again = Schema.from_config(schema.get_config())
+    assert again.columns == schema.columns
+    # Columns that it does not know are left out, in whatever order they come.
+    shuffled = {"new": np.zeros(400), **dict(reversed(table.items()))}
+    np.testing.assert_array_equal(again.rows(shuffled), rows)
+    sums = schema.by_column(rows)
+    np.testing.assert_allclose(sums["colour"], 1)
+
+
+@pytest.mark.once
+def test_tables_of_any_kind(table, schema, tmp_path):
+    path = tmp_path / "people.csv"
+    with path.open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(table)
+        for row in zip(*table.values(), strict=True):
+            lines.writerow(["" if v is None or v != v else v for v in row])
+    read = datasets.read_table(path)
+    assert read["height"].dtype == "float64" and read["colour"].dtype == object
+    # A file knows no booleans.
+    read["member"] = read["member"] == "True"
+    rows = schema.rows(table)
+    np.testing.assert_array_equal(schema.rows(read), rows)
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(table)
+    np.testing.assert_array_equal(schema.rows(frame), rows)
+    frame["visits"] = frame["visits"].astype("Int64")
+    frame["colour"] = frame["colour"].astype("category")
+    np.testing.assert_array_equal(schema.rows(frame), rows)
+    kinds = [column.kind for column in Schema.of(frame).columns]
+    assert kinds == ["number", "number", "number", "category", "category"]
+
+
+@pytest.mark.once
+def test_numbers_alone_are_a_table():
+    values = np.random.default_rng(0).normal(3, 2, (50, 4))
+    schema = Schema.of(values)
+    assert schema.names == ("column 0", "column 1", "column 2", "column 3")
+    rows = schema.rows(values)
+    expected = (values - values.mean(axis=0)) / values.std(axis=0)
+    np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-5)
+    fields = [("a", "f8"), ("b", "i8")]
+    pairs = np.array([(1.5, 2), (2.5, 3)], dtype=fields)
+    assert Schema.of(pairs).names == ("a", "b")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "column, message",
+    [
+        ([None, None, float("nan")], "must have values. Received: 3 gaps"),
+        ([2.0, 2.0, 2.0], "more than one value. Received: 2 in all rows; leave it out"),
+        (["a", "a", "a"], "more than one value. Received: 'a' in all rows"),
+        ([1.0, np.inf, 2.0], "finite numbers"),
+        ([[1], [2], [3]], r"one number or category in a row. Received: \[1\]"),
+        (np.array(["2026-01-01"] * 3, "M8[D]"), "make numbers of times"),
+    ],
+)
+def test_columns_that_tell_nothing_are_refused(column, message):
+    with pytest.raises(ValueError, match=message):
+        Schema.of({"a": column})
+
+
+@pytest.mark.once
+def test_what_training_had_not_is_refused(table, schema, tmp_path):
+    few = {name: values[:3].copy() for name, values in table.items()}
+
+    def refused(message, **changed):
+        with pytest.raises(ValueError, match=message):
+            schema.rows({**few, **changed})
+
+    refused("'green' in row 1", colour=np.array(["red", "green", "red"], object))
+    refused("no gaps, as in training.* in row 2", height=[1.0, 2.0, None])
+    refused("must hold numbers. Received: 'tall'", height=[1.0, "tall", 2.0])
+    refused("equally long", height=[1.0])
+    with pytest.raises(ValueError, match="without 'colour'"):
+        schema.rows({name: v for name, v in few.items() if name != "colour"})
+    with pytest.raises(ValueError, match="several rows share. Received: 400"):
+        Schema.of({"name": [f"person {i}" for i in range(400)]})
+    with pytest.raises(ValueError, match="whole numbers from 0 up"):
+        Schema.of(few, kinds={"height": "count"})
+    with pytest.raises(ValueError, match="must be one of number, count"):
+        Schema.of(few, kinds={"height": "text"})
+    with pytest.raises(ValueError, match="must name columns of the table"):
+        Schema.of(few, kinds={"heigth": "count"})
+    with pytest.raises(ValueError, match=r"must have the shape \(n, 9\)"):
+        schema.table(np.zeros((3, 4)))
+    with pytest.raises(ValueError, match="rows and columns. Received: none"):
+        Schema.of({})
+    with pytest.raises(ValueError, match="Received: int"):
+        Schema.of(3)
+
+
+@pytest.mark.once
+def test_files_that_are_no_tables_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no table"):
+        datasets.read_table(tmp_path / "none.csv")
+    for text, message in (
+        ("", "It is empty"),
+        ("a,b\n", "It is empty"),
+        ("a,a\n1,2\n", "two columns 'a'"),
+        ("a,b\n1,2\n3\n", "Line 3 of .* must have 2 fields.* Received: 1"),
+    ):
+        (tmp_path / "odd.csv").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            datasets.read_table(tmp_path / "odd.csv")
+    (tmp_path / "odd.txt").write_text("a\n1\n")
+    with pytest.raises(ValueError, match=r"must be a \.csv or \.parquet file"):
+        datasets.read_table(tmp_path / "odd.txt")
+
+
+def test_log_probabilities_are_those_of_scipy(table, schema):
+    likelihood = likelihoods.Columns(schema)
+    log_scale = np.array([0.3, -0.5], "float32")
+    likelihood.log_scale.assign(log_scale)
+    rows = schema.rows(table)
+    rng = np.random.default_rng(0)
+    parameters = rng.normal(0, 1, rows.shape).astype("float32")
+    where = schema.slices()
+    scale = 0.01 + np.exp(log_scale)
+    expected = stats.norm.logpdf(rows[:, 0], parameters[:, 0], scale[0])
+    gap = rows[:, 2]
+    weight = stats.norm.logpdf(rows[:, 1], parameters[:, 1], scale[1])
+    expected += np.where(gap, 0, weight)
+    expected += stats.bernoulli.logpmf(gap, 1 / (1 + np.exp(-parameters[:, 2])))
+    rates = table["visits"].mean() * np.exp(parameters[:, 3])
+    expected += stats.poisson.logpmf(table["visits"], rates)
+    for name in ("colour", "member"):
+        logits = parameters[:, where[name]]
+        chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        expected += np.log((chances * rows[:, where[name]]).sum(axis=1))
+    found = to_numpy(likelihood.log_prob(rows, parameters))
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
+
+
+def test_draws_have_the_moments_of_the_likelihood(schema):
+    likelihood = likelihoods.Columns(schema)
+    rng = np.random.default_rng(1)
+    parameters = np.repeat(rng.normal(0, 1, (1, schema.width)), 20_000, axis=0)
+    parameters = parameters.astype("float32")
+    drawn = to_numpy(likelihood.sample(parameters, seed=0))
+    mean = to_numpy(likelihood.mean(parameters))[0]
+    error = drawn.std(axis=0) / np.sqrt(len(drawn))
+    assert (np.abs(drawn.mean(axis=0) - mean) < 5 * error + 1e-6).all()
+    np.testing.assert_array_equal(drawn, to_numpy(likelihood.sample(parameters, 0)))
+    visits = schema.table(drawn)["visits"]
+    rate = float(np.exp(parameters[0, 3])) * schema.columns[2].mean
+    np.testing.assert_allclose(visits.var(), rate, rtol=0.05)
+    for name in ("colour", "member"):
+        np.testing.assert_array_equal(drawn[:, schema.slices()[name]].sum(axis=1), 1)
+
+
+def test_a_model_of_a_table_tells_what_does_not_fit(table, schema, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras_ae.VAE(2, likelihood=likelihoods.Columns(schema))
+    model.compile(keras.optimizers.Adam(1e-2))
+    rows = schema.rows(table)
+    history = model.fit(rows, epochs=40, batch_size=40, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0] - 1
+    model.save(tmp_path / "people.keras")
+    loaded = keras.saving.load_model(tmp_path / "people.keras")
+    found = loaded.likelihood.schema.table(loaded.sample(200, seed=0))
+    assert set(found["colour"]) <= {"red", "blue", None}
+    tall = found["height"] > 1.9
+    short = found["height"] < 1.5
+    assert found["weight"][tall].mean() > found["weight"][short].mean() + 10
+    # A tall person in blue is odd, and its colour is what says so.
+    odd = people(60, seed=1)
+    odd = {name: values[odd["height"] > 1.9] for name, values in odd.items()}
+    odd["colour"][:] = "red"
+    usual = schema.rows(odd)
+    odd["colour"][:] = "blue"
+    odd = schema.rows(odd)
+    detector = keras_ae.AnomalyDetector(loaded, "reconstruction").fit(rows)
+    difference = detector.decision_function(odd) - detector.decision_function(usual)
+    assert np.median(difference) > 1
+    share = schema.by_column(np.abs(odd - loaded.reconstruct(odd)))
+    assert np.median(share["colour"]) > 0.5
