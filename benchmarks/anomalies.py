@@ -11,6 +11,7 @@ What is in `results/anomalies.json` is not done again; the table is
 """
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -25,22 +26,30 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "anomalies.json"
 PAGE = HERE.parent / "docs" / "measured" / "anomalies.md"
 SEEDS = range(5)
-OURS = ("auto", "reconstruction", "code", "likelihood")
+# Score of a denoising autoencoder, or of a VAE.
+OURS = {
+    "DenoisingAE": ("auto", "reconstruction", "code"),
+    "VAE": ("auto", "likelihood"),
+}
 PYOD = ("AutoEncoder", "VAE", "IForest", "ECOD", "KNN")
-# What PyOD's own interpreter runs: scores of the test rows of one split.
+OUR_NAMES = [f"{name} {score}" for name, scores in OURS.items() for score in scores]
+NAMES = [*OUR_NAMES, *(f"PyOD {name}" for name in PYOD)]
+# What PyOD's own interpreter runs: scores of the test rows of one split, by detector.
 PEER = """
 import importlib, sys
 import numpy as np
-name, path, seed = sys.argv[1:]
-module = importlib.import_module("pyod.models." + {"AutoEncoder": "auto_encoder"}.get(
-    name, name.lower()))
+path, seed, *names = sys.argv[1:]
 with np.load(path) as file:
     train, test = file["train"], file["test"]
-kind = getattr(module, name)
-takes = "random_state" in kind.__init__.__code__.co_varnames
-detector = kind(**({"random_state": int(seed)} if takes else {}))
-detector.fit(train)
-np.save(path + ".npy", detector.decision_function(test))
+found = {}
+for name in names:
+    module = {"AutoEncoder": "auto_encoder"}.get(name, name.lower())
+    kind = getattr(importlib.import_module("pyod.models." + module), name)
+    takes = "random_state" in kind.__init__.__code__.co_varnames
+    detector = kind(**({"random_state": int(seed)} if takes else {}))
+    detector.fit(train)
+    found["PyOD " + name] = detector.decision_function(test)
+np.savez(path, **found)
 """
 
 
@@ -65,52 +74,66 @@ def auroc(scores, truth) -> float:
     return float(above / (truth.sum() * (~truth).sum()))
 
 
-def ours(train, test, seed):
-    """Scores of the test rows, by the name of the score."""
+def ours(name, train, test, seed):
+    """Scores of the test rows by one of our models, by the name of the score."""
     import keras_ae
     from keras_ae import anomalies
 
     columns = train.shape[1]
-    model = keras_ae.VAE(
-        max(2, min(16, columns // 2)),
-        architecture="dense",
-        widths=(128, 64),
-        likelihood=keras_ae.likelihoods.Gaussian("optimal"),
-    )
+    gaussian = keras_ae.likelihoods.Gaussian("optimal")
+    dense = {"architecture": "dense", "widths": (128, 64), "likelihood": gaussian}
+    if name == "VAE":
+        model = keras_ae.VAE(max(2, min(16, columns // 2)), **dense)
+    else:
+        # Any amount of noise, so that what is far away is seen, too.
+        model = keras_ae.DenoisingAE(2 * columns, noise_level=(0.05, 0.8), **dense)
+    # What lies far outside is clipped to what the likelihood describes.
+    train, test = (np.clip(rows, gaussian.low, gaussian.high) for rows in (train, test))
     detector = keras_ae.AnomalyDetector(model, seed=seed).fit(train)
-    found = {"auto": detector.decision_function(test)}
-    for name in OURS[1:]:
-        score = anomalies.SCORES[name]()
-        score.fit(detector.model_, train, seed)
-        found[name] = score(detector.model_, test, seed)
+    found = {}
+    for score in OURS[name]:
+        if score == "auto":
+            found[f"{name} {score}"] = detector.decision_function(test)
+        else:
+            part = anomalies.SCORES[score]()
+            part.fit(detector.model_, train, seed)
+            found[f"{name} {score}"] = part(detector.model_, test, seed)
     return found
 
 
-def theirs(python, name, train, test, seed):
-    """Scores that a detector of PyOD gives the test rows."""
+def theirs(python, train, test, seed):
+    """Scores that PyOD's detectors give the test rows, by name."""
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "split.npz")
         np.savez(path, train=train, test=test)
-        command = [python, "-c", PEER, name, path, str(seed)]
+        command = [python, "-c", PEER, path, str(seed), *PYOD]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            raise RuntimeError(f"PyOD's {name} failed:\n{done.stderr[-2000:]}")
-        return np.load(path + ".npy")
+            raise RuntimeError(f"PyOD failed:\n{done.stderr[-2000:]}")
+        with np.load(path) as file:
+            return dict(file)
+
+
+@contextlib.contextmanager
+def timed(row, name):
+    """Adds the seconds that the block takes."""
+    begun = time.perf_counter()
+    yield
+    row["seconds"].setdefault(name, []).append(round(time.perf_counter() - begun, 1))
 
 
 def page(found: dict) -> str:
     """The table: a row a data set, a column a detector, AUROC in %."""
     names = [
-        name
-        for name in (*OURS, *PYOD)
-        if any(name in row["auroc"] for row in found.values())
+        name for name in NAMES if any(name in row["auroc"] for row in found.values())
     ]
     lines = [
         "# Anomalies in tables",
         "",
         "Written by `benchmarks/anomalies.py`, whose docstring says how. AUROC in %, "
-        f"mean of {len(SEEDS)} splits; the first {len(OURS)} are scores of one "
-        "`AnomalyDetector` of a `VAE`, the others PyOD's.",
+        f"mean of {len(SEEDS)} splits; the first {len(OUR_NAMES)} are scores of an "
+        "`AnomalyDetector` of each model, the others PyOD's detectors. Bold: the best "
+        "of each table.",
         "",
         f"| table | {' | '.join(names)} |",
         f"|---|{'---|' * len(names)}",
@@ -144,20 +167,19 @@ def main() -> None:
         if options.tables and path.stem not in options.tables:
             continue
         row = found.setdefault(path.stem, {"auroc": {}, "seconds": {}})
-        wanted = [*OURS, *(PYOD if options.pyod else ())]
+        wanted = NAMES if options.pyod else OUR_NAMES
         if all(len(row["auroc"].get(name, ())) == len(SEEDS) for name in wanted):
             continue
         row.update(auroc={}, seconds={}, environment=runs.environment())
         for seed in SEEDS:
             train, test, truth = split(path, seed)
-            begun = time.perf_counter()
-            scores = ours(train, test, seed)
-            row["seconds"].setdefault("ours", []).append(time.perf_counter() - begun)
-            for name in PYOD if options.pyod else ():
-                begun = time.perf_counter()
-                scores[name] = theirs(options.pyod, name, train, test, seed)
-                took = time.perf_counter() - begun
-                row["seconds"].setdefault(name, []).append(took)
+            scores = {}
+            for name in OURS:
+                with timed(row, name):
+                    scores |= ours(name, train, test, seed)
+            if options.pyod:
+                with timed(row, "PyOD"):
+                    scores |= theirs(options.pyod, train, test, seed)
             for name, each in scores.items():
                 row["auroc"].setdefault(name, []).append(auroc(each, truth))
         write_json(RESULTS, found)

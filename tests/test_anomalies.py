@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from scipy import ndimage, stats
+from scipy.spatial import distance
 
 import keras_ae
 from keras_ae import anomalies, datasets, metrics, plots
@@ -140,19 +141,29 @@ def test_reconstruction_is_the_likelihood_of_the_code(detector):
 def test_a_density_is_fitted_to_what_the_model_was_trained_on(detector):
     tuning, held_back, learned = (plane(n, seed=n) for n in (20, 30, 400))
     few, many = (
-        keras_ae.AnomalyDetector(detector.model_, "auto").calibrate(
+        keras_ae.AnomalyDetector(detector.model_, "code").calibrate(
             tuning, held_back, trained_on
         )
         for trained_on in (None, learned)
     )
-    densities = [part.used[-1].density for part in (few.score_, many.score_)]
+    densities = [found.score_.density for found in (few, many)]
     assert [len(d.get_config()["weights"]) for d in densities] == [1, 8]
     found = detector.model_.encode(learned)[:, :2]
     mean = np.average(densities[1].means, axis=0, weights=densities[1].weights)
     np.testing.assert_allclose(mean, found.mean(axis=0), atol=0.05)
-    # What settles the figures is what the model was not trained on.
-    normal = many.decision_function(tuning)
-    assert abs(np.median(normal)) < 1
+
+
+def test_nearest_is_scipys(detector):
+    normal, x = plane(60, seed=5), plane(20, seed=1) + 0.5
+    found = keras_ae.AnomalyDetector(detector.model_).calibrate(
+        plane(5), plane(9), normal
+    )
+    known = [normal, detector.model_.reconstruct(normal)]
+    expected = distance.cdist(x, np.concatenate(known), "sqeuclidean").min(axis=1)
+    scores = found.score_.used[0](detector.model_, x, 0)
+    np.testing.assert_allclose(scores, expected, rtol=1e-4)
+    order = np.argsort(found.decision_function(x))
+    np.testing.assert_array_equal(order, np.argsort(expected))
 
 
 @pytest.mark.parametrize("score", OF_ROWS)

@@ -182,13 +182,13 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
 
 def test_log_probabilities_are_those_of_scipy(table, schema):
     likelihood = likelihoods.Columns(schema)
-    log_scale = np.array([0.3, -0.5], "float32")
-    likelihood.log_scale.assign(log_scale)
+    scale = np.array([1.3, 0.6], "float32")
+    likelihood.running_moment.assign(0.5 * scale**2)
+    likelihood.running_weight.assign([0.5, 0.5])
     rows = schema.rows(table)
     rng = np.random.default_rng(0)
     parameters = rng.normal(0, 1, rows.shape).astype("float32")
     where = schema.slices()
-    scale = 0.01 + np.exp(log_scale)
     expected = stats.norm.logpdf(rows[:, 0], parameters[:, 0], scale[0])
     gap = rows[:, 2]
     weight = stats.norm.logpdf(rows[:, 1], parameters[:, 1], scale[1])
@@ -202,6 +202,27 @@ def test_log_probabilities_are_those_of_scipy(table, schema):
         expected += np.log((chances * rows[:, where[name]]).sum(axis=1))
     found = to_numpy(likelihood.log_prob(rows, parameters))
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
+
+
+def test_scales_are_those_of_what_is_known(table, schema):
+    likelihood = likelihoods.Columns(schema)
+    rows = schema.rows(table)
+    parameters = np.random.default_rng(0).normal(0, 1, rows.shape).astype("float32")
+    residual = rows[:, :2] - parameters[:, :2]
+    expected = [
+        np.sqrt(np.mean(residual[:, 0] ** 2)),
+        np.sqrt(np.mean(residual[rows[:, 2] == 0, 1] ** 2)),
+    ]
+    trained = to_numpy(likelihood.log_prob(rows, parameters, training=True))
+    np.testing.assert_allclose(to_numpy(likelihood.scale()), expected, rtol=1e-4)
+    evaluated = to_numpy(likelihood.log_prob(rows, parameters))
+    np.testing.assert_allclose(trained, evaluated, rtol=1e-4)
+    # A batch of nothing but gaps says nothing about a scale, nor do hidden values.
+    gaps = np.repeat(rows[rows[:, 2] == 1][:1], 9, axis=0)
+    observed = np.ones(gaps.shape, bool)
+    observed[:, 0] = False
+    likelihood.log_prob(gaps, gaps, training=True, observed=observed)
+    np.testing.assert_allclose(to_numpy(likelihood.scale()), expected, rtol=1e-4)
 
 
 def test_draws_have_the_moments_of_the_likelihood(schema):

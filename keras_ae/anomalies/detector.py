@@ -26,6 +26,8 @@ except ModuleNotFoundError:
 _WIDTH = 1.0
 # What a saved detector consists of, and its arguments in it.
 _PARTS = ("model.keras", "detector.json", "detector.npz")
+# What stands for an array where a score's state has one.
+_ARRAY = "array"
 _SAVED = ("false_alarms", "held_back", "epochs", "batch_size", "seed", "verbose")
 
 
@@ -40,11 +42,12 @@ class AnomalyDetector(BaseEstimator):
     Args:
         model: Model with an encoder; one that was trained is used as it is, and what
             `fit` is given are then normal examples that it has not seen.
-        score: `"auto"`, the reconstruction's and the code's put together;
-            `"reconstruction"`, -log p(x | z); `"structure"`, errors of a picture that
-            hang together; `"code"`, -log of a density of the codes; `"elbo"`, -ELBO,
-            and `"likelihood"`, -log p(x), of a VAE; `"refined"`, -log p(x | z) after a
-            search for the code; or a `Score` of your own.
+        score: `"auto"`, of pictures the reconstruction's and the code's put together,
+            of rows `"nearest"`; `"reconstruction"`, -log p(x | z); `"structure"`,
+            errors of a picture that hang together; `"code"`, -log of a density of the
+            codes; `"nearest"`, the distance to a normal example or its reconstruction;
+            `"elbo"`, -ELBO, and `"likelihood"`, -log p(x), of a VAE; `"refined"`,
+            -log p(x | z) after a search for the code; or a `Score` of your own.
         false_alarms: Rate of alarms among normal examples, in (0, 1).
         held_back: Share of the examples that the model is not trained on, in (0, 1).
         epochs: Most passes over the others; training ends where those held back are
@@ -287,6 +290,13 @@ class AnomalyDetector(BaseEstimator):
                 f"`score` must be one of {', '.join(map(repr, SCORES))} to be saved. "
                 f"Received: {self.score_!r}"
             )
+        arrays = {}
+
+        def kept(array):
+            name = f"array {len(arrays)}"
+            arrays[name] = array
+            return {_ARRAY: name}
+
         arguments = {name: getattr(self, name) for name in _SAVED}
         about = {**arguments, "score": self.score_.name, "state": self.score_.state()}
         with (
@@ -296,12 +306,13 @@ class AnomalyDetector(BaseEstimator):
         ):
             parts = {name: pathlib.Path(folder, name) for name in _PARTS}
             model.save(parts["model.keras"])
-            parts["detector.json"].write_text(json.dumps(about))
+            parts["detector.json"].write_text(json.dumps(about, default=kept))
             np.savez(
                 parts["detector.npz"],
                 usual_error=self.usual_error_,
                 usual_spread=self.usual_spread_,
                 scores=self.conformal_.scores,
+                **arrays,
             )
             for name, part in parts.items():
                 archive.write(part, name)
@@ -346,12 +357,18 @@ def load(path: str | os.PathLike) -> AnomalyDetector:
             with zipfile.ZipFile(path) as archive:
                 for name in _PARTS:
                     archive.extract(name, folder)
-            about = json.loads(pathlib.Path(folder, "detector.json").read_text())
+            with np.load(pathlib.Path(folder, "detector.npz")) as file:
+                arrays = dict(file)
+            about = json.loads(
+                pathlib.Path(folder, "detector.json").read_text(),
+                object_hook=lambda part: (
+                    arrays[part[_ARRAY]] if _ARRAY in part else part
+                ),
+            )
             score = SCORES[about.pop("score")]()
             score.restore(about.pop("state"))
-            with np.load(pathlib.Path(folder, "detector.npz")) as arrays:
-                error, spread = arrays["usual_error"], arrays["usual_spread"]
-                conformal = Conformal(arrays["scores"])
+            error, spread = arrays["usual_error"], arrays["usual_spread"]
+            conformal = Conformal(arrays["scores"])
             arguments = {name: about[name] for name in _SAVED}
         except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
             raise ValueError(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_ae.metrics import blur
+from keras_ae.metrics import arrays, blur
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.probability import samplers
 from keras_ae.probability.distributions import GaussianMixture, float32
@@ -50,7 +50,7 @@ class Score:
         raise NotImplementedError
 
     def state(self) -> dict[str, Any]:
-        """What it was told and what it learned, as JSON knows it."""
+        """What it was told and what it learned, as JSON knows it, and arrays."""
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -233,21 +233,46 @@ class Code(Score):
         return model.encode(x)[:, : model.latent_dim]
 
 
+class Nearest(Score):
+    """Squared distance to the nearest normal example, or reconstruction of one.
+
+    As with the nearest neighbour nothing is smoothed away, and the reconstructions lie
+    between the examples, where there are few of them.
+    """
+
+    name = "nearest"
+
+    def fit(self, model, x, seed, trained_on=None):
+        x = _floats(_some(x if trained_on is None else trained_on))
+        both = np.concatenate([x, model.reconstruct(x)])
+        self.known = both.reshape(len(both), -1).astype("float32")
+
+    def __call__(self, model, x, seed):
+        x = _floats(x).reshape(len(x), -1).astype("float32")
+        distances = arrays.squared_distances(x, self.known)
+        return np.concatenate([some.min(axis=1) for some in distances])
+
+    def state(self):
+        return {"known": self.known}
+
+    def restore(self, state):
+        self.known = state["known"]
+
+
 class Auto(Score):
-    """The sum of what is unusual about the reconstruction and about the code.
+    """Of rows `Nearest`; of pictures what is unusual about reconstruction and code.
 
         Σ_k (s_k - median_k) / spread_k
 
-    Of a picture's reconstruction it takes `Structure`, of rows `Reconstruction`,
-    with the median of each score among normal examples, and the distance from there to
-    their 84th percentile, a normal distribution's standard deviation. Nothing but
-    normal examples settles it.
+    The reconstruction's is `Structure`, and the code's `Code`, with the median of each
+    score among normal examples, and the distance from there to their 84th percentile, a
+    normal distribution's standard deviation. Nothing but normal examples settles it.
     """
 
     name = "auto"
 
     def __init__(self):
-        self.parts = [Structure(), Reconstruction(), Code()]
+        self.parts = [Nearest(), Structure(), Code()]
 
     def fit(self, model, x, seed, trained_on=None):
         if trained_on is None:
@@ -255,9 +280,9 @@ class Auto(Score):
             half = max(1, len(x) // 2)
             trained_on, x = x[:half], x[half:]
         self.used, self.medians, self.spreads = [], [], []
-        structure, reconstruction, code = self.parts
-        error = reconstruction if structure.lacks(model) else structure
-        for part in (error, code):
+        nearest, structure, code = self.parts
+        of_rows = bool(structure.lacks(model))
+        for part in (nearest,) if of_rows else (structure, code):
             if part.lacks(model):
                 continue
             part.fit(model, x, seed, trained_on)
@@ -287,15 +312,27 @@ class Auto(Score):
 
 SCORES = {
     kind.name: kind
-    for kind in (Auto, Reconstruction, Structure, Code, Bound, Likelihood, Refined)
+    for kind in (
+        Auto,
+        Reconstruction,
+        Structure,
+        Code,
+        Nearest,
+        Bound,
+        Likelihood,
+        Refined,
+    )
 }
 
 
 def smooth_errors(model: Autoencoder, x: np.ndarray, width: float) -> np.ndarray:
     """What reconstructions differ by, of the shape of `x`, blurred in pictures."""
-    floats = x / np.float32(255) if x.dtype.kind in "iu" else x
-    errors = np.asarray(floats - model.reconstruct(x), "float32")
+    errors = np.asarray(_floats(x) - model.reconstruct(x), "float32")
     return blur(errors, width) if errors.ndim == 4 else errors
+
+
+def _floats(x):
+    return x / np.float32(255) if x.dtype.kind in "iu" else x
 
 
 def _some(x):

@@ -15,6 +15,7 @@ _SCORES = (
     "reconstruction",
     "structure",
     "code",
+    "nearest",
     "elbo",
     "likelihood",
     "refined",
@@ -42,8 +43,8 @@ def anomalies():
     default="auto",
     show_default=True,
     help="What is unusual: the reconstruction, errors in it that hang together, the "
-    "code, these two (auto), the ELBO, the likelihood, or the reconstruction after a "
-    "search.",
+    "code, these two (auto), the distance to the nearest normal picture, the ELBO, the "
+    "likelihood, or the reconstruction after a search.",
 )
 @click.option(
     "--false-alarms",

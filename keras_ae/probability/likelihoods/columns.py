@@ -22,12 +22,14 @@ _TRIALS = 10_000_000
 class Columns(Likelihood):
     """Each column of a table by its own kind; independent, given the code.
 
-        number    N(x; p, scale²), a learned scale for each column
+        number    N(x; p, scale²), one scale for each column
         count     Poisson(x; unit exp(p)), the unit being the mean in training
         category  softmax(p)
         a gap     Bernoulli(sigmoid(p)); what a number would be where it is missing
                   counts for nothing
 
+    As with `Gaussian("optimal")`, a scale is the one that maximises the likelihood of
+    each training batch; evaluation uses its running average.
     `model.likelihood.schema.table(model.sample(100))` makes columns of rows again.
 
     Args:
@@ -50,6 +52,7 @@ class Columns(Likelihood):
     high = math.inf
     # About a hundredth of what a column varies by.
     smallest_scale = 1e-2
+    momentum = 0.95
 
     def __init__(self, schema: Schema | Mapping[str, Any], **kwargs):
         super().__init__(**kwargs)
@@ -86,13 +89,49 @@ class Columns(Likelihood):
         order = np.concatenate([numbers, counts, gaps, *ends]).astype(int)
         # Where each value of a row is in what is put together of the kinds.
         self._back = np.argsort(order)
-        self.log_scale = self.add_weight(
-            shape=(len(numbers),), initializer="zeros", autocast=False, name="log_scale"
+        self.running_moment = self._add_running("running_moment")
+        self.running_weight = self._add_running("running_weight")
+
+    def _add_running(self, name):
+        return self.add_weight(
+            shape=(len(self._numbers),),
+            initializer="zeros",
+            trainable=False,
+            autocast=False,
+            aggregation="mean",
+            name=name,
         )
 
     def scale(self):
         """Returns the standard deviation of each column of numbers, `(numbers,)`."""
-        return self.smallest_scale + ops.exp(float32(self.log_scale))
+        weight = float32(self.running_weight)
+        trained = weight > 0
+        moment = float32(self.running_moment) / ops.where(trained, weight, 1.0)
+        return ops.where(trained, self._scale_of(moment), 1.0)
+
+    def _scale_of(self, moment):
+        return ops.maximum(ops.sqrt(moment), self.smallest_scale)
+
+    def _batch_scale(self, residual, known):
+        """Returns the optimal scales of a training batch and updates their averages.
+
+        Args:
+            residual: Of the numbers, `(batch, numbers)`.
+            known: What each of them counts for, `(batch, numbers)`.
+        """
+        count = ops.sum(known, axis=0)
+        total = ops.sum(known * ops.square(ops.stop_gradient(residual)), axis=0)
+        # What a batch has none of keeps its average.
+        seen = ops.cast(count > 0, "float32")
+        moment = total / ops.where(count > 0, count, 1.0)
+        rate = (1.0 - self.momentum) * seen
+        for average, value in (
+            (self.running_moment, moment),
+            (self.running_weight, 1.0),
+        ):
+            before = float32(average)
+            average.assign(before + rate * (value - before))
+        return ops.where(count > 0, self._scale_of(moment), self.scale())
 
     def _put_together(self, numbers, counts, gaps, categories):
         """Returns values `(batch, values)` of those of each kind."""
@@ -109,15 +148,23 @@ class Columns(Likelihood):
     def elementwise_log_prob(self, x, parameters, training, observed=None):
         numbers, rates, gaps, categories = self._split(parameters)
         x_numbers, x_counts, x_gaps, x_categories = self._split(x)
-        scale = self.scale()
-        deviations = (x_numbers - numbers) / scale
+        known = self._known(x, self._numbers)
+        residual = x_numbers - numbers
+        if training:
+            counted = self._weighed(ops.ones_like(x))
+            if observed is not None:
+                counted = counted * ops.cast(observed, "float32")
+            scale = self._batch_scale(residual, known * _take(counted, self._numbers))
+        else:
+            scale = self.scale()
+        deviations = residual / scale
         log_normal = -0.5 * (ops.square(deviations) + LOG_2_PI) - ops.log(scale)
         units = float32(self._units)
         counts = x_counts * units
         log_rates = rates + ops.log(units)
         log_poisson = counts * log_rates - ops.exp(log_rates) - _log_factorial(counts)
         return self._put_together(
-            log_normal * self._known(x, self._numbers),
+            log_normal * known,
             log_poisson * self._known(x, self._counts),
             x_gaps * gaps - backend.softplus(gaps),
             [
