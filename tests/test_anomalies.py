@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pathlib
 import shlex
 
 import keras
@@ -243,6 +244,16 @@ def test_scikit_learn_takes_it():
     steps.fit(plane(100))
     assert steps.predict(plane(20, seed=1)).shape == (20,)
     assert steps.decision_function(plane(20, seed=1)).shape == (20,)
+    selection = pytest.importorskip("sklearn.model_selection")
+
+    def found(detector, X, y=None):
+        return detector.predict(X + 5 * np.eye(6)[3]).mean()
+
+    detector.set_params(false_alarms=0.2)
+    scores = {"score": ["reconstruction", "nearest"]}
+    search = selection.GridSearchCV(detector, scores, scoring=found, cv=2)
+    search.fit(plane(100))
+    assert search.best_score_ > 0.5 and search.best_estimator_.model_.built
     # `fit` trains a model of its own.
     assert not model.built
 
@@ -433,3 +444,68 @@ def test_what_stands_out_is_red():
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     with pytest.raises(ValueError, match="finite values"):
         plots.histogram({}, "score")
+
+
+def test_from_a_table_of_normal_rows_to_an_alarm(invoke):
+    rng = np.random.default_rng(0)
+
+    def write(path, count, odd=0):
+        height = rng.normal(1.7, 0.2, count)
+        weight = 40 * height + rng.normal(0, 2, count)
+        weight[:odd] += 40
+        colour = np.where(height > 1.7, "red", "blue")
+        lines = [
+            f"{h:.3f},{w:.2f},{c}"
+            for h, w, c in zip(height, weight, colour, strict=True)
+        ]
+        # A gap that training has, too.
+        lines[-1] = lines[-1].replace(lines[-1].split(",")[1], "")
+        path.write_text("\n".join(["height,weight,colour", *lines, ""]))
+
+    write(pathlib.Path("normal.csv"), 200)
+    write(pathlib.Path("new.csv"), 40, odd=5)
+    fitted = invoke(
+        *("anomalies", "fit", "normal.csv", "--false-alarms", "0.1", "--epochs", 3),
+        *("--set", "widths=16", "--run-dir", "run"),
+    )
+    assert fitted.exit_code == 0, fitted.output
+    assert "200 rows of 3 columns (number: 2, category: 1), 5 values" in fitted.output
+    arguments = ("anomalies", "score", "run", "new.csv", "--output", "scores.csv")
+    scored = invoke(*arguments, "--report", "scores.html")
+    assert scored.exit_code == 0, scored.output
+    with open("scores.csv", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert [row["line"] for row in rows] == [str(i) for i in range(2, 42)]
+    assert sum(row["alarm"] == "1" for row in rows[:5]) >= 4
+    with open("new.csv", newline="") as file:
+        given = [*csv.DictReader(file)]
+    for row, values in zip(rows, given, strict=True):
+        value = values[row["column"]]
+        if row["column"] != "colour":
+            value = f"{float(value):.5g}" if value else "missing"
+        assert row["value"] == value
+    page = pathlib.Path("scores.html").read_text()
+    assert "held-back normal rows" in page and "Expected" in page
+    # The page of the training, too.
+    assert pathlib.Path("run/report.html").exists()
+    for wrong, message in (
+        (("new.csv", "normal.csv"), "give one .csv or .parquet file"),
+        (("normal",), "give one .csv or .parquet file"),
+        (("absent.csv",), "There is no table absent.csv"),
+        (("green.csv",), "must hold one of the categories 'blue', 'red'"),
+        (("narrow.csv",), "without 'colour'"),
+    ):
+        pathlib.Path("green.csv").write_text("height,weight,colour\n1.7,68,green\n")
+        pathlib.Path("narrow.csv").write_text("height,weight\n1.7,68\n")
+        refused = invoke("anomalies", "score", "run", *wrong, "--output", "other.csv")
+        assert refused.exit_code == 1 and message in refused.stderr, refused.stderr
+    for name, text, message in (
+        ("constant", "a,b\n1,2\n1,3\n", "'a' must have more than one value"),
+        ("few", "a,b\n1,2\n4,3\n", "There must be 10 normal rows"),
+    ):
+        pathlib.Path(f"{name}.csv").write_text(text)
+        refused = invoke("anomalies", "fit", f"{name}.csv", "--run-dir", name)
+        assert refused.exit_code == 1 and message in refused.stderr, refused.stderr
+    likelihood = ("--set", "likelihood=laplace", "--run-dir", "other")
+    refused = invoke("anomalies", "fit", "normal.csv", *likelihood)
+    assert "`likelihood` must be left out" in refused.stderr

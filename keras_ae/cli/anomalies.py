@@ -56,11 +56,12 @@ def anomalies():
 @click.option("--latent-dim", type=_COUNT, help="Numbers in a code.")
 @_options(*_TRAINING)
 def fit(normal, model, backend, run_dir, resume, **options):
-    """Learn from NORMAL pictures alone what is normal.
+    """Learn from NORMAL pictures or rows alone what is normal.
 
     NORMAL is a folder or zip of pictures, or the name of a data set; in a folder that
-    has one, its `normal`, `good` or `train/good`. A fifth of the pictures is held back,
-    and the alarm's rate measured on them. For example: keras-ae anomalies fit my_parts
+    has one, its `normal`, `good` or `train/good`. Or it is a table, .csv or .parquet,
+    of numbers and categories. A fifth is held back, and the alarm's rate measured on
+    it. For example: keras-ae anomalies fit my_parts
     """
     name = catalogue.run_name(f"anomalies-{catalogue.find_model(model)}", normal)
     directory = catalogue.run_directory(name, run_dir, resume)
@@ -84,7 +85,9 @@ def fit(normal, model, backend, run_dir, resume, **options):
 @anomalies.command()
 @click.argument("run", metavar="RUN", type=_PATH)
 @click.argument("pictures", nargs=-1, required=True, type=_PATH)
-@click.option("--output", required=True, metavar="FILE.csv", help="A row a picture.")
+@click.option(
+    "--output", required=True, metavar="FILE.csv", help="A line a picture or row."
+)
 @click.option(
     "--report",
     metavar="FILE.html",
@@ -104,7 +107,7 @@ def fit(normal, model, backend, run_dir, resume, **options):
 )
 @_options("limit", "backend")
 def score(run, pictures, backend, **options):
-    """Score PICTURES, files or folders, by what RUN knows to be normal.
+    """Score PICTURES, files or folders, or a table, by what RUN knows to be normal.
 
     RUN is a directory that `keras-ae anomalies fit` left, or a saved detector. Folders
     called `good` or `normal` beside others say which pictures are anomalies; the report

@@ -10,13 +10,14 @@ import numpy as np
 from keras_ae.datasets import celeba, folders, mnist, moon, plane, splits
 from keras_ae.datasets.folders import read_pictures
 from keras_ae.datasets.schema import Column, Schema
-from keras_ae.datasets.tables import read_table
+from keras_ae.datasets.tables import is_table, read_table
 
 __all__ = [
     "Batches",
     "Column",
     "Schema",
     "find",
+    "is_table",
     "known_name",
     "load",
     "moon",

@@ -14,6 +14,11 @@ import numpy as np
 _GAPS = ("", "NA", "N/A", "NaN", "nan", "null", "None")
 
 
+def is_table(path: str | os.PathLike) -> bool:
+    """Whether a path is named like a file that `read_table` reads."""
+    return pathlib.Path(path).suffix.lower() in (".csv", ".parquet")
+
+
 def read_table(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads the columns of a `.csv` or `.parquet` file, by name.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from PIL import Image
 
 from keras_ae import callbacks, datasets
 from keras_ae.callbacks import trackers
+from keras_ae.datasets import Schema
 from keras_ae.files import replacing, write_json
 from keras_ae.runs import report
 from keras_ae.runs.gallery import Gallery
@@ -184,6 +186,34 @@ class Run(Training, Gallery):
         said = ", ".join(f"{count:,} {split}" for split, count in counts.items())
         print(f"Data: {data}, {shape}: {said}.", flush=True)
         return tuple(loaded)
+
+    def load_table(self, path: str | os.PathLike) -> tuple[Schema, np.ndarray]:
+        """Reads a table of training examples, and learns its columns.
+
+        Args:
+            path: Of a `.csv` or `.parquet` file.
+
+        Returns:
+            The schema, and the rows `(n, schema.width)` that it makes.
+
+        Raises:
+            ValueError: If the file or a column of it can't be used.
+            FileNotFoundError: If there is no such file.
+        """
+        self._settings.setdefault("data", str(path))
+        table = datasets.read_table(path)
+        table = {name: values[: self.limit] for name, values in table.items()}
+        schema = datasets.Schema.of(table)
+        rows = schema.rows(table)
+        self._settings["splits"] = {"all": len(rows)}
+        kinds = collections.Counter(column.kind for column in schema.columns)
+        said = ", ".join(f"{kind}: {count}" for kind, count in kinds.items())
+        print(
+            f"Data: {path}, {len(rows):,} rows of {len(schema.columns)} columns "
+            f"({said}), {schema.width} values each.",
+            flush=True,
+        )
+        return schema, rows
 
     # Results
 

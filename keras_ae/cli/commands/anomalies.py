@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import collections
-import csv
-import io
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,6 +10,15 @@ from typing import Any
 import numpy as np
 
 from keras_ae import anomalies, catalogue, datasets, metrics, models, plots
+from keras_ae.cli.commands.alarms import (
+    as_png,
+    document,
+    histogram,
+    tell_alarms,
+    write_columns,
+    write_page,
+)
+from keras_ae.cli.commands.anomalous_rows import score_rows
 from keras_ae.cli.commands.plans import Training, model_settings
 from keras_ae.cli.commands.reading import (
     _check_distinct,
@@ -22,7 +29,7 @@ from keras_ae.cli.commands.reading import (
     picture_shape,
 )
 from keras_ae.cli.commands.starting import begin, tells_how_to_go_on
-from keras_ae.files import replacing
+from keras_ae.probability import likelihoods
 from keras_ae.runs.report import elements
 
 # Where industrial data sets have what is normal, and what they call it.
@@ -55,7 +62,7 @@ def fit_anomalies(
     """Trains a model on normal pictures, and settles an alarm on held-back ones.
 
     Args:
-        data: Path of a folder or zip of pictures, or name of a data set.
+        data: Path of a folder or zip of pictures, or of a table, or name of a data set.
         directory: Directory of the run, into which the detector goes, too.
         name: What the run is called.
         model_name: Class name of the model, case ignored.
@@ -98,13 +105,19 @@ def fit_anomalies(
     asked = _RATE if false_alarms is None else false_alarms
     anomalies.AnomalyDetector(training.build(), score, false_alarms=asked).check()
     with tells_how_to_go_on(run):
-        split = "train+validation" if datasets.known_name(data) else "all"
-        (pictures,) = run.load(_normal(data), splits=(split,))
-        count = len(pictures)
+        of_rows = datasets.is_table(data)
+        noun = "rows" if of_rows else "pictures"
+        if of_rows:
+            schema, examples = run.load_table(data)
+            training.describe(schema)
+        else:
+            split = "train+validation" if datasets.known_name(data) else "all"
+            (examples,) = run.load(_normal(data), splits=(split,))
+        count = len(examples)
         fewest = anomalies.AnomalyDetector.fewest
         if count < fewest:
             raise ValueError(
-                f"There must be {fewest} normal pictures at least. Received: "
+                f"There must be {fewest} normal {noun} at least. Received: "
                 f"{count} in {data}"
             )
         order = np.random.default_rng(run.seed).permutation(count)
@@ -115,22 +128,24 @@ def fit_anomalies(
             needed = round(1 / false_alarms / _HELD_BACK)
             raise ValueError(
                 f"`--false-alarms` must be at least {least:.2g} with {count:,} normal "
-                f"pictures. Received: {false_alarms:g}, which needs about {needed:,}."
+                f"{noun}. Received: {false_alarms:g}, which needs about {needed:,}."
             )
-        model = training.fit(run, pictures[learned], pictures[tuning])
-        run.evaluate(model, pictures[kept])
-        run.pictures(model, pictures[kept])
+        model = training.fit(run, examples[learned], examples[tuning])
+        run.evaluate(model, examples[kept])
+        if not of_rows:
+            run.pictures(model, examples[kept])
         run.finish()
     rate = max(_RATE, least) if false_alarms is None else false_alarms
     detector = anomalies.AnomalyDetector(
         model, score, false_alarms=rate, seed=run.seed
-    ).calibrate(pictures[tuning], pictures[kept], pictures[learned])
+    ).calibrate(examples[tuning], examples[kept], examples[learned])
     detector.save(run.directory / DETECTOR)
+    what = "TABLE" if of_rows else "PICTURES"
     print(
         f"\nAlarm   score above {detector.threshold_:.5g}: {100 * rate:.3g} % of "
-        f"normal pictures, by {len(kept):,} held back (at least {100 * least:.2g} % "
+        f"normal {noun}, by {len(kept):,} held back (at least {100 * least:.2g} % "
         f"can be promised with so many)\nNext    keras-ae anomalies score "
-        f"{run.directory} PICTURES --output scores.csv --report scores.html",
+        f"{run.directory} {what} --output scores.csv --report scores.html",
         flush=True,
     )
 
@@ -180,6 +195,14 @@ def score_anomalies(
     if false_alarms is not None:
         detector.false_alarms = false_alarms
         detector.check()
+    if isinstance(detector.model_.likelihood, likelihoods.Columns):
+        if len(pictures) != 1 or not datasets.is_table(pictures[0]):
+            raise ValueError(
+                f"{run} knows rows of a table: give one .csv or .parquet file. "
+                f"Received: {', '.join(pictures)}"
+            )
+        score_rows(detector, pictures[0], output, report, false_discoveries, limit)
+        return
     threshold = detector.threshold_
     # `test` of an industrial data set, where a whole one is given.
     paths = [_tested(pathlib.Path(path)) for path in pictures]
@@ -196,24 +219,18 @@ def score_anomalies(
     if false_discoveries is not None:
         alarms = anomalies.benjamini_hochberg(p_values, false_discoveries)
     kinds = _kinds(names, paths)
-    _write_scores(output, names, scores, p_values, alarms, kinds)
-    expected = f"of normal ones: {100 * detector.false_alarms:.3g} %"
-    if false_discoveries is not None:
-        expected = f"at most {100 * false_discoveries:.3g} % of these false"
-    print(
-        f"{alarms.sum():,} of {len(scores):,} pictures raise an alarm ({expected}).\n"
-        f"Written to {output}"
-    )
+    columns = {"file": names, "score": scores, "p_value": p_values}
+    columns["alarm"] = alarms.astype(int)
+    if kinds is not None:
+        columns["kind"] = kinds
+    write_columns(output, columns)
+    tell_alarms(detector, alarms, "pictures", false_discoveries, output)
     figures = _figures(scores, alarms, kinds)
     for what, value in figures:
         print(f"  {what:34} {value}")
     if report is not None:
         page = _page(detector, images, names, scores, alarms, kinds, figures)
-        target = pathlib.Path(report)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-        print(f"Report  {report}")
+        write_page(report, page)
 
 
 def _normal(data):
@@ -241,22 +258,6 @@ def _kinds(names, paths):
         kinds.append(parts[0] if len(parts) > 1 else "")
     known = set(kinds) & {*_GOOD} and set(kinds) - {*_GOOD, ""}
     return np.array(kinds) if known else None
-
-
-def _write_scores(output, names, scores, p_values, alarms, kinds):
-    target = pathlib.Path(output)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    columns = {"file": names, "score": scores, "p_value": p_values}
-    columns["alarm"] = alarms.astype(int)
-    if kinds is not None:
-        columns["kind"] = kinds
-    with (
-        replacing(target) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
 
 
 def _figures(scores, alarms, kinds):
@@ -297,11 +298,10 @@ def _page(detector, images, names, scores, alarms, kinds, figures):
             }
         of = np.array([names_of[kind] for kind in kinds])
         known |= {name: scores[of == name] for name in dict.fromkeys(of.tolist())}
-    alarm = {f"alarm above {threshold:.4g}": threshold}
-    chart = plots.histogram(known, "score, higher is less usual", alarm)
+    chart = histogram(known, threshold)
     worst = np.argsort(-scores, kind="stable")[:_SHOWN]
     border = np.argsort(np.abs(scores - threshold), kind="stable")[:_SHOWN]
-    sections = {"Scores": [elements.figure(_png(chart), "Scores", "", wide=True)]}
+    sections = {"Scores": [elements.figure(as_png(chart), "Scores", "", wide=True)]}
     if figures:
         columns = [("", ""), ("Here (95 % of bootstrap resamples)", "number")]
         sections["Scores"].append(elements.table(columns, figures))
@@ -327,21 +327,10 @@ def _page(detector, images, names, scores, alarms, kinds, figures):
         ]
         columns = [("File", ""), ("Score", "number"), ("", "")]
         sections[title] = [
-            elements.figure(_png(sheet), title, caption),
+            elements.figure(as_png(sheet), title, caption),
             elements.table(columns, table),
         ]
-    rate = f"{100 * detector.false_alarms:.3g} % of normal pictures"
-    head = [
-        elements.glance(
-            [
-                ("alarms", f"{alarms.sum():,} of {len(scores):,}"),
-                ("rate asked for", rate),
-                ("held-back normal pictures", f"{len(detector.conformal_.scores):,}"),
-            ]
-        )
-    ]
-    about = f"{type(detector.model_).__name__}, score: {detector.score_.name}."
-    return elements.document("Anomalies", about, head, sections)
+    return document(detector, alarms, "pictures", sections)
 
 
 def _rgb(pictures):
@@ -349,11 +338,3 @@ def _rgb(pictures):
     if pictures.dtype.kind == "f":
         pictures = np.uint8(255 * np.clip(pictures, 0, 1) + 0.5)
     return np.broadcast_to(pictures, (*pictures.shape[:3], 3))
-
-
-def _png(picture):
-    """The bytes of a PIL image or a matplotlib figure."""
-    file = io.BytesIO()
-    save = getattr(picture, "savefig", None) or picture.save
-    save(file, format="png")
-    return file.getvalue()

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 
 from keras_ae import callbacks, catalogue, checks, metrics
-from keras_ae.datasets import mirrors
+from keras_ae.datasets import Schema, mirrors
+from keras_ae.probability import likelihoods
 from keras_ae.runs import Run
 
 # Estimated noise above which pictures are no longer clean.
@@ -144,6 +145,19 @@ class Training:
         # What the constructor refuses, it refuses before the data are read.
         self.build()
 
+    def describe(self, schema: Schema) -> None:
+        """Settles the likelihood of a table's rows, and how long their codes are."""
+        given = self.given.get("likelihood")
+        if given != arguments(self.constructor)["likelihood"]:
+            raise ValueError(
+                "`likelihood` must be left out: each column of a table has that of its "
+                f"kind. Received: likelihood={given}"
+            )
+        self.given["likelihood"] = likelihoods.Columns(schema)
+        if self.dims_by_plan:
+            self.given["latent_dim"] = max(2, min(FEW_DIMS, schema.width // 2))
+            self.dims_by_plan = False
+
     def build(self) -> keras.Model:
         """Makes the model, or returns the one to go on with, compiled."""
         model = self.trained
@@ -173,8 +187,9 @@ class Training:
         ends = [f"the rate falls after {rate.patience}" for rate in falling]
         ends.append(f"the end after {patience}")
         end = f", {', '.join(ends)} without a better one"
+        noun = "pictures" if pictures.ndim > 2 else "rows"
         print(
-            f"For {len(pictures):,} pictures: {codes}batches of "
+            f"For {len(pictures):,} {noun}: {codes}batches of "
             f"{run.batch_size or plan.batch_size}, epochs: at most {epochs}"
             f"{end if patience < epochs else ''}. Other numbers: --latent-dim, "
             "--batch-size, --epochs, --set patience=N.",
@@ -222,6 +237,10 @@ def _yes_or_no(name, value):
 
 def _with_mirror_images(pictures, asked):
     """Pictures, and their mirror images where few of them could be either way round."""
+    if pictures.ndim < 3:
+        if asked:
+            raise ValueError("`mirror` must be left out for rows of a table.")
+        return pictures
     if asked is None and len(pictures) in _FEW:
         asked = mirrors.asymmetry(pictures) < _ALIKE
         if asked:
@@ -242,7 +261,8 @@ def _say_what_is_learned(model, pictures):
         "that are clean.",
         flush=True,
     )
-    noise = metrics.noise_level(pictures[:500]) if min(pictures.shape[1:3]) > 9 else 0.0
+    large = pictures.ndim > 2 and min(pictures.shape[1:3]) > 9
+    noise = metrics.noise_level(pictures[:500]) if large else 0.0
     if noise > _NOISY:
         warnings.warn(
             f"The pictures look noisy themselves: a deviation of about {noise:.2f}. "

@@ -1,0 +1,109 @@
+"""Which rows of a table are not normal, and by which columns."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_ae import anomalies, datasets
+from keras_ae.anomalies import AnomalyDetector
+from keras_ae.cli.commands.alarms import (
+    as_png,
+    document,
+    histogram,
+    tell_alarms,
+    write_columns,
+    write_page,
+)
+from keras_ae.runs.report import elements
+
+# Rows in the report.
+_SHOWN = 30
+
+
+def score_rows(
+    detector: AnomalyDetector,
+    path: str,
+    output: str,
+    report: str | None = None,
+    false_discoveries: float | None = None,
+    limit: int | None = None,
+) -> None:
+    """Scores the rows of a table, and tells which column fits least.
+
+    Args:
+        detector: Of a model whose likelihood is `Columns`.
+        path: Of a `.csv` or `.parquet` file.
+        output: Path of the table of scores.
+        report: Path of a page.
+        false_discoveries: Share of false ones among the alarms, instead of the rate.
+        limit: At most this many rows.
+
+    Raises:
+        ValueError: If the table has not the columns of the normal one, or values that
+            it had not.
+        FileNotFoundError: If there is no such file.
+    """
+    schema = detector.model_.likelihood.schema
+    table = datasets.read_table(path)
+    table = {name: values[:limit] for name, values in table.items()}
+    rows = schema.rows(table)
+    scores = detector.decision_function(rows)
+    p_values = detector.conformal_.p_values(scores)
+    alarms = scores > detector.threshold_
+    if false_discoveries is not None:
+        alarms = anomalies.benjamini_hochberg(p_values, false_discoveries)
+    columns = least_fitting(detector, rows)
+    given = [_shown(table[name][i]) for i, name in enumerate(columns)]
+    restored = schema.table(detector.model_.reconstruct(rows))
+    expected = [_shown(restored[name][i]) for i, name in enumerate(columns)]
+    found = {
+        # As a line of the file, of which the first has the names.
+        "line": np.arange(len(rows)) + 2,
+        "score": scores,
+        "p_value": p_values,
+        "alarm": alarms.astype(int),
+        "column": columns,
+        "value": given,
+        "expected": expected,
+    }
+    write_columns(output, found)
+    tell_alarms(detector, alarms, "rows", false_discoveries, output)
+    if report is None:
+        return
+    known = {"held-back normal": detector.conformal_.scores, "scored": scores}
+    chart = histogram(known, detector.threshold_)
+    worst = np.argsort(-scores, kind="stable")[:_SHOWN]
+    heads = [("Line", "number"), ("Score", "number"), ("", ""), ("Column", "")]
+    heads += [("Value", "number"), ("Expected", "number")]
+    cells = [
+        (
+            str(i + 2),
+            f"{scores[i]:.5g}",
+            "alarm" if alarms[i] else "",
+            columns[i],
+            given[i],
+            expected[i],
+        )
+        for i in worst
+    ]
+    sections = {
+        "Scores": [elements.figure(as_png(chart), "Scores", "", wide=True)],
+        "Least usual": [elements.table(heads, cells)],
+    }
+    write_page(report, document(detector, alarms, "rows", sections))
+
+
+def least_fitting(detector: AnomalyDetector, rows: np.ndarray) -> list[str]:
+    """Returns the name of the column of each row whose error is least usual."""
+    schema = detector.model_.likelihood.schema
+    totals = schema.by_column(detector.anomaly_map(rows))
+    means = np.stack(
+        [totals[column.name] / column.width for column in schema.columns], axis=1
+    )
+    return [schema.names[place] for place in means.argmax(axis=1)]
+
+
+def _shown(value):
+    if value is None or value != value:
+        return "missing"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
