@@ -218,7 +218,7 @@ ROWS = (
     (
         "mnist-oneclass",
         "AUROC of the other nine digits, mean over ten that alone are normal and "
-        "{seeds} seeds; of the pixels of a stroke; false alarms where 1 / 5 / 10 % "
+        "three seeds; of the pixels of a stroke; false alarms where 1 / 5 / 10 % "
         "are asked for",
         "0.948, Deep SVDD; 0.897, convolutional AE (Ruff et al. 2018)",
         "{auroc:.4f}; {map_auroc:.3f}; {false_alarms_at_1_percent:.1%} / "
