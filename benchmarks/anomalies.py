@@ -132,8 +132,8 @@ def page(found: dict) -> str:
         "",
         "Written by `benchmarks/anomalies.py`, whose docstring says how. AUROC in %, "
         f"mean of {len(SEEDS)} splits of {len(found)} of the twenty tables; the first "
-        f"{len(OUR_NAMES)} are scores of an `AnomalyDetector` of each model, the others "
-        "PyOD's detectors. Bold: the best of each table.",
+        f"{len(OUR_NAMES)} are scores of an `AnomalyDetector` of each model, the "
+        "others PyOD's detectors. Bold: the best of each table.",
         "",
         f"| table | {' | '.join(names)} |",
         f"|---|{'---|' * len(names)}",
