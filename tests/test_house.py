@@ -78,6 +78,7 @@ MAY_IMPORT = {
         "metrics",
         "models",
         "plots",
+        "probability",
         "progress",
         "runs",
     },
