@@ -154,6 +154,15 @@ def test_a_density_is_fitted_to_what_the_model_was_trained_on(detector):
     np.testing.assert_allclose(mean, found.mean(axis=0), atol=0.05)
 
 
+@pytest.mark.once
+def test_a_combination_of_other_scores_is_restored():
+    parts = {"reconstruction": {}, "structure": {"width": 2.0}}
+    auto = anomalies.SCORES["auto"]()
+    auto.restore({"parts": parts, "medians": [0.0, 1.0], "spreads": [1.0, 1.0]})
+    assert [part.name for part in auto.used] == ["reconstruction", "structure"]
+    assert auto.used[1].width == 2.0
+
+
 def test_nearest_is_scipys(detector):
     normal, x = plane(60, seed=5), plane(20, seed=1) + 0.5
     found = keras_ae.AnomalyDetector(detector.model_).calibrate(

@@ -304,7 +304,8 @@ class Auto(Score):
         }
 
     def restore(self, state):
-        self.used = [part for part in self.parts if part.name in state["parts"]]
+        # Those of its time, whatever it would take today.
+        self.used = [SCORES[name]() for name in state["parts"]]
         for part in self.used:
             part.restore(state["parts"][part.name])
         self.medians, self.spreads = state["medians"], state["spreads"]
