@@ -347,7 +347,8 @@ def record(run: Path) -> Path:
     settings["options"].pop("data_dir", None)
     # Where a run goes on is a path of the machine that ran it.
     settings.pop("again", None)
-    words = settings.pop("command").split()
+    resumed = settings.pop("command")
+    words = settings.pop("first_command", resumed).split()
     skipped = {"--run-dir", "--data-dir"}
     command = [
         word
