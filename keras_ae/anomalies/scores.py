@@ -143,7 +143,22 @@ class Refined(Score):
         self.steps = state["steps"]
 
 
-class Bound(Score):
+class _Sampled(Score):
+    """A score of codes that are drawn, by default `samples` for each example."""
+
+    samples = 1
+
+    def __init__(self, samples: int | None = None):
+        self.samples = self.samples if samples is None else samples
+
+    def state(self):
+        return {"samples": self.samples}
+
+    def restore(self, state):
+        self.samples = state["samples"]
+
+
+class Bound(_Sampled):
     """-ELBO, in nats: its mean over codes that are drawn.
 
     Args:
@@ -151,9 +166,7 @@ class Bound(Score):
     """
 
     name = "elbo"
-
-    def __init__(self, samples: int = 10):
-        self.samples = samples
+    samples = 10
 
     def lacks(self, model):
         known = "elbo" in model.monitor_names
@@ -165,14 +178,8 @@ class Bound(Score):
             [model.terms_of(x, seed=seed)["elbo"] for seed in seeds], axis=0
         )
 
-    def state(self):
-        return {"samples": self.samples}
 
-    def restore(self, state):
-        self.samples = state["samples"]
-
-
-class Likelihood(Score):
+class Likelihood(_Sampled):
     """-log p(x), importance weighted, in nats.
 
     Args:
@@ -180,9 +187,7 @@ class Likelihood(Score):
     """
 
     name = "likelihood"
-
-    def __init__(self, samples: int = 100):
-        self.samples = samples
+    samples = 100
 
     def lacks(self, model):
         known = hasattr(model, "log_likelihood")
@@ -190,12 +195,6 @@ class Likelihood(Score):
 
     def __call__(self, model, x, seed):
         return -model.log_likelihood(x, samples=self.samples, seed=seed)
-
-    def state(self):
-        return {"samples": self.samples}
-
-    def restore(self, state):
-        self.samples = state["samples"]
 
 
 class Code(Score):
