@@ -518,3 +518,5 @@ def test_from_a_table_of_normal_rows_to_an_alarm(invoke):
     likelihood = ("--set", "likelihood=laplace", "--run-dir", "other")
     refused = invoke("anomalies", "fit", "normal.csv", *likelihood)
     assert "`likelihood` must be left out" in refused.stderr
+    refused = invoke("anomalies", "fit", "normal.csv", "--model", "pca")
+    assert "must be one that takes a likelihood" in refused.stderr

@@ -147,8 +147,14 @@ class Training:
 
     def describe(self, schema: Schema) -> None:
         """Settles the likelihood of a table's rows, and how long their codes are."""
+        known = arguments(self.constructor)
+        if "likelihood" not in known:
+            raise ValueError(
+                "`--model` must be one that takes a likelihood, to learn a table. "
+                f"Received: {self.constructor.__name__}"
+            )
         given = self.given.get("likelihood")
-        if given != arguments(self.constructor)["likelihood"]:
+        if given != known["likelihood"]:
             raise ValueError(
                 "`likelihood` must be left out: each column of a table has that of its "
                 f"kind. Received: likelihood={given}"
