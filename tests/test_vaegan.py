@@ -267,6 +267,8 @@ def test_adaptive_gamma_waits_for_the_discriminator(x):
     [
         ((64, 64, 3), "conv", (None, 8, 8, 128)),
         ((32, 32), "residual", (None, 8, 8, 64)),
+        ((64, 3), "sequence", (None, 8, 128)),
+        ((16, 17, 18, 1), "conv", (None, 4, 5, 5, 64)),
         ((12, 10, 1), "dense", (None, 256)),
         ((5,), "linear", (None, 5)),
     ],

@@ -466,11 +466,8 @@ def _with_features(discriminator, name):
 def _middle(discriminator, layers):
     """The end of the middle stage of convolutions, or the middle hidden layer."""
     # Of all layers of one size the last; those of the picture's size are no stage.
-    ends = {
-        layer.output.shape[1:3]: layer
-        for layer in layers
-        if len(layer.output.shape) == 4
-    }
-    ends.pop(discriminator.inputs[0].shape[1:3], None)
-    hidden = [*ends.values()] or [layer for layer in layers[:-1] if layer.weights]
+    ends = {layer.output.shape[1:-1]: layer for layer in layers}
+    size = discriminator.inputs[0].shape[1:]
+    stages = [layer for sides, layer in ends.items() if sides != size[: len(sides)]]
+    hidden = stages or [layer for layer in layers[:-1] if layer.weights]
     return hidden[len(hidden) // 2] if hidden else layers[-min(2, len(layers))]

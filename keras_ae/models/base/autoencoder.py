@@ -67,10 +67,12 @@ class Autoencoder(
     Args:
         latent_dim: Numbers in a code.
         image_shape: Shape of one example: `(features,)`, `(height, width)`,
-            `(height, width, channels)` or, for dense networks and your own, any other.
+            `(height, width, channels)`, `(depth, height, width, channels)`, with
+            `"sequence"` `(time, channels)` or, for dense networks and your own, any.
             Defaults to the shape of the first batch that `fit` meets.
-        architecture: The networks: `"linear"`, `"dense"`, `"conv"`, `"residual"`, or
-            `"auto"` (convolutions for pictures of at least 16 by 16 pixels).
+        architecture: The networks: `"linear"`, `"dense"`, `"conv"`, `"residual"`,
+            `"sequence"` (convolutions along time), or `"auto"` (convolutions for
+            pictures of at least 16 by 16 pixels).
         widths: Units of each dense layer, or filters of each stage of stride 2, of the
             encoder; the decoder mirrors them. See `networks.resolve` for defaults.
         activation: Activation of the hidden layers.
@@ -233,7 +235,8 @@ class Autoencoder(
         if shape == image_shape:
             return self.build_decoder(**self.network_options(image_shape))
         # Grey pictures get channels, and what has channels or columns gets more.
-        wide = shape if len(shape) == 3 else (*shape[:-2], shape[-2] * shape[-1])
+        grey = networks.with_channels(image_shape, self.architecture) != image_shape
+        wide = shape if grey else (*shape[:-2], shape[-2] * shape[-1])
         decoder = self.build_decoder(**self.network_options(wide))
         outputs = keras.layers.Reshape(shape, dtype="float32")(decoder.output)
         return keras.Model(decoder.input, outputs, name="decoder")

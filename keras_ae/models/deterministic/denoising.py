@@ -94,10 +94,11 @@ class DenoisingAE(AE):
 
     def build_networks(self, image_shape):
         architecture, _ = networks.resolve(image_shape, "auto")
+        restores = architecture == "conv" and len(image_shape) < 4
         own = self.architecture != "auto" or any(self._given.values())
         # The noisy picture is added to the mean, to which its pixels belong.
         one = self.likelihood.numbers_per_value == 1
-        self.keeps_pixels = architecture == "conv" and not own and one
+        self.keeps_pixels = restores and not own and one
         if self.keeps_pixels:
             self.SAMPLERS = ()
         super().build_networks(image_shape)

@@ -63,7 +63,7 @@ class QuantizedAE(AE):
         architecture, widths = networks.resolve(
             image_shape, self.architecture, self.widths
         )
-        if len(self.grid) == 2:
+        if architecture in networks.CONVOLUTIONAL:
             widths = self.widths or SPATIAL_WIDTHS
         return {**options, "architecture": architecture, "widths": widths or None}
 
@@ -75,7 +75,8 @@ class QuantizedAE(AE):
     def _grid(self, image_shape):
         """What the vectors of one example are arranged in."""
         architecture, _ = networks.resolve(image_shape, self.architecture, self.widths)
-        if architecture not in ("conv", "residual"):
+        self.is_spatial = architecture in networks.CONVOLUTIONAL
+        if not self.is_spatial:
             return (self.positions or 1,)
         if self.positions is not None:
             raise ValueError(
@@ -83,15 +84,15 @@ class QuantizedAE(AE):
                 f"each place of a grid. Received: positions={self.positions} with "
                 f"architecture='{self.architecture}'; pass architecture='dense'."
             )
-        return networks.grid(image_shape, self.widths or SPATIAL_WIDTHS)
+        return networks.grid(image_shape, self.widths or SPATIAL_WIDTHS, architecture)
 
     def build_encoder(self, *, heads, **options):
-        if len(self.grid) == 1:
+        if not self.is_spatial:
             return super().build_encoder(heads=heads, **options)
         return networks.spatial_encoder(**{**options, "latent_dim": self.latent_dim})
 
     def build_decoder(self, **options):
-        if len(self.grid) == 1:
+        if not self.is_spatial:
             return super().build_decoder(**options)
         return networks.spatial_decoder(**{**options, "latent_dim": self.latent_dim})
 

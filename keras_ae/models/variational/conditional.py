@@ -8,6 +8,7 @@ from keras import ops
 from keras_ae import checks
 from keras_ae.models.base.labels import TakesLabels
 from keras_ae.models.variational.vae import VAE
+from keras_ae.nn import networks
 from keras_ae.probability import distributions
 from keras_ae.training import inputs
 
@@ -75,7 +76,7 @@ class ConditionalVAE(TakesLabels, VAE):
         self.num_classes = checks.check_count("num_classes", num_classes, minimum=2)
 
     def encoder_options(self, image_shape):
-        shape = (*image_shape, 1) if len(image_shape) == 2 else image_shape
+        shape = networks.with_channels(image_shape, self.architecture)
         return {
             **super().encoder_options(image_shape),
             "image_shape": (*shape[:-1], shape[-1] + self.num_classes),
@@ -88,10 +89,10 @@ class ConditionalVAE(TakesLabels, VAE):
         x = self.to_floats(x)
         y = self._one_hot(self._labels(x, labels))  # (batch, num_classes)
         if len(self.built_image_shape) > 1:
-            x = ops.reshape(x, (-1, *(*self.built_image_shape, 1)[:3]))
-            y = ops.broadcast_to(
-                y[:, None, None], (*ops.shape(x)[:-1], self.num_classes)
-            )
+            shape = networks.with_channels(self.built_image_shape, self.architecture)
+            x = ops.reshape(x, (-1, *shape))
+            y = ops.reshape(y, (-1, *[1] * (len(shape) - 1), self.num_classes))
+            y = ops.broadcast_to(y, (*ops.shape(x)[:-1], self.num_classes))
         return super().posterior(ops.concatenate([x, y], axis=-1), training)
 
     def call(self, x, training=False, labels=None):

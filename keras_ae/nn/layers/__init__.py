@@ -6,6 +6,7 @@ from keras_ae.nn.layers.convolution import (
     DepthToSpace,
     ResidualBlock,
     SpaceToDepth,
+    convolution,
 )
 from keras_ae.nn.layers.corruption import (
     CORRUPTIONS,
@@ -58,6 +59,7 @@ __all__ = [
     "SpectralNormalization",
     "UniformNoise",
     "check_corruption",
+    "convolution",
     "get_corruption",
     "get_sparsity",
 ]

@@ -1,5 +1,7 @@
 """Convolutions, what normalises them, and blocks of them."""
 
+import itertools
+
 import keras
 from keras import ops
 
@@ -62,9 +64,17 @@ class Conv2D(keras.layers.Conv2D):
         return super().convolution_op(inputs, kernel) if found is None else found
 
 
+def convolution(rank: int, *args, **kwargs) -> keras.layers.Layer:
+    """Returns a convolution over 1, 2 or 3 dimensions, given Keras' arguments."""
+    kinds = {1: keras.layers.Conv1D, 2: Conv2D, 3: keras.layers.Conv3D}
+    return kinds[rank](*args, **kwargs)
+
+
 @keras.saving.register_keras_serializable(package="keras_ae")
 class DepthToSpace(keras.layers.Layer):
     """Turns channels into pixels: `(h, w, 4 c)` becomes `(2 h, 2 w, c)`.
+
+    Likewise `(t, 2 c)` becomes `(2 t, c)`, and `(d, h, w, 8 c)` `(2 d, 2 h, 2 w, c)`.
 
     After a stride-1 convolution this is a transposed convolution of stride 2, which
     runs fast on every backend.
@@ -79,11 +89,19 @@ class DepthToSpace(keras.layers.Layer):
         super().__init__(**kwargs)
 
     def call(self, x):
-        return ops.depth_to_space(x, 2, data_format="channels_last")
+        sides = x.shape[1:-1]
+        if len(sides) == 2:
+            return ops.depth_to_space(x, 2, data_format="channels_last")
+        shape = self.compute_output_shape((-1, *x.shape[1:]))
+        x = ops.reshape(x, (-1, *sides, *[2] * len(sides), shape[-1]))
+        # Each side beside the two into which it is parted.
+        pairs = [(side, side + len(sides)) for side in range(1, len(sides) + 1)]
+        order = (0, *itertools.chain.from_iterable(pairs), 2 * len(sides) + 1)
+        return ops.reshape(ops.transpose(x, order), shape)
 
     def compute_output_shape(self, input_shape):
-        batch, height, width, channels = input_shape
-        return (batch, 2 * height, 2 * width, channels // 4)
+        batch, *sides, channels = input_shape
+        return (batch, *(2 * side for side in sides), channels // 2 ** len(sides))
 
     # Keras can't guess the config of a layer that was given a dtype policy.
     def get_config(self):
@@ -111,13 +129,13 @@ class SpaceToDepth(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_ae")
 class ResidualBlock(keras.layers.Layer):
-    """Two normalised 3x3 convolutions around a skip connection: x + f(x).
+    """Two normalised convolutions of size 3 around a skip connection: x + f(x).
 
     Group normalisation behaves alike in training and inference and for any batch size.
 
     Args:
-        filters: Channels of the output. The skip connection is a 1x1 convolution where
-            the input has another number of channels.
+        filters: Channels of the output. The skip connection is a convolution of size 1
+            where the input has another number of channels.
         activation: Activation before each convolution.
         spectral_norm: Whether the convolutions are spectrally normalised.
 
@@ -141,8 +159,9 @@ class ResidualBlock(keras.layers.Layer):
             groups = next(n for n in (8, 4, 2, 1) if channels % n == 0)
             return keras.layers.GroupNormalization(groups, dtype=self.dtype_policy)
 
-        def convolution(kernel_size, **kwargs):
-            layer = keras.layers.Conv2D(
+        def of_size(kernel_size, **kwargs):
+            layer = convolution(
+                len(input_shape) - 2,
                 self.filters,
                 kernel_size,
                 padding="same",
@@ -153,13 +172,13 @@ class ResidualBlock(keras.layers.Layer):
             return SpectralNormalization(layer) if self.spectral_norm else layer
 
         self.first_normalization = normalization(channels)
-        self.first_convolution = convolution(3)
+        self.first_convolution = of_size(3)
         self.second_normalization = normalization(self.filters)
         # Starting from zero makes every block start as its skip connection; a zero
         # kernel can't be normalised.
         start = "glorot_uniform" if self.spectral_norm else "zeros"
-        self.second_convolution = convolution(3, kernel_initializer=start)
-        self.skip = convolution(1) if channels != self.filters else None
+        self.second_convolution = of_size(3, kernel_initializer=start)
+        self.skip = of_size(1) if channels != self.filters else None
 
         hidden_shape = (*input_shape[:-1], self.filters)
         self.first_normalization.build(input_shape)

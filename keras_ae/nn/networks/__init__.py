@@ -1,8 +1,9 @@
 """Encoders, decoders and critics, sized to the shape of the data.
 
 Each is a plain Keras model that can be called, saved and exported on its own. Data may
-be vectors `(features,)`, grey pictures `(height, width)` or pictures
-`(height, width, channels)`, of any size, odd ones and non-square ones included.
+be vectors `(features,)`, grey pictures `(height, width)`, pictures
+`(height, width, channels)`, volumes `(depth, height, width, channels)` or series
+`(time, channels)`, of any size, odd and unequal sides included.
 """
 
 from keras_ae.nn.networks.denoising import (
@@ -12,17 +13,20 @@ from keras_ae.nn.networks.denoising import (
 )
 from keras_ae.nn.networks.shapes import (
     ARCHITECTURES,
+    CONVOLUTIONAL,
     check,
     check_channels_last,
     grid,
     head_dims,
     resolve,
+    with_channels,
 )
 from keras_ae.nn.networks.spatial import spatial_decoder, spatial_encoder
 from keras_ae.nn.networks.vector import critic, decoder, encoder
 
 __all__ = [
     "ARCHITECTURES",
+    "CONVOLUTIONAL",
     "check",
     "check_channels_last",
     "critic",
@@ -36,4 +40,5 @@ __all__ = [
     "resolve",
     "spatial_decoder",
     "spatial_encoder",
+    "with_channels",
 ]

@@ -50,7 +50,7 @@ def denoising_encoder(
         x = layers.ZeroPadding2D(odd, "channels_last", dtype="float32")(x)
     pixels = SpaceToDepth(dtype="float32")(x)
     x = _convolution(
-        latent_dim, 3, 1, dtype, use_bias=True, kernel_initializer="he_normal"
+        2, latent_dim, 3, 1, dtype, use_bias=True, kernel_initializer="he_normal"
     )(pixels)
     for width in widths:
         x = _residual(x, width, activation, dtype)
@@ -84,11 +84,11 @@ def denoising_decoder(
         x = _residual(x, width, activation, dtype)
     # No activation here: what is linear in the noisy pixels is most of what it takes.
     x = _convolution(
-        channels, 3, 1, "float32", use_bias=True, kernel_initializer="zeros"
+        2, channels, 3, 1, "float32", use_bias=True, kernel_initializer="zeros"
     )(x)
     x = layers.Add(dtype="float32")([x, code[..., :channels]])
     x = DepthToSpace(dtype="float32")(x)
-    x = _crop(x, image_shape, "float32")
+    x = _crop(x, image_shape[:2], "float32")
     if len(image_shape) == 2:
         x = layers.Reshape(image_shape, dtype="float32")(x)
     return keras.Model(inputs, x, name="decoder")
@@ -103,11 +103,11 @@ def denoising_code(image_shape: Sequence[int], latent_dim: int) -> int:
 def _residual(x, width, activation, dtype):
     """x + f(x) of two plain convolutions, which starts as x."""
     h = layers.Activation(activation, dtype=dtype)(x)
-    h = _convolution(width, 3, 1, dtype, use_bias=True, kernel_initializer="he_normal")(
-        h
-    )
+    h = _convolution(
+        2, width, 3, 1, dtype, use_bias=True, kernel_initializer="he_normal"
+    )(h)
     h = layers.Activation(activation, dtype=dtype)(h)
     h = _convolution(
-        x.shape[-1], 3, 1, dtype, use_bias=True, kernel_initializer="zeros"
+        2, x.shape[-1], 3, 1, dtype, use_bias=True, kernel_initializer="zeros"
     )(h)
     return layers.Add(dtype=dtype)([x, h])

@@ -6,7 +6,8 @@ from typing import Any
 
 import keras
 
-ARCHITECTURES = ("auto", "linear", "dense", "conv", "residual")
+ARCHITECTURES = ("auto", "linear", "dense", "conv", "residual", "sequence")
+CONVOLUTIONAL = ("conv", "residual", "sequence")
 
 
 def resolve(
@@ -18,12 +19,13 @@ def resolve(
 
     Args:
         image_shape: Shape of one example, without the batch.
-        architecture: `"auto"` is `"conv"` for pictures of at least 16 by 16 pixels and
-            `"dense"` for everything else.
+        architecture: `"auto"` is `"conv"` for pictures and volumes of at least 16
+            pixels on every side, and `"dense"` for everything else. `"sequence"` is
+            `"conv"` along time, for series, which look like grey pictures.
         widths: Units of each dense layer, or filters of each stage of stride 2.
             Defaults to `(512, 256)` for `"dense"`, and to as many stages as reduce the
-            picture to about 4 pixels for `"conv"` and `"residual"`, from 32 filters
-            doubling up to 256.
+            picture to about 4 pixels for convolutions, from 32 filters doubling up to
+            256.
 
     Returns:
         The architecture's name and the widths.
@@ -37,15 +39,21 @@ def resolve(
             f"`architecture` must be one of {', '.join(map(repr, ARCHITECTURES))}. "
             f"Received: architecture={architecture!r}"
         )
-    is_picture = len(image_shape) in (2, 3)
+    sides = with_channels(image_shape, architecture)[:-1]
     if architecture == "auto":
-        big = is_picture and min(image_shape[:2]) >= 16
+        big = len(sides) in (2, 3) and min(sides) >= 16
         architecture = "conv" if big else "dense"
-    if architecture in ("conv", "residual") and not is_picture:
+    if architecture == "sequence" and len(image_shape) != 2:
+        one = ", or `x[..., None]` for one channel" if len(image_shape) == 1 else ""
+        raise ValueError(
+            "`architecture='sequence'` needs series (time, channels). Received "
+            f"examples of shape {tuple(image_shape)}; use 'auto'{one}."
+        )
+    if architecture in ("conv", "residual") and len(sides) not in (2, 3):
         raise ValueError(
             f"`architecture='{architecture}'` needs pictures (height, width) or "
-            "(height, width, channels). Received examples of shape "
-            f"{tuple(image_shape)}; use 'dense' or 'linear'."
+            "(height, width, channels), or volumes (depth, height, width, channels). "
+            f"Received examples of shape {tuple(image_shape)}; use 'dense' or 'linear'."
         )
     if architecture == "linear":
         if widths:
@@ -58,7 +66,7 @@ def resolve(
         if architecture == "dense":
             widths = (512, 256)
         else:
-            stages = max(1, int(math.log2(max(min(image_shape[:2]) / 4, 2))))
+            stages = max(1, int(math.log2(max(min(sides) / 4, 2))))
             widths = tuple(min(32 * 2**stage, 256) for stage in range(stages))
     if (
         not isinstance(widths, tuple | list)
@@ -98,9 +106,23 @@ def head_dims(heads: Sequence[str] | dict[str, int], latent_dim: int) -> dict[st
     return heads if isinstance(heads, dict) else dict.fromkeys(heads, latent_dim)
 
 
-def grid(image_shape: Sequence[int], widths: Sequence[int]) -> tuple[int, int]:
-    """Returns height and width of a picture after a stage of stride 2 a width."""
-    return tuple(math.ceil(size / 2 ** len(widths)) for size in image_shape[:2])
+def with_channels(
+    image_shape: Sequence[int], architecture: str = "auto"
+) -> tuple[int, ...]:
+    """Returns the shape of one example with channels, which grey pictures lack."""
+    is_grey = len(image_shape) == 2 and architecture != "sequence"
+    return (*image_shape, 1) if is_grey else tuple(image_shape)
+
+
+def grid(
+    image_shape: Sequence[int], widths: Sequence[int], architecture: str = "auto"
+) -> tuple[int, ...]:
+    """Returns the sides of a picture after a stage of stride 2 for each width.
+
+    Of a volume there are three, of a series, with `architecture="sequence"`, one.
+    """
+    sides = with_channels(image_shape, architecture)[:-1]
+    return tuple(math.ceil(side / 2 ** len(widths)) for side in sides)
 
 
 def check(name: str, network: Any, input_shape: Any, expected: Any) -> None:

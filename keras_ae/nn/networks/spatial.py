@@ -1,5 +1,6 @@
 """Networks whose code has a vector for each place of a grid."""
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -21,20 +22,20 @@ def spatial_encoder(
 
     Args:
         image_shape: Shape of one picture, `(height, width)` or
-            `(height, width, channels)`.
+            `(height, width, channels)`, of one volume or of one series.
         latent_dim: Numbers in the code of one place.
-        architecture: `"conv"` or `"residual"`.
+        architecture: `"conv"`, `"residual"` or `"sequence"`.
         widths: Filters of each stage of stride 2.
         activation: Activation of the hidden layers.
         dtype: Dtype policy of the hidden layers.
 
     Returns:
         A model from `(batch, *image_shape)` to `(batch, rows * columns * latent_dim)`,
-        in float32, where `rows, columns = grid(image_shape, widths)`.
+        in float32, where `rows, columns = grid(image_shape, widths, architecture)`.
     """
     inputs = keras.Input(image_shape, name="x")
     x = _downsampled(inputs, architecture, widths, activation, dtype)
-    x = _convolution(latent_dim, 1, 1, "float32", use_bias=True)(x)
+    x = _convolution(len(x.shape) - 2, latent_dim, 1, 1, "float32", use_bias=True)(x)
     x = layers.Flatten(dtype="float32", name="z")(x)
     return keras.Model(inputs, x, name="encoder")
 
@@ -53,10 +54,10 @@ def spatial_decoder(
         A model from `(batch, rows * columns * latent_dim)` to the likelihood's
         parameters `(batch, *image_shape)`, in float32 and without an activation.
     """
-    rows, columns = grid(image_shape, widths)
-    inputs = keras.Input((rows * columns * latent_dim,), name="z")
-    x = layers.Reshape((rows, columns, latent_dim), dtype=dtype)(inputs)
-    x = _convolution(widths[-1], 3, 1, dtype, use_bias=True)(x)
+    sides = grid(image_shape, widths, architecture)
+    inputs = keras.Input((math.prod(sides) * latent_dim,), name="z")
+    x = layers.Reshape((*sides, latent_dim), dtype=dtype)(inputs)
+    x = _convolution(len(sides), widths[-1], 3, 1, dtype, use_bias=True)(x)
     x = layers.Activation(activation, dtype=dtype)(x)
     x = _upsampled(x, image_shape, architecture, widths, activation, dtype)
     return keras.Model(inputs, x, name="decoder")

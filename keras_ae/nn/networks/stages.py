@@ -6,27 +6,29 @@ from keras import layers
 
 from keras_ae.nn.layers import (
     BatchNormalization,
-    Conv2D,
     DepthToSpace,
     ResidualBlock,
     SpectralNormalization,
+    convolution,
 )
-from keras_ae.nn.networks.shapes import grid
+from keras_ae.nn.networks.shapes import grid, with_channels
 
 
 def _downsampled(x, architecture, widths, activation, dtype, spectral_norm=False):
     """The stages of an encoder's convolutions: each halves the picture."""
     normalized = SpectralNormalization if spectral_norm else _unchanged
-    if len(x.shape) == 3:
-        x = layers.Reshape((*x.shape[1:], 1), dtype=dtype)(x)
+    shape = with_channels(x.shape[1:], architecture)
+    rank = len(shape) - 1
+    if shape != x.shape[1:]:
+        x = layers.Reshape(shape, dtype=dtype)(x)
     for width in widths:
-        if architecture == "conv":
-            x = normalized(_convolution(width, 4, 2, dtype))(x)
+        if architecture == "residual":
+            x = normalized(_convolution(rank, width, 3, 2, dtype, use_bias=True))(x)
+            x = ResidualBlock(width, activation, spectral_norm, dtype=dtype)(x)
+        else:
+            x = normalized(_convolution(rank, width, 4, 2, dtype))(x)
             x = BatchNormalization(momentum=0.9, dtype=dtype)(x)
             x = layers.Activation(activation, dtype=dtype)(x)
-        else:
-            x = normalized(_convolution(width, 3, 2, dtype, use_bias=True))(x)
-            x = ResidualBlock(width, activation, spectral_norm, dtype=dtype)(x)
     return x
 
 
@@ -38,6 +40,8 @@ def _upsampled(
     block = functools.partial(
         ResidualBlock, activation=activation, spectral_norm=spectral_norm, dtype=dtype
     )
+    shape = with_channels(image_shape, architecture)
+    rank = len(shape) - 1
     # Each stage doubles the picture and leaves the filters of the next wider one.
     for stage in reversed(range(len(widths))):
         if architecture == "residual":
@@ -45,18 +49,17 @@ def _upsampled(
         # As many weights as a 4x4 transposed convolution, and as fast on TensorFlow;
         # on JAX's CPU compiler it is 3 times faster.
         filters = widths[max(stage - 1, 0)]
-        x = normalized(_convolution(4 * filters, 2, 1, dtype))(x)
+        x = normalized(_convolution(rank, 2**rank * filters, 2, 1, dtype))(x)
         x = DepthToSpace(dtype=dtype)(x)
-        x = _crop(x, grid(image_shape, widths[:stage]), dtype)
-        if architecture == "conv":
+        x = _crop(x, grid(image_shape, widths[:stage], architecture), dtype)
+        if architecture != "residual":
             x = BatchNormalization(momentum=0.9, dtype=dtype)(x)
             x = layers.Activation(activation, dtype=dtype)(x)
     if architecture == "residual":
         x = block(x.shape[-1])(x)
         x = layers.Activation(activation, dtype=dtype)(x)
-    channels = image_shape[2] if len(image_shape) == 3 else 1
-    x = normalized(_convolution(channels, 3, 1, "float32", use_bias=True))(x)
-    if len(image_shape) == 2:
+    x = normalized(_convolution(rank, shape[-1], 3, 1, "float32", use_bias=True))(x)
+    if shape != tuple(image_shape):
         x = layers.Reshape(image_shape, dtype="float32")(x)
     return x
 
@@ -65,8 +68,9 @@ def _unchanged(layer):
     return layer
 
 
-def _convolution(filters, kernel_size, strides, dtype, use_bias=False, **kwargs):
-    return Conv2D(
+def _convolution(rank, filters, kernel_size, strides, dtype, use_bias=False, **kwargs):
+    return convolution(
+        rank,
         filters,
         kernel_size,
         strides,
@@ -80,9 +84,12 @@ def _convolution(filters, kernel_size, strides, dtype, use_bias=False, **kwargs)
 
 def _crop(x, size, dtype):
     """Cuts the last row and column where the picture of `size` has an odd one."""
-    rows, columns = x.shape[1] - size[0], x.shape[2] - size[1]
-    if not rows and not columns:
+    excess = tuple(
+        (0, side - wanted) for side, wanted in zip(x.shape[1:-1], size, strict=True)
+    )
+    if not any(after for _, after in excess):
         return x
-    return layers.Cropping2D(
-        ((0, rows), (0, columns)), data_format="channels_last", dtype=dtype
-    )(x)
+    if len(size) == 1:
+        return layers.Cropping1D(*excess, dtype=dtype)(x)
+    cropping = layers.Cropping2D if len(size) == 2 else layers.Cropping3D
+    return cropping(excess, data_format="channels_last", dtype=dtype)(x)

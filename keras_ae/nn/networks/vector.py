@@ -7,7 +7,13 @@ import keras
 from keras import layers
 
 from keras_ae.nn.layers import ResidualBlock, SpectralNormalization
-from keras_ae.nn.networks.shapes import grid, head_dims, resolve
+from keras_ae.nn.networks.shapes import (
+    CONVOLUTIONAL,
+    grid,
+    head_dims,
+    resolve,
+    with_channels,
+)
 from keras_ae.nn.networks.stages import (
     _convolution,
     _downsampled,
@@ -30,10 +36,12 @@ def encoder(
     """Builds an encoder.
 
     Args:
-        image_shape: Shape of one example: `(features,)`, `(height, width)` or
-            `(height, width, channels)`.
+        image_shape: Shape of one example: `(features,)`, `(height, width)`,
+            `(height, width, channels)`, `(depth, height, width, channels)` or, with
+            `"sequence"`, `(time, channels)`.
         latent_dim: Numbers in a code.
-        architecture: `"auto"`, `"linear"`, `"dense"`, `"conv"` or `"residual"`.
+        architecture: `"auto"`, `"linear"`, `"dense"`, `"conv"`, `"residual"` or
+            `"sequence"`.
         widths: See `resolve`.
         activation: Activation of the hidden layers.
         heads: Names of the outputs, each `(batch, latent_dim)` in float32, or a dict of
@@ -57,11 +65,13 @@ def encoder(
     normalized = SpectralNormalization if spectral_norm else _unchanged
     inputs = keras.Input(image_shape, name="x")
     x = inputs
-    if architecture in ("conv", "residual"):
+    if architecture in CONVOLUTIONAL:
         x = _downsampled(x, architecture, widths, activation, dtype, spectral_norm)
         x = layers.Flatten(dtype=dtype)(x)
     else:
-        constant = x[:, 0, 0, -planes:] if planes and len(image_shape) > 1 else None
+        constant = None
+        if planes and len(image_shape) > 1:
+            constant = x[:, *[0] * (len(image_shape) - 1), -planes:]
         if constant is not None:
             x = x[..., :-planes]
         x = layers.Flatten(dtype=dtype)(x)
@@ -98,11 +108,10 @@ def decoder(
     normalized = SpectralNormalization if spectral_norm else _unchanged
     inputs = keras.Input((latent_dim,), name="z")
     x = inputs
-    if architecture in ("conv", "residual"):
-        height, width = grid(image_shape, widths)
-        units = height * width * widths[-1]
-        x = normalized(layers.Dense(units, activation, dtype=dtype))(x)
-        x = layers.Reshape((height, width, widths[-1]), dtype=dtype)(x)
+    if architecture in CONVOLUTIONAL:
+        shape = (*grid(image_shape, widths, architecture), widths[-1])
+        x = normalized(layers.Dense(math.prod(shape), activation, dtype=dtype))(x)
+        x = layers.Reshape(shape, dtype=dtype)(x)
         x = _upsampled(
             x, image_shape, architecture, widths, activation, dtype, spectral_norm
         )
@@ -132,7 +141,8 @@ def critic(
 
     Args:
         image_shape: Shape of one example.
-        architecture: `"auto"`, `"linear"`, `"dense"`, `"conv"` or `"residual"`.
+        architecture: `"auto"`, `"linear"`, `"dense"`, `"conv"`, `"residual"` or
+            `"sequence"`.
         widths: See `resolve`.
         activation: Activation of the hidden layers.
         dtype: Dtype policy of the hidden layers.
@@ -150,15 +160,19 @@ def critic(
     normalized = SpectralNormalization if spectral_norm else _unchanged
     inputs = [keras.Input(image_shape, name="x")]
     x = inputs[0]
-    if len(image_shape) > 1:
+    if len(image_shape) > 1 and architecture != "sequence":
         # Pictures in [0, 1] would push all units of a layer the same way.
         x = layers.Rescaling(2.0, -1.0, dtype=dtype)(x)
-    if architecture in ("conv", "residual"):
-        if len(image_shape) == 2:
-            x = layers.Reshape((*image_shape, 1), dtype=dtype)(x)
+    if architecture in CONVOLUTIONAL:
+        shape = with_channels(image_shape, architecture)
+        if shape != tuple(image_shape):
+            x = layers.Reshape(shape, dtype=dtype)(x)
         for number, width in enumerate(widths, 1):
-            size = 4 if architecture == "conv" else 3
-            x = normalized(_convolution(width, size, 2, dtype, use_bias=True))(x)
+            size = 3 if architecture == "residual" else 4
+            convolution = _convolution(
+                len(shape) - 1, width, size, 2, dtype, use_bias=True
+            )
+            x = normalized(convolution)(x)
             options = {"dtype": dtype, "name": f"stage_{number}"}
             if architecture == "residual":
                 x = ResidualBlock(width, activation, spectral_norm, **options)(x)
