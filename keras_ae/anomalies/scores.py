@@ -1,5 +1,6 @@
 """How unusual an example is to a model: scores, higher where it is less usual."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -90,19 +91,71 @@ class Structure(Score):
 
     def lacks(self, model):
         # What is not built yet may turn out to be of pictures.
-        if model.built and len(model.built_image_shape) != 3:
+        if model.built and len(model.built_image_shape) not in (3, 4):
             return "pictures of height, width and channels"
         return super().lacks(model)
 
     def __call__(self, model, x, seed):
         errors = smooth_errors(model, x, self.width).astype("float64")
-        return np.square(errors).sum(axis=(1, 2, 3))
+        return np.square(errors).sum(axis=tuple(range(1, errors.ndim)))
 
     def state(self):
         return {"width": self.width}
 
     def restore(self, state):
         self.width = state["width"]
+
+
+class Peak(Score):
+    """Largest error at any step of a series, beside what is usual there.
+
+        max_w max_tc |G_w * (x - reconstruction)|_tc / spread_w,tc
+
+    G_w blurs along time by a Gaussian of width w, which lets small errors that last be
+    seen beside large ones that don't; the spread is the root of the mean square among
+    normal examples.
+
+    Args:
+        widths: Standard deviations of the Gaussians, in steps, >= 0; 0 blurs nothing.
+    """
+
+    name = "peak"
+    # The mean over all steps counts as so many examples of each.
+    _COUNT = 10
+
+    def __init__(self, widths: Sequence[float] = (0.0, 1.0, 2.0, 4.0)):
+        self.widths = tuple(widths)
+
+    def lacks(self, model):
+        if model.built and len(model.built_image_shape) != 2:
+            return "series of time and channels"
+        return super().lacks(model)
+
+    def fit(self, model, x, seed, trained_on=None):
+        self.spreads = []
+        for errors in self._blurred(model, x):
+            usual = np.square(errors).mean(axis=0)  # (time, channels)
+            share = len(x) / (len(x) + self._COUNT)
+            mean = usual.mean(axis=0)
+            usual = share * usual + (1 - share) * mean
+            # A channel that hardly errs would stand out by nothing.
+            self.spreads.append(np.sqrt(np.maximum(usual, 1e-4 * mean.mean() + 1e-12)))
+
+    def __call__(self, model, x, seed):
+        both = zip(self._blurred(model, x), self.spreads, strict=True)
+        found = [(np.abs(errors) / spread).max(axis=(1, 2)) for errors, spread in both]
+        return np.max(found, axis=0)
+
+    def _blurred(self, model, x):
+        errors = np.asarray(_floats(x) - model.reconstruct(x), "float32")
+        for width in self.widths:
+            yield blur(errors, width, (1,)) if width else errors
+
+    def state(self):
+        return {"widths": self.widths, "spreads": self.spreads}
+
+    def restore(self, state):
+        self.widths, self.spreads = tuple(state["widths"]), state["spreads"]
 
 
 class Refined(Score):
@@ -259,19 +312,19 @@ class Nearest(Score):
 
 
 class Auto(Score):
-    """Of rows `Nearest`; of pictures what is unusual about reconstruction and code.
+    """Of rows `Nearest`, of series `Peak`, of pictures `Structure` and `Code` together.
 
         Σ_k (s_k - median_k) / spread_k
 
-    The reconstruction's is `Structure`, and the code's `Code`, with the median of each
-    score among normal examples, and the distance from there to their 84th percentile, a
-    normal distribution's standard deviation. Nothing but normal examples settles it.
+    with the median of each score among normal examples, and the distance from there to
+    their 84th percentile, a normal distribution's standard deviation. Nothing but
+    normal examples settles it. Series are what `architecture="sequence"` describes.
     """
 
     name = "auto"
 
     def __init__(self):
-        self.parts = [Nearest(), Structure(), Code()]
+        self.parts = [Nearest(), Peak(), Structure(), Code()]
 
     def fit(self, model, x, seed, trained_on=None):
         if trained_on is None:
@@ -279,9 +332,14 @@ class Auto(Score):
             half = max(1, len(x) // 2)
             trained_on, x = x[:half], x[half:]
         self.used, self.medians, self.spreads = [], [], []
-        nearest, structure, code = self.parts
-        of_rows = bool(structure.lacks(model))
-        for part in (nearest,) if of_rows else (structure, code):
+        nearest, peak, structure, code = self.parts
+        if model.architecture == "sequence":
+            parts = [peak]
+        elif structure.lacks(model):
+            parts = [nearest]
+        else:
+            parts = [structure, code]
+        for part in parts:
             if part.lacks(model):
                 continue
             part.fit(model, x, seed, trained_on)
@@ -316,6 +374,7 @@ SCORES = {
         Auto,
         Reconstruction,
         Structure,
+        Peak,
         Code,
         Nearest,
         Bound,
@@ -326,9 +385,11 @@ SCORES = {
 
 
 def smooth_errors(model: Autoencoder, x: np.ndarray, width: float) -> np.ndarray:
-    """What reconstructions differ by, of the shape of `x`, blurred in pictures."""
+    """What reconstructions differ by, of the shape of `x`, blurred but in rows."""
     errors = np.asarray(_floats(x) - model.reconstruct(x), "float32")
-    return blur(errors, width) if errors.ndim == 4 else errors
+    if model.architecture != "sequence" and errors.ndim < 4:
+        return errors
+    return blur(errors, width, range(1, errors.ndim - 1))
 
 
 def _floats(x):

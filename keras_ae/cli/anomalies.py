@@ -14,6 +14,7 @@ _SCORES = (
     "auto",
     "reconstruction",
     "structure",
+    "peak",
     "code",
     "nearest",
     "elbo",

@@ -10,14 +10,17 @@ import numpy as np
 from keras_ae.datasets import celeba, folders, mnist, moon, plane, splits
 from keras_ae.datasets.folders import read_pictures
 from keras_ae.datasets.schema import Column, Schema
+from keras_ae.datasets.series import cut_windows, join_windows
 from keras_ae.datasets.tables import is_table, read_table
 
 __all__ = [
     "Batches",
     "Column",
     "Schema",
+    "cut_windows",
     "find",
     "is_table",
+    "join_windows",
     "known_name",
     "load",
     "moon",

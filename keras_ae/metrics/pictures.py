@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -299,12 +300,15 @@ def _pair(x, y):
     return x, y
 
 
-def blur(pictures: np.ndarray, width: float) -> np.ndarray:
+def blur(
+    pictures: np.ndarray, width: float, axes: Iterable[int] = (1, 2)
+) -> np.ndarray:
     """Blurs by a Gaussian; the margins go on as they end.
 
     Args:
         pictures: Floats `(n, height, width, ...)`.
         width: Its standard deviation, in pixels, > 0.
+        axes: Along which to blur.
 
     Returns:
         An array of the same shape.
@@ -312,7 +316,7 @@ def blur(pictures: np.ndarray, width: float) -> np.ndarray:
     reach = math.ceil(3 * width)
     weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / width))
     weights = (weights / weights.sum()).astype("float32")
-    for axis in (1, 2):
+    for axis in axes:
         x = np.moveaxis(pictures, axis, 0)
         padded = np.pad(x, [(reach, reach)] + [(0, 0)] * (x.ndim - 1), "edge")
         x = sum(
