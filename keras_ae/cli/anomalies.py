@@ -55,21 +55,28 @@ def anomalies():
     "least that so few pictures can promise).",
 )
 @click.option("--latent-dim", type=_COUNT, help="Numbers in a code.")
+@click.option(
+    "--window",
+    type=_COUNT,
+    metavar="STEPS",
+    help="Where the rows of a table are steps of a series: how many are one example.",
+)
 @_options(*_TRAINING)
 def fit(normal, model, backend, run_dir, resume, **options):
     """Learn from NORMAL pictures or rows alone what is normal.
 
     NORMAL is a folder or zip of pictures, or the name of a data set; in a folder that
     has one, its `normal`, `good` or `train/good`. Or it is a table, .csv or .parquet,
-    of numbers and categories. A fifth is held back, and the alarm's rate measured on
-    it. For example: keras-ae anomalies fit my_parts
+    of numbers and categories; with --window its rows are a series, a row a step. A
+    fifth is held back, and the alarm's rate measured on it.
+    For example: keras-ae anomalies fit my_parts
     """
     name = catalogue.run_name(f"anomalies-{catalogue.find_model(model)}", normal)
     directory = catalogue.run_directory(name, run_dir, resume)
     _settle_backend(backend, directory)
     from keras_ae.cli import commands
 
-    training = {key: options.pop(key) for key in ("chosen", "latent_dim")}
+    training = {key: options.pop(key) for key in ("chosen", "latent_dim", "window")}
     rule = {key: options.pop(key) for key in ("score", "false_alarms")}
     commands.fit_anomalies(
         normal,

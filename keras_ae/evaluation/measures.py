@@ -63,11 +63,13 @@ def _reconstruction(task):
         )
         return
     measures = {"mse": metrics.mse}
-    if task.binarized:
+    if not task.model.describes_pictures:
+        task.left_out["psnr"] = "needs pictures"
+    elif task.binarized:
         task.left_out["psnr"] = "means nothing of black and white pictures"
     else:
         measures["psnr"] = metrics.psnr
-        sides = task.images.shape[1:3] if task.images.ndim > 2 else (0,)
+        sides = task.images.shape[1:3]
         for name, least in _SIDES.items():
             if min(sides) >= least:
                 measures[name] = getattr(metrics, name)

@@ -13,6 +13,7 @@ from keras_ae.plots.curves import (
 )
 from keras_ae.plots.latent import latent_map
 from keras_ae.plots.planes import plane
+from keras_ae.plots.series import series
 from keras_ae.plots.sheets import (
     filters,
     highlighted,
@@ -39,6 +40,7 @@ __all__ = [
     "picture",
     "plane",
     "reconstructions",
+    "series",
     "sheet",
     "throughput",
     "traversal",

@@ -19,6 +19,8 @@ from keras_ae.cli.commands.alarms import (
     write_page,
 )
 from keras_ae.cli.commands.anomalous_rows import score_rows
+from keras_ae.cli.commands.anomalous_series import score_series
+from keras_ae.cli.commands.normal import HELD_BACK, read_normal
 from keras_ae.cli.commands.plans import Training, model_settings
 from keras_ae.cli.commands.reading import (
     _check_distinct,
@@ -32,11 +34,8 @@ from keras_ae.cli.commands.starting import begin, tells_how_to_go_on
 from keras_ae.probability import likelihoods
 from keras_ae.runs.report import elements
 
-# Where industrial data sets have what is normal, and what they call it.
-_NORMAL = ("train/good", "train/normal", "normal", "good")
+# Folders of normal pictures beside others.
 _GOOD = ("good", "normal")
-# Shares of the normal pictures: what settles the score, what the rate is measured on.
-_TUNING, _HELD_BACK = 0.1, 0.2
 # The rate of false alarms where nobody asks for one.
 _RATE = 0.01
 DETECTOR = "detector.zip"
@@ -55,6 +54,7 @@ def fit_anomalies(
     score: str = "auto",
     false_alarms: float | None = None,
     latent_dim: int | None = None,
+    window: int | None = None,
     resume: bool = False,
     chosen: Iterable[str] = (),
     options: Mapping[str, Any],
@@ -70,6 +70,7 @@ def fit_anomalies(
         false_alarms: Rate of the alarm; by default 0.01, or the least that can be
             promised.
         latent_dim: Numbers in a code.
+        window: Steps of a window, where the rows of a table are those of a series.
         resume: Whether to go on with the run in that directory.
         chosen: Settings of training and model as `name=value`.
         options: As for `recipe`.
@@ -90,6 +91,8 @@ def fit_anomalies(
     command += ["--score", score]
     if false_alarms is not None:
         command += ["--false-alarms", str(false_alarms)]
+    if window is not None:
+        command += ["--window", str(window)]
     run, settings = begin(
         name,
         directory,
@@ -105,47 +108,31 @@ def fit_anomalies(
     asked = _RATE if false_alarms is None else false_alarms
     anomalies.AnomalyDetector(training.build(), score, false_alarms=asked).check()
     with tells_how_to_go_on(run):
-        of_rows = datasets.is_table(data)
-        noun = "rows" if of_rows else "pictures"
-        if of_rows:
-            schema, examples = run.load_table(data)
-            training.describe(schema)
-        else:
-            split = "train+validation" if datasets.known_name(data) else "all"
-            (examples,) = run.load(_normal(data), splits=(split,))
-        count = len(examples)
-        fewest = anomalies.AnomalyDetector.fewest
-        if count < fewest:
-            raise ValueError(
-                f"There must be {fewest} normal {noun} at least. Received: "
-                f"{count} in {data}"
-            )
-        order = np.random.default_rng(run.seed).permutation(count)
-        held = [max(1, int(share * count)) for share in (_TUNING, _HELD_BACK)]
-        tuning, kept, learned = np.split(order, np.cumsum(held))
-        least = 1 / (len(kept) + 1)
+        normal = read_normal(run, data, training, window)
+        noun, count = normal.noun, len(normal.held_back)
+        least = 1 / (count + 1)
         if false_alarms is not None and false_alarms < least:
-            needed = round(1 / false_alarms / _HELD_BACK)
+            needed = round(1 / false_alarms / HELD_BACK)
             raise ValueError(
                 f"`--false-alarms` must be at least {least:.2g} with {count:,} normal "
-                f"{noun}. Received: {false_alarms:g}, which needs about {needed:,}."
+                f"{noun} held back. Received: {false_alarms:g}, which needs about "
+                f"{needed:,} in all."
             )
-        model = training.fit(run, examples[learned], examples[tuning])
-        run.evaluate(model, examples[kept])
-        if not of_rows:
-            run.pictures(model, examples[kept])
+        model = training.fit(run, normal.learned, normal.tuning)
+        run.evaluate(model, normal.held_back)
+        if model.describes_pictures:
+            run.pictures(model, normal.held_back)
         run.finish()
     rate = max(_RATE, least) if false_alarms is None else false_alarms
     detector = anomalies.AnomalyDetector(
         model, score, false_alarms=rate, seed=run.seed
-    ).calibrate(examples[tuning], examples[kept], examples[learned])
+    ).calibrate(normal.tuning, normal.held_back, normal.learned)
     detector.save(run.directory / DETECTOR)
-    what = "TABLE" if of_rows else "PICTURES"
     print(
         f"\nAlarm   score above {detector.threshold_:.5g}: {100 * rate:.3g} % of "
-        f"normal {noun}, by {len(kept):,} held back (at least {100 * least:.2g} % "
+        f"normal {noun}, by {count:,} held back (at least {100 * least:.2g} % "
         f"can be promised with so many)\nNext    keras-ae anomalies score "
-        f"{run.directory} {what} --output scores.csv --report scores.html",
+        f"{run.directory} {normal.what} --output scores.csv --report scores.html",
         flush=True,
     )
 
@@ -201,7 +188,9 @@ def score_anomalies(
                 f"{run} knows rows of a table: give one .csv or .parquet file. "
                 f"Received: {', '.join(pictures)}"
             )
-        score_rows(detector, pictures[0], output, report, false_discoveries, limit)
+        of_series = len(detector.model_.image_shape) == 2
+        score = score_series if of_series else score_rows
+        score(detector, pictures[0], output, report, false_discoveries, limit)
         return
     threshold = detector.threshold_
     # `test` of an industrial data set, where a whole one is given.
@@ -231,17 +220,6 @@ def score_anomalies(
     if report is not None:
         page = _page(detector, images, names, scores, alarms, kinds, figures)
         write_page(report, page)
-
-
-def _normal(data):
-    """Where a folder has its normal pictures."""
-    if datasets.known_name(data):
-        return data
-    folder = pathlib.Path(data).expanduser()
-    for name in _NORMAL:
-        if (folder / name).is_dir():
-            return str(folder / name)
-    return data
 
 
 def _tested(path):

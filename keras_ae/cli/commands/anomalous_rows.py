@@ -95,12 +95,21 @@ def score_rows(
 
 def least_fitting(detector: AnomalyDetector, rows: np.ndarray) -> list[str]:
     """Returns the name of the column of each row whose error is least usual."""
+    names = detector.model_.likelihood.schema.names
+    return [names[place] for place in unusual_columns(detector, rows).argmax(axis=1)]
+
+
+def unusual_columns(detector: AnomalyDetector, examples: np.ndarray) -> np.ndarray:
+    """Returns how unusual the errors of columns are, `(n, ..., columns)`.
+
+    Args:
+        detector: Of a model whose likelihood is `Columns`.
+        examples: Rows `(n, values)`, or windows of them, `(n, time, values)`.
+    """
     schema = detector.model_.likelihood.schema
-    totals = schema.by_column(detector.anomaly_map(rows))
-    means = np.stack(
-        [totals[column.name] / column.width for column in schema.columns], axis=1
-    )
-    return [schema.names[place] for place in means.argmax(axis=1)]
+    totals = schema.by_column(detector.anomaly_map(examples).reshape(-1, schema.width))
+    means = [totals[column.name] / column.width for column in schema.columns]
+    return np.stack(means, axis=1).reshape(*examples.shape[:-1], -1)
 
 
 def _shown(value):

@@ -145,8 +145,13 @@ class Training:
         # What the constructor refuses, it refuses before the data are read.
         self.build()
 
-    def describe(self, schema: Schema) -> None:
-        """Settles the likelihood of a table's rows, and how long their codes are."""
+    def describe(self, schema: Schema, of_series: bool = False) -> None:
+        """Settles the likelihood of a table's rows, and how long their codes are.
+
+        Args:
+            schema: Of the table.
+            of_series: Whether windows of its rows are learned, along time.
+        """
         known = arguments(self.constructor)
         if "likelihood" not in known:
             raise ValueError(
@@ -160,7 +165,15 @@ class Training:
                 f"kind. Received: likelihood={given}"
             )
         self.given["likelihood"] = likelihoods.Columns(schema)
-        if self.dims_by_plan:
+        if of_series:
+            given = self.given.get("architecture", "auto")
+            if given not in ("auto", "sequence"):
+                raise ValueError(
+                    "`architecture` must be left out: windows of a series have that of "
+                    f"a sequence. Received: architecture={given}"
+                )
+            self.given["architecture"] = "sequence"
+        elif self.dims_by_plan:
             self.given["latent_dim"] = max(2, min(FEW_DIMS, schema.width // 2))
             self.dims_by_plan = False
 
@@ -179,7 +192,7 @@ class Training:
         self, run: Run, pictures: np.ndarray, validation: np.ndarray
     ) -> keras.Model:
         """Trains on `pictures` until `validation` ends it; says what it does."""
-        pictures = _with_mirror_images(pictures, self.mirror)
+        pictures = self._with_mirror_images(pictures)
         plan = training_plan(len(pictures))
         if self.dims_by_plan:
             self.given["latent_dim"] = plan.latent_dim
@@ -194,6 +207,8 @@ class Training:
         ends.append(f"the end after {patience}")
         end = f", {', '.join(ends)} without a better one"
         noun = "pictures" if pictures.ndim > 2 else "rows"
+        if model.architecture == "sequence":
+            noun = "windows"
         print(
             f"For {len(pictures):,} {noun}: {codes}batches of "
             f"{run.batch_size or plan.batch_size}, epochs: at most {epochs}"
@@ -211,6 +226,24 @@ class Training:
             extra_callbacks=falling,
         )
         return model
+
+    def _with_mirror_images(self, pictures):
+        """Pictures, and mirror images where few of them could be either way round."""
+        asked = self.mirror
+        if pictures.ndim < 3 or self.given.get("architecture") == "sequence":
+            if asked:
+                raise ValueError("`mirror` must be left out for rows of a table.")
+            return pictures
+        if asked is None and len(pictures) in _FEW:
+            asked = mirrors.asymmetry(pictures) < _ALIKE
+            if asked:
+                print(
+                    "Learns from mirror images too: there are few pictures, which "
+                    "could as well be the other way round. `--set mirror=no` leaves "
+                    "them out.",
+                    flush=True,
+                )
+        return mirrors.mirrored(pictures) if asked else pictures
 
 
 def _falling_rate(run, model, patience):
@@ -239,23 +272,6 @@ def _yes_or_no(name, value):
     if not isinstance(value, str | bool | None) or value not in known:
         raise ValueError(f"`{name}` must be yes or no. Received: {name}={value}")
     return known[value]
-
-
-def _with_mirror_images(pictures, asked):
-    """Pictures, and their mirror images where few of them could be either way round."""
-    if pictures.ndim < 3:
-        if asked:
-            raise ValueError("`mirror` must be left out for rows of a table.")
-        return pictures
-    if asked is None and len(pictures) in _FEW:
-        asked = mirrors.asymmetry(pictures) < _ALIKE
-        if asked:
-            print(
-                "Learns from mirror images too: there are few pictures, which could as "
-                "well be the other way round. `--set mirror=no` leaves them out.",
-                flush=True,
-            )
-    return mirrors.mirrored(pictures) if asked else pictures
 
 
 def _say_what_is_learned(model, pictures):

@@ -161,6 +161,11 @@ class Autoencoder(
         """Shape of one example; None until it is known."""
         return getattr(self, "built_image_shape", self._asked_shape)
 
+    @property
+    def describes_pictures(self) -> bool:
+        """Whether examples are pictures or volumes, and no rows or series."""
+        return len(self.image_shape) > 1 and self.architecture != "sequence"
+
     def build(self, input_shape):
         image_shape = _image_shape(input_shape[1:])
         if self.image_shape not in (None, image_shape):

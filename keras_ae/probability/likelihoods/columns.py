@@ -28,8 +28,9 @@ class Columns(Likelihood):
         a gap     Bernoulli(sigmoid(p)); what a number would be where it is missing
                   counts for nothing
 
-    As with `Gaussian("optimal")`, a scale is the one that maximises the likelihood of
-    each training batch; evaluation uses its running average.
+    Of a series each step is a row. As with `Gaussian("optimal")`, a scale is the one
+    that maximises the likelihood of each training batch; evaluation uses its running
+    average.
     `model.likelihood.schema.table(model.sample(100))` makes columns of rows again.
 
     Args:
@@ -134,26 +135,32 @@ class Columns(Likelihood):
         return ops.where(count > 0, self._scale_of(moment), self.scale())
 
     def _put_together(self, numbers, counts, gaps, categories):
-        """Returns values `(batch, values)` of those of each kind."""
+        """Returns values `(rows, values)` of those of each kind."""
         parts = [numbers, counts, gaps, *categories]
         return ops.take(ops.concatenate(parts, axis=-1), self._back, axis=-1)
 
+    def _rows(self, values):
+        """Returns rows `(n, values)` of a batch of them, or of series of them."""
+        return ops.reshape(float32(values), (-1, self.schema.width))
+
     def _split(self, parameters):
-        parameters = float32(parameters)
+        parameters = self._rows(parameters)
         kinds = (self._numbers, self._counts, self._gaps)
         numbers, counts, gaps = (_take(parameters, places) for places in kinds)
         categories = [parameters[..., start:stop] for start, stop in self._categories]
         return numbers, counts, gaps, categories
 
     def elementwise_log_prob(self, x, parameters, training, observed=None):
+        shape = ops.shape(x)
+        counted = self._weighed(ops.ones_like(x))
+        if observed is not None:
+            counted = counted * ops.cast(observed, "float32")
+        x, counted = self._rows(x), self._rows(counted)
         numbers, rates, gaps, categories = self._split(parameters)
         x_numbers, x_counts, x_gaps, x_categories = self._split(x)
         known = self._known(x, self._numbers)
         residual = x_numbers - numbers
         if training:
-            counted = self._weighed(ops.ones_like(x))
-            if observed is not None:
-                counted = counted * ops.cast(observed, "float32")
             scale = self._batch_scale(residual, known * _take(counted, self._numbers))
         else:
             scale = self.scale()
@@ -163,7 +170,7 @@ class Columns(Likelihood):
         counts = x_counts * units
         log_rates = rates + ops.log(units)
         log_poisson = counts * log_rates - ops.exp(log_rates) - _log_factorial(counts)
-        return self._put_together(
+        log_prob = self._put_together(
             log_normal * known,
             log_poisson * self._known(x, self._counts),
             x_gaps * gaps - backend.softplus(gaps),
@@ -172,6 +179,7 @@ class Columns(Likelihood):
                 for x, logits in zip(x_categories, categories, strict=True)
             ],
         )
+        return ops.reshape(log_prob, shape)
 
     def _known(self, x, places):
         """1 where a number is not missing, `(batch, places)`."""
@@ -182,12 +190,13 @@ class Columns(Likelihood):
 
     def mean(self, parameters):
         numbers, rates, gaps, categories = self._split(parameters)
-        return self._put_together(
+        mean = self._put_together(
             numbers,
             ops.exp(rates),
             ops.sigmoid(gaps),
             [ops.softmax(logits, axis=-1) for logits in categories],
         )
+        return ops.reshape(mean, ops.shape(parameters))
 
     def sample(self, parameters, seed: Seed = None):
         numbers, rates, gaps, categories = self._split(parameters)
@@ -199,12 +208,13 @@ class Columns(Likelihood):
             ops.shape(rates), float(_TRIALS), ops.clip(chances, 0, 1), "float32", seed
         )
         uniform = keras.random.uniform(ops.shape(gaps), dtype="float32", seed=seed)
-        return self._put_together(
+        sample = self._put_together(
             numbers + self.scale() * noise,
             drawn / units,
             ops.cast(uniform < ops.sigmoid(gaps), "float32"),
             [_drawn_category(logits, seed) for logits in categories],
         )
+        return ops.reshape(sample, ops.shape(parameters))
 
     def get_config(self):
         return {**super().get_config(), "schema": self.schema.get_config()}

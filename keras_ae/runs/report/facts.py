@@ -65,8 +65,8 @@ OWN_CHANGES = "<!-- Written by keras-ae. Delete this line to keep your own chang
 def next_command(directory: pathlib.Path, model: keras.Model) -> str:
     """A command worth trying on the trained model."""
     run = shlex.quote(str(directory))
-    if len(model.image_shape) == 1:
-        # Rows of numbers: nothing that the commands could show as pictures.
+    if not model.describes_pictures:
+        # Rows of numbers or series: nothing that the commands could show as pictures.
         load = f"keras.saving.load_model({json.dumps(str(directory / 'model.keras'))})"
         shown = "sample(5)" if model.can_sample else "summary()"
         code = f"import keras, keras_ae; print({load}.{shown})"
@@ -249,7 +249,7 @@ class Facts:
     def python(self, path: str) -> str:
         """How to load the model from `path`, and what to do with it."""
         shape = ", ".join(map(str, self.image_shape))
-        of_rows = len(self.image_shape) == 1
+        of_rows = not self.model.describes_pictures
         kind = "floats" if of_rows else "uint8 from 0 to 255, or floats in [0, 1]"
         kind = f"(n, {shape}): {kind}"
         limits = ", in [0, 1]" if self.model.in_unit_range or not of_rows else ""

@@ -1,0 +1,142 @@
+"""Which windows of a series are not normal, and where in them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_ae import anomalies, datasets, plots
+from keras_ae.anomalies import AnomalyDetector
+from keras_ae.cli.commands.alarms import (
+    as_png,
+    document,
+    histogram,
+    tell_alarms,
+    write_columns,
+    write_page,
+)
+from keras_ae.cli.commands.anomalous_rows import unusual_columns
+from keras_ae.runs.report import elements
+
+# Windows and columns in the report.
+_SHOWN, _COLUMNS = 6, 5
+
+
+def score_series(
+    detector: AnomalyDetector,
+    path: str,
+    output: str,
+    report: str | None = None,
+    false_discoveries: float | None = None,
+    limit: int | None = None,
+) -> None:
+    """Scores windows of a series, half of each in the next, and tells where they err.
+
+    Args:
+        detector: Of a model of windows, whose likelihood is `Columns`.
+        path: Of a `.csv` or `.parquet` file, a row a step.
+        output: Path of the table of scores.
+        report: Path of a page.
+        false_discoveries: Share of false ones among the alarms, instead of the rate.
+        limit: At most this many rows.
+
+    Raises:
+        ValueError: If the table has not the columns of the normal one, values that it
+            had not, or fewer rows than a window.
+        FileNotFoundError: If there is no such file.
+    """
+    schema = detector.model_.likelihood.schema
+    table = datasets.read_table(path)
+    table = {name: values[:limit] for name, values in table.items()}
+    rows = schema.rows(table)
+    length = detector.model_.image_shape[0]
+    if len(rows) < length:
+        raise ValueError(
+            f"The table must have as many rows as a window, {length}. Received: "
+            f"{len(rows):,} in {path}"
+        )
+    stride = max(1, length // 2)
+    windows = datasets.cut_windows(rows, length, stride)
+    steps = datasets.cut_windows(np.arange(len(rows)), length, stride)[..., 0]
+    scores = detector.decision_function(windows)
+    p_values = detector.conformal_.p_values(scores)
+    alarms = scores > detector.threshold_
+    if false_discoveries is not None:
+        alarms = anomalies.benjamini_hochberg(p_values, false_discoveries)
+    unusual = unusual_columns(detector, windows)  # (windows, time, columns)
+    worst_column, begin, end = zip(*map(_span, unusual), strict=True)
+    # As lines of the file, of which the first has the names.
+    lines = steps + 2
+    rows_of = np.arange(len(windows))
+    found = {
+        "first_line": lines[:, 0],
+        "last_line": lines[:, -1],
+        "score": scores,
+        "p_value": p_values,
+        "alarm": alarms.astype(int),
+        "column": [schema.names[column] for column in worst_column],
+        "from_line": lines[rows_of, begin],
+        "to_line": lines[rows_of, end],
+    }
+    write_columns(output, found)
+    tell_alarms(detector, alarms, "windows", false_discoveries, output)
+    if report is None:
+        return
+    known = {"held-back normal": detector.conformal_.scores, "scored": scores}
+    chart = histogram(known, detector.threshold_)
+    worst = np.argsort(-scores, kind="stable")[:_SHOWN]
+    heads = [("Lines", "number"), ("Score", "number"), ("", ""), ("Column", "")]
+    heads += [("Where", "number")]
+    cells = [
+        (
+            f"{found['first_line'][i]}-{found['last_line'][i]}",
+            f"{scores[i]:.5g}",
+            "alarm" if alarms[i] else "",
+            found["column"][i],
+            f"{found['from_line'][i]}-{found['to_line'][i]}",
+        )
+        for i in worst
+    ]
+    sections = {
+        "Scores": [elements.figure(as_png(chart), "Scores", "", wide=True)],
+        "Least usual": [elements.table(heads, cells)],
+    }
+    drawn = _drawn(detector, table, windows[worst], steps[worst], unusual[worst])
+    if drawn is not None:
+        caption = "What was given, what the model expects (dashed), and what differs "
+        caption += "from what is usual there (red)."
+        picture = elements.figure(as_png(drawn), "Least usual", caption, wide=True)
+        sections["Least usual"].insert(0, picture)
+    write_page(report, document(detector, alarms, "windows", sections))
+
+
+def _span(unusual):
+    """Column of the least usual step, and the steps around it that are half as bad."""
+    step, column = np.unravel_index(unusual.argmax(), unusual.shape)
+    below = np.flatnonzero(unusual[:, column] < unusual[step, column] / 2)
+    begin = below[below < step].max(initial=-1) + 1
+    end = below[below > step].min(initial=len(unusual)) - 1
+    return column, begin, end
+
+
+def _drawn(detector, table, windows, steps, unusual):
+    """Windows in the units of the table; None where it has no numbers."""
+    schema = detector.model_.likelihood.schema
+    numbers = [i for i, c in enumerate(schema.columns) if c.kind != "category"]
+    if not numbers:
+        return None
+    # Those that err most, in the order of the table.
+    highest = unusual.max(axis=(0, 1))
+    numbers = sorted(sorted(numbers, key=lambda i: -highest[i])[:_COLUMNS])
+    names = [schema.names[i] for i in numbers]
+    restored = detector.model_.reconstruct(windows)
+    restored = schema.table(restored.reshape(-1, schema.width))
+    given = [np.asarray(table[name], "float64")[steps] for name in names]
+    expected = [np.reshape(restored[name], steps.shape) for name in names]
+    titles = [f"{first + 2}-{last + 2}" for first, last in steps[:, [0, -1]]]
+    return plots.series(
+        np.stack(given, axis=-1),
+        np.stack(expected, axis=-1),
+        unusual[..., numbers],
+        names,
+        titles,
+    )
