@@ -6,9 +6,6 @@ every one is given a fault once: a spike, a frozen value, more noise, a bulge, o
 that runs backwards. Their scores beside those of the whole windows give the AUROC; the
 alarm's rate is set by a third stretch. `where_auroc` is that of the steps of faulty
 windows, in the faulty span or outside.
-
-Beside it the same is learned of an electroencephalogram, four channels of 800 steps
-that come with matplotlib: `eeg_auroc` is that of windows of its last fifth.
 """
 
 import keras
@@ -21,7 +18,14 @@ FAULTS = ("spike", "frozen", "noise", "bulge", "backwards")
 NAMES = ("speed", "load", "pressure")
 
 
-def main(run, latent_dim=16, window=64, learning_rate=1e-3, steps=20_000):
+def main(
+    run,
+    latent_dim=16,
+    widths=(32, 64, 128),
+    learning_rate=1e-3,
+    window=64,
+    steps=20_000,
+):
     rng = np.random.default_rng(run.seed)
     count = run.limit or steps
     learned = machine(count, rng)
@@ -37,7 +41,19 @@ def main(run, latent_dim=16, window=64, learning_rate=1e-3, steps=20_000):
     held_back, test = (
         windows(machine(max(window, 2 * count), rng), window) for _ in range(2)
     )
-    model, detector = learn(run, train, tuning, held_back, latent_dim, learning_rate)
+    epochs = run.epochs or 30
+
+    def build():
+        model = keras_ae.AE(latent_dim, architecture="sequence", widths=widths)
+        total = epochs * -(-len(train) // 64)
+        rate = keras.optimizers.schedules.CosineDecay(learning_rate, total)
+        model.compile(keras.optimizers.Adam(rate))
+        return model
+
+    model = run.model(build)
+    run.fit(model, train, tuning, epochs=epochs, batch_size=64, patience=epochs)
+    detector = keras_ae.AnomalyDetector(model, seed=run.seed)
+    detector.calibrate(tuning, held_back, train)
     faulty, span, kind = with_faults(test, rng)
     p_values = detector.conformal_.p_values(detector.decision_function(test))
     found = detector.conformal_.p_values(detector.decision_function(faulty))
@@ -70,43 +86,6 @@ def main(run, latent_dim=16, window=64, learning_rate=1e-3, steps=20_000):
         "A window with each fault, what the model makes of it (dashed), and the steps "
         "that differ from what is usual (red).",
     )
-    learn_eeg(run.child("eeg"), run, latent_dim, learning_rate)
-
-
-def learn(run, train, tuning, held_back, latent_dim, learning_rate):
-    """A model of windows and its alarm."""
-    epochs = run.epochs or 30
-
-    def build():
-        model = keras_ae.AE(latent_dim, architecture="sequence", widths=(32, 64, 128))
-        rate = keras.optimizers.schedules.CosineDecay(
-            learning_rate, epochs * -(-len(train) // 64)
-        )
-        model.compile(keras.optimizers.Adam(rate))
-        return model
-
-    model = run.model(build)
-    run.fit(model, train, tuning, epochs=epochs, batch_size=64, patience=epochs)
-    detector = keras_ae.AnomalyDetector(model, seed=run.seed)
-    return model, detector.calibrate(tuning, held_back, train)
-
-
-def learn_eeg(run, parent, latent_dim, learning_rate):
-    """The same of a real series: matplotlib's own, for examples of its plots."""
-    from matplotlib import cbook
-
-    with cbook.get_sample_data("eeg.dat") as file:
-        series = np.frombuffer(file.read(), "float64").reshape(-1, 4).astype("float32")
-    ends = [int(share * len(series)) for share in (0.6, 0.8)]
-    parts = np.split(series, ends)
-    mean, deviation = parts[0].mean(axis=0), parts[0].std(axis=0)
-    train, tuning, test = (
-        keras_ae.datasets.cut_windows((part - mean) / deviation, 32, stride)
-        for part, stride in zip(parts, (1, 2, 4), strict=True)
-    )
-    _, detector = learn(run, train, tuning, tuning, latent_dim, learning_rate)
-    faulty, _, _ = with_faults(test, np.random.default_rng(parent.seed))
-    parent.scores(eeg_auroc=auroc(detector, test, faulty))
 
 
 def auroc(detector, normal, faulty):
