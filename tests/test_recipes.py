@@ -219,6 +219,32 @@ def test_moon_eclipse(scores, tmp_path):
 
 
 @pytest.mark.thorough
+def test_series_anomalies(scores, tmp_path):
+    found = scores("series-anomalies", "widths=8", "latent_dim=4", limit=3000)
+    # A frozen value is seen by a model of one epoch, too.
+    assert found["auroc_frozen"] > 0.5 and 0 <= found["where_auroc"] <= 1
+    assert found["false_alarms_at_10_percent"] < 0.3
+    assert pictures(tmp_path) == {"loss", "where"}
+
+
+@pytest.mark.thorough
+def test_tables_anomalies(scores, data_dir):
+    (data_dir / "tables").mkdir()
+    rng = np.random.default_rng(0)
+    for name, columns in (("narrow", 3), ("wide", 5)):
+        rows = rng.normal(size=(200, columns))
+        rows[150:] += 5
+        truth = np.arange(200) >= 150
+        np.savez(data_dir / "tables" / f"{name}.npz", X=rows, y=truth)
+    found = scores("tables-anomalies", "widths=8", "seeds=2")
+    areas = [found["auroc_narrow"], found["auroc_wide"]]
+    assert found["auroc"] == pytest.approx(np.mean(areas)) and min(areas) > 0.9
+    # Fifteen rows are held back.
+    assert found["false_alarms_at_5_percent"] == 0
+    assert found["most_errors_above_at_10_percent"] < 4
+
+
+@pytest.mark.thorough
 def test_mnist_between_codes(scores, tmp_path):
     found = scores("mnist-between-codes", "widths=8", "codes=20", limit=60)
     assert 0 <= found["sure_test_digits"] <= 1

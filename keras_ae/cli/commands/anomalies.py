@@ -112,11 +112,11 @@ def fit_anomalies(
         noun, count = normal.noun, len(normal.held_back)
         least = 1 / (count + 1)
         if false_alarms is not None and false_alarms < least:
-            needed = round(1 / false_alarms / HELD_BACK)
+            needed = round((window or 1) / false_alarms / HELD_BACK)
             raise ValueError(
                 f"`--false-alarms` must be at least {least:.2g} with {count:,} normal "
                 f"{noun} held back. Received: {false_alarms:g}, which needs about "
-                f"{needed:,} in all."
+                f"{needed:,} {'rows' if window else noun} in all."
             )
         model = training.fit(run, normal.learned, normal.tuning)
         run.evaluate(model, normal.held_back)

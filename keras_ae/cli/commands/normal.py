@@ -85,7 +85,7 @@ def _of_series(data: str, rows: Any, window: int) -> Normal:
             f"There must be {fewest:,} rows at least for windows of {window}. "
             f"Received: {len(rows):,} in {data}"
         )
-    sizes = [max(window, int(share * len(rows))) for share in (_TUNING, HELD_BACK)]
+    sizes = [max(window, int(share * len(rows))) for share in (HELD_BACK, _TUNING)]
     ends = len(rows) - np.cumsum(sizes)[::-1]
     strides = (window // _OVERLAP, 2 * window // _OVERLAP, window)
     learned, tuning, held_back = (
