@@ -242,6 +242,28 @@ ROWS = (
         "{found_at_10_percent:.0%}",
     ),
     (
+        "series-anomalies",
+        "AUROC of windows of a series with a fault; of the fault's steps; false "
+        "alarms, and faults found, where 1 / 5 / 10 % false alarms are asked for",
+        "",
+        "{auroc:.4f}; {where_auroc:.3f}; {false_alarms_at_1_percent:.1%} / "
+        "{false_alarms_at_5_percent:.1%} / {false_alarms_at_10_percent:.1%}, "
+        "{found_at_1_percent:.0%} / {found_at_5_percent:.0%} / "
+        "{found_at_10_percent:.0%}",
+    ),
+    (
+        "tables-anomalies",
+        "AUROC of anomalies in twenty public tables, mean of five splits; false alarms "
+        "where 1 / 5 / 10 % are asked for; the table that differs most from what is to "
+        "be expected, in standard errors",
+        "",
+        "{auroc:.4f}; {false_alarms_at_1_percent:.1%} / "
+        "{false_alarms_at_5_percent:.1%} / {false_alarms_at_10_percent:.1%}; "
+        "{least_excess_at_1_percent:+.1f} to {most_excess_at_1_percent:+.1f}, "
+        "{least_excess_at_5_percent:+.1f} to {most_excess_at_5_percent:+.1f}, "
+        "{least_excess_at_10_percent:+.1f} to {most_excess_at_10_percent:+.1f}",
+    ),
+    (
         "moon-factorvae",
         "mutual information gap of five factors, means of three seeds",
         "",
@@ -377,6 +399,10 @@ def epochs_of(history: Path) -> list[dict[str, str]]:
         return [*csv.DictReader(file)]
 
 
+# By the dimensions of an example.
+_NOUNS = {1: "rows", 2: "windows", 3: "pictures"}
+
+
 def results() -> dict[str, dict[str, str]]:
     """What the recorded runs have measured, by recipe."""
     found = {}
@@ -390,13 +416,14 @@ def results() -> dict[str, dict[str, str]]:
         place = environment.get("device", "cpu")
         if place == "cpu":
             place = environment["machine"].rsplit(", ", 1)[-1]
+        noun = _NOUNS[len(result["training"]["image_shape"])]
         epochs, minutes = result["epochs"], round(result["training_seconds"] / 60)
         found[recipe] = {
             "measured": what.format(**scores),
             "published": published,
             "ours": ours.format(**scores),
             "protocol": (
-                f"`{result['command']}`: {result['training']['pictures']:,} pictures, "
+                f"`{result['command']}`: {result['training']['pictures']:,} {noun}, "
                 f"{epochs} epoch{'' if epochs == 1 else 's'}, "
                 f"seed {result['options']['seed']}, "
                 f"{f'{minutes} min' if minutes else 'seconds'} on {place}, "

@@ -66,8 +66,9 @@ def main(run, widths=(128, 64), learning_rate=1e-3, seeds=5):
         run.scores(
             **{
                 f"false_alarms_at_{percent}": np.mean(rates),
-                f"most_errors_below_at_{percent}": -min(deviations),
-                f"most_errors_above_at_{percent}": max(deviations),
+                # In standard errors, of the table that has least and of that with most.
+                f"least_excess_at_{percent}": min(deviations),
+                f"most_excess_at_{percent}": max(deviations),
             }
         )
     run.scores(**{f"auroc_{name}": area for name, area in areas.items()})

@@ -241,7 +241,7 @@ def test_tables_anomalies(scores, data_dir):
     assert found["auroc"] == pytest.approx(np.mean(areas)) and min(areas) > 0.9
     # Fifteen rows are held back.
     assert found["false_alarms_at_5_percent"] == 0
-    assert found["most_errors_above_at_10_percent"] < 4
+    assert found["most_excess_at_10_percent"] < 4
 
 
 @pytest.mark.thorough

@@ -176,6 +176,7 @@ def test_a_figure_of_series_has_a_panel_for_each_channel():
         plots.series(windows[0])
 
 
+@pytest.mark.once
 def test_from_a_series_of_normal_rows_to_the_lines_of_a_fault(invoke):
     def write(path, series):
         lines = [f"{a:.4f},{b:.4f},{'ab'[int(a > 0)]}" for a, b in series]
