@@ -108,7 +108,7 @@ def test_a_trained_model_is_used_as_it_is(detector):
 
 
 # Errors of rows have no neighbours.
-OF_ROWS = [name for name in anomalies.SCORES if name != "structure"]
+OF_ROWS = [name for name in anomalies.SCORES if name not in ("structure", "peak")]
 
 
 @pytest.mark.parametrize("score", OF_ROWS)
@@ -437,6 +437,28 @@ def test_structure_is_the_error_that_scipy_blurs(detector):
     np.testing.assert_allclose(found.decision_function(moons), expected, rtol=1e-4)
     with pytest.raises(ValueError, match="pictures of height, width and channels"):
         keras_ae.AnomalyDetector(detector.model_, "structure").fit(plane(30))
+
+
+@pytest.mark.once
+def test_features_are_compared_where_they_vary():
+    moons = datasets.load("moon-phases", split="all", limit=60, image_size=16)
+    weights = np.random.default_rng(0).normal(size=(256, 7)).astype("float32")
+
+    def features(pictures):
+        return pictures.reshape(len(pictures), -1) @ weights
+
+    score = anomalies.Features(features)
+    found = keras_ae.AnomalyDetector(keras_ae.PCA(3), score, epochs=1).fit(moons)
+    x = moons / np.float32(255)
+    errors = features(x - found.model_.reconstruct(moons))
+    expected = np.square(errors / score.spread).sum(axis=1)
+    np.testing.assert_allclose(found.decision_function(moons), expected, rtol=1e-3)
+    # Of normal examples each feature counts for one on average.
+    assert 3 < np.mean(expected) < 20
+    with pytest.raises(ValueError, match="to be saved"):
+        found.save("features.zip")
+    with pytest.raises(ValueError, match="must be a function of pictures"):
+        anomalies.Features("inception")
 
 
 @pytest.mark.once

@@ -74,7 +74,7 @@ def small(cls, shape, architecture, **options):
 def test_an_autoencoder_learns_and_is_saved(shape, architecture, tmp_path):
     x = np.random.default_rng(1).random((8, *shape), "float32")
     model = small(keras_ae.AE, shape, architecture)
-    losses = model.fit(x, batch_size=4, epochs=20, verbose=0).history["loss"]
+    losses = model.fit(x, batch_size=4, epochs=8, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
     restored = model.reconstruct(x)
     assert restored.shape == x.shape

@@ -101,6 +101,7 @@ def test_the_peak_is_the_largest_error_beside_what_is_usual_there():
     assert score(model, lasting, seed=0) > 3.0
 
 
+@pytest.mark.once
 def test_a_detector_finds_the_span_of_a_fault(tmp_path):
     keras.utils.set_random_seed(0)
     train, tuning, held_back = (

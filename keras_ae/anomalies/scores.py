@@ -1,6 +1,6 @@
 """How unusual an example is to a model: scores, higher where it is less usual."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,51 @@ class Peak(Score):
 
     def restore(self, state):
         self.widths, self.spreads = tuple(state["widths"]), state["spreads"]
+
+
+class Features(Score):
+    """Distance of an example and its reconstruction in the features of a network.
+
+        Σ_k ((f(x) - f(reconstruction))_k / spread_k)²
+
+    The spread is the root of the mean square among normal examples. A detector with
+    this score is not saved: the network is one's own.
+
+    Args:
+        features: Function f of pictures `(n, height, width, channels)`, integers 0-255
+            or floats, that returns their features `(n, dimensions)`, such as
+            `FeatureNetwork.features`.
+
+    Example:
+
+    ```python
+    network = keras_ae.evaluation.features.train(pictures, labels)
+    score = keras_ae.anomalies.Features(network.features)
+    detector = keras_ae.AnomalyDetector(model, score).fit(normal)
+    ```
+    """
+
+    name = "features"
+
+    def __init__(self, features: Callable[[np.ndarray], np.ndarray]):
+        if not callable(features):
+            raise ValueError(
+                "`features` must be a function of pictures, such as that of a "
+                f"`FeatureNetwork`. Received: {type(features).__name__}"
+            )
+        self.features = features
+
+    def fit(self, model, x, seed, trained_on=None):
+        usual = np.square(self._differences(model, x)).mean(axis=0)
+        # A feature that hardly errs would stand out by nothing.
+        self.spread = np.sqrt(np.maximum(usual, 1e-4 * usual.mean() + 1e-12))
+
+    def __call__(self, model, x, seed):
+        return np.square(self._differences(model, x) / self.spread).sum(axis=1)
+
+    def _differences(self, model, x):
+        restored = model.reconstruct(x)
+        return np.asarray(self.features(_floats(x)) - self.features(restored))
 
 
 class Refined(Score):

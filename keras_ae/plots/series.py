@@ -61,9 +61,8 @@ def series(
             )
     count, steps, width = windows.shape
     figure, axes = _figure(1.0 + 2.6 * width, 0.4 + 1.3 * count, count, width)
-    axes = np.reshape(axes, (count, width))
-    for row, column in np.ndindex(count, width):
-        panel = axes[row, column]
+    panels = zip(np.ndindex(count, width), np.atleast_1d(axes).ravel(), strict=True)
+    for (row, column), panel in panels:
         if where is not None:
             share = (np.asarray(where)[row, :, column] - _BEGIN) / (_FULL - _BEGIN)
             for step in np.flatnonzero(share > 0):

@@ -65,17 +65,18 @@ def score_series(
     unusual = unusual_columns(detector, windows)  # (windows, time, columns)
     worst_column, begin, end = zip(*map(_span, unusual), strict=True)
     # As lines of the file, of which the first has the names.
-    lines = steps + 2
-    rows_of = np.arange(len(windows))
+    first, last = steps[:, 0] + 2, steps[:, -1] + 2
+    columns = [schema.names[column] for column in worst_column]
+    begin, end = first + begin, first + end
     found = {
-        "first_line": lines[:, 0],
-        "last_line": lines[:, -1],
+        "first_line": first,
+        "last_line": last,
         "score": scores,
         "p_value": p_values,
         "alarm": alarms.astype(int),
-        "column": [schema.names[column] for column in worst_column],
-        "from_line": lines[rows_of, begin],
-        "to_line": lines[rows_of, end],
+        "column": columns,
+        "from_line": begin,
+        "to_line": end,
     }
     write_columns(output, found)
     tell_alarms(detector, alarms, "windows", false_discoveries, output)
@@ -88,11 +89,11 @@ def score_series(
     heads += [("Where", "number")]
     cells = [
         (
-            f"{found['first_line'][i]}-{found['last_line'][i]}",
+            f"{first[i]}-{last[i]}",
             f"{scores[i]:.5g}",
             "alarm" if alarms[i] else "",
-            found["column"][i],
-            f"{found['from_line'][i]}-{found['to_line'][i]}",
+            columns[i],
+            f"{begin[i]}-{end[i]}",
         )
         for i in worst
     ]

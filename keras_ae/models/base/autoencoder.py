@@ -164,7 +164,7 @@ class Autoencoder(
     @property
     def describes_pictures(self) -> bool:
         """Whether examples are pictures or volumes, and no rows or series."""
-        return len(self.image_shape) > 1 and self.architecture != "sequence"
+        return len(self.built_image_shape) > 1 and self.architecture != "sequence"
 
     def build(self, input_shape):
         image_shape = _image_shape(input_shape[1:])
