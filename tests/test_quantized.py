@@ -553,9 +553,15 @@ def test_bad_arguments(Model, arguments, message):
         make(Model, **arguments)
 
 
-def test_a_codebook_larger_than_the_first_batch_is_refused(x):
-    message = "`num_codes` must be at most .*num_codes=40 and a batch of 16 examples of"
+def test_a_codebook_larger_than_the_first_batch_is_filled_by_later_ones(x):
     model = make(num_codes=40)
+    model.fit(x, batch_size=16, epochs=30, verbose=0)
+    assert len(np.unique(to_numpy(model.quantizer.codebook), axis=0)) == 40
+
+
+def test_without_replacement_a_codebook_larger_than_the_first_batch_is_refused(x):
+    message = "`num_codes` must be at most .*num_codes=40 and a batch of 16 examples of"
+    model = make(num_codes=40, reset_threshold=0.0)
     with pytest.raises(ValueError, match=message + " 2 vectors each; pass a larger"):
         model.fit(x, batch_size=16, verbose=0)
     with pytest.raises(ValueError, match=message):

@@ -236,7 +236,8 @@ class VQVAE(QuantizedAE):
 
     Args:
         latent_dim: Numbers in a vector of the codebook.
-        num_codes: Vectors in the codebook, at most as many as a training batch has.
+        num_codes: Vectors in the codebook. Where a training batch has fewer, the codes
+            that it starts too few of are taken from later ones.
         positions: Vectors that describe an example, where the networks are dense or
             linear. Defaults to 1. Convolutions have a grid, by default of a quarter of
             the picture's height and width; `widths` has as many filters as there are
@@ -322,7 +323,8 @@ class VQVAE(QuantizedAE):
         """Trains the model; see `Autoencoder.fit`.
 
         Raises:
-            ValueError: If the first batch has fewer vectors than the codebook.
+            ValueError: If the first batch has fewer vectors than the codebook, and no
+                code is ever replaced.
         """
         x = self.check_data(x, "x", y)
         batch_size = args[0] if args else kwargs.get("batch_size")
@@ -334,7 +336,13 @@ class VQVAE(QuantizedAE):
         return super().train_on_batch(x, y, *args, **kwargs)
 
     def _check_first_batch(self, data, batch_size):
-        """Refuses a batch too small for the codebook; returns the data, unconsumed."""
+        """Refuses a batch too small for the codebook; returns the data, unconsumed.
+
+        Codes that it has no vectors for are copies, which no vector is nearest to, and
+        are replaced like all that are dead.
+        """
+        if self.reset_threshold:
+            return data
         (batch, _), data = inputs.first_batch(data)
         examples = batch.shape[0]
         if hasattr(data, "shape"):
@@ -343,10 +351,10 @@ class VQVAE(QuantizedAE):
         if examples * positions < self.num_codes:
             raise ValueError(
                 "`num_codes` must be at most the number of vectors in a training "
-                f"batch, where the codebook starts. Received: num_codes="
-                f"{self.num_codes} and a batch of {examples} examples of {positions} "
-                f"vector{'s' * (positions > 1)} each; pass a larger `batch_size` or "
-                "fewer codes."
+                "batch, where the codebook starts, with reset_threshold=0. Received: "
+                f"num_codes={self.num_codes} and a batch of {examples} examples of "
+                f"{positions} vector{'s' * (positions > 1)} each; pass a larger "
+                "`batch_size`, fewer codes, or a threshold above 0."
             )
         return data
 
