@@ -254,8 +254,8 @@ ROWS = (
     (
         "tables-anomalies",
         "AUROC of anomalies in twenty public tables, mean of five splits; false alarms "
-        "where 1 / 5 / 10 % are asked for; standard errors from what is to be expected to "
-        "those of the tables with least and most",
+        "where 1 / 5 / 10 % are asked for; standard errors from what is to be "
+        "expected to those of the tables with least and most",
         "",
         "{auroc:.4f}; {false_alarms_at_1_percent:.1%} / "
         "{false_alarms_at_5_percent:.1%} / {false_alarms_at_10_percent:.1%}; "
