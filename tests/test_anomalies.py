@@ -517,6 +517,25 @@ def test_from_a_table_of_normal_rows_to_an_alarm(invoke):
         assert row["value"] == value
     page = pathlib.Path("scores.html").read_text()
     assert "held-back normal rows" in page and "Expected" in page
+    lines = pathlib.Path("new.csv").read_text().splitlines()
+    for name, labels in (("odd", ["1"] * 5 + ["0"] * 35), ("none", ["0"] * 40)):
+        told = [",".join(p) for p in zip(lines, [name, *labels], strict=True)]
+        pathlib.Path(f"{name}.csv").write_text("\n".join([*told, ""]))
+    known = invoke(
+        *("anomalies", "score", "run", "odd.csv", "--label", "odd"),
+        *("--output", "known.csv", "--report", "known.html"),
+    )
+    assert known.exit_code == 0, known.output
+    assert "AUROC" in known.output and "alarms: normal" in known.output
+    assert " of 35" in known.output
+    assert "average precision" in pathlib.Path("known.html").read_text()
+    for wrong, message in (
+        (("odd.csv", "--label", "even"), "`--label` must be a column of odd.csv"),
+        (("odd.csv", "--label", "height"), "must hold 1 for an anomaly and 0 for"),
+        (("none.csv", "--label", "none"), "0 of 40 are anomalies"),
+    ):
+        refused = invoke("anomalies", "score", "run", *wrong, "--output", "no.csv")
+        assert refused.exit_code == 1 and message in refused.stderr, refused.stderr
     # The page of the training, too.
     assert pathlib.Path("run/report.html").exists()
     for wrong, message in (

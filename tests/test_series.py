@@ -192,9 +192,16 @@ def test_from_a_series_of_normal_rows_to_the_lines_of_a_fault(invoke):
     fitted = invoke(*fit, *small, "--run-dir", "run")
     assert fitted.exit_code == 0, fitted.output
     assert "16 held back" in fitted.output and "windows" in fitted.output
+    lines = pathlib.Path("new.csv").read_text().splitlines()
+    faults = ["fault", *(int(100 <= step < 104) for step in range(200))]
+    told = [f"{line},{fault}" for line, fault in zip(lines, faults, strict=True)]
+    pathlib.Path("new.csv").write_text("\n".join([*told, ""]))
     score = ("anomalies", "score", "run", "new.csv", "--output", "scores.csv")
-    scored = invoke(*score, "--report", "scores.html")
+    scored = invoke(*score, "--report", "scores.html", "--label", "fault")
     assert scored.exit_code == 0, scored.output
+    # Two of the windows, which overlap by half, have the fault.
+    assert "AUROC" in scored.output and "alarms: anomalies" in scored.output
+    assert " of 2" in scored.output
     with open("scores.csv", newline="") as file:
         rows = [*csv.DictReader(file)]
     assert [row["first_line"] for row in rows[:3]] == ["2", "10", "18"]

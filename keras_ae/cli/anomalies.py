@@ -113,13 +113,18 @@ def fit(normal, model, backend, run_dir, resume, **options):
     metavar="RATE",
     help="Instead: share of the alarms that may be false.",
 )
+@click.option(
+    "--label",
+    metavar="COLUMN",
+    help="Of a table: the column that is 1 for anomalies and 0 for normal rows.",
+)
 @_options("limit", "backend")
 def score(run, pictures, backend, **options):
     """Score PICTURES, files or folders, or a table, by what RUN knows to be normal.
 
     RUN is a directory that `keras-ae anomalies fit` left, or a saved detector. Folders
-    called `good` or `normal` beside others say which pictures are anomalies; the report
-    then tells how well they are found.
+    called `good` or `normal` beside others say which pictures are anomalies, --label
+    says it of rows; the report then tells how well they are found.
     """
     _settle_backend(backend)
     from keras_ae.cli import commands

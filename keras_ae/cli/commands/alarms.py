@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import io
 import pathlib
@@ -10,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_ae import plots
+from keras_ae import metrics, plots
 from keras_ae.anomalies import AnomalyDetector
 from keras_ae.files import replacing
 from keras_ae.runs.report import elements
+
+# How files write what a label tells.
+_NORMAL, _ANOMALOUS = ("0", "0.0", "False"), ("1", "1.0", "True")
 
 
 def write_columns(output: str, columns: Mapping[str, Any]) -> None:
@@ -44,6 +48,81 @@ def tell_alarms(
         f"{alarms.sum():,} of {len(alarms):,} {noun} raise an alarm ({expected}).\n"
         f"Written to {output}"
     )
+
+
+def anomalies_of(
+    path: str, table: Mapping[str, Any], label: str | None
+) -> np.ndarray | None:
+    """Which rows of a table are anomalies; None where no column tells.
+
+    Raises:
+        ValueError: If the column is missing, holds something else than 0 and 1, or one
+            of them only.
+    """
+    if label is None:
+        return None
+    if label not in table:
+        raise ValueError(
+            f"`--label` must be a column of {path}: {', '.join(table)}. Received: "
+            f"{label}"
+        )
+    values = [str(value) for value in np.asarray(table[label]).tolist()]
+    odd = {*values} - {*_NORMAL, *_ANOMALOUS}
+    if odd:
+        raise ValueError(
+            f"Column {label!r} must hold 1 for an anomaly and 0 for a normal row. "
+            f"Received: {min(odd)}"
+        )
+    anomalous = np.isin(values, _ANOMALOUS)
+    if anomalous.all() or not anomalous.any():
+        raise ValueError(
+            f"Column {label!r} must tell of anomalies and of normal rows. Received: "
+            f"{anomalous.sum()} of {len(anomalous)} are anomalies"
+        )
+    return anomalous
+
+
+FIGURE_HEADS = [("", ""), ("Here (95 % of bootstrap resamples)", "number")]
+
+
+def tell_figures(
+    scores: np.ndarray, alarms: np.ndarray, anomalous: np.ndarray, kinds: np.ndarray
+) -> list[tuple[str, str]]:
+    """Prints and returns what labels tell: pairs of a name and a figure.
+
+    Args:
+        scores, alarms: Of each example, `(n,)`.
+        anomalous: Which of them are anomalies, `(n,)`.
+        kinds: What each is called, `(n,)`.
+    """
+    found = metrics.detection(scores, anomalous)
+    meanings = {
+        "auroc": "AUROC",
+        "average_precision": "average precision",
+        "false_alarms_at_95": "false alarms where 95 % are found",
+    }
+    rows = []
+    for name, meaning in meanings.items():
+        low, high = found.intervals[name]
+        value = f"{getattr(found, name):.3f} ({low:.3f} to {high:.3f})"
+        rows.append((meaning, value))
+    for kind, count in sorted(collections.Counter(kinds.tolist()).items()):
+        raised = alarms[kinds == kind]
+        rows.append((f"alarms: {kind}", f"{raised.sum():,} of {count:,}"))
+    for what, value in rows:
+        print(f"  {what:34} {value}")
+    return rows
+
+
+def tell_labels(
+    scores: np.ndarray, alarms: np.ndarray, anomalous: np.ndarray | None
+) -> tuple[list[tuple[str, str]], dict[str, np.ndarray]]:
+    """What a column of labels tells: figures, and the scores by what they are of."""
+    if anomalous is None:
+        return [], {"scored": scores}
+    kinds = np.where(anomalous, "anomalies", "normal")
+    by_kind = {name: scores[kinds == name] for name in ("normal", "anomalies")}
+    return tell_figures(scores, alarms, anomalous, kinds), by_kind
 
 
 def histogram(known: Mapping[str, np.ndarray], threshold: float) -> Any:

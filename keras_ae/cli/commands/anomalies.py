@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import collections
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_ae import anomalies, catalogue, datasets, metrics, models, plots
+from keras_ae import anomalies, catalogue, datasets, models, plots
 from keras_ae.cli.commands.alarms import (
+    FIGURE_HEADS,
     as_png,
     document,
     histogram,
     tell_alarms,
+    tell_figures,
     write_columns,
     write_page,
 )
@@ -144,6 +145,7 @@ def score_anomalies(
     report: str | None = None,
     false_alarms: float | None = None,
     false_discoveries: float | None = None,
+    label: str | None = None,
     limit: int | None = None,
 ) -> None:
     """Scores pictures, one row each, and draws the worst of them.
@@ -155,6 +157,7 @@ def score_anomalies(
         report: Path of a page, `.html`.
         false_alarms: Rate of the alarm instead of the fitted one.
         false_discoveries: Share of false ones among the alarms instead.
+        label: Column of a table that tells its anomalies.
         limit: At most this many pictures.
 
     Raises:
@@ -190,8 +193,13 @@ def score_anomalies(
             )
         of_series = len(detector.model_.image_shape) == 2
         score = score_series if of_series else score_rows
-        score(detector, pictures[0], output, report, false_discoveries, limit)
+        score(detector, pictures[0], output, report, false_discoveries, label, limit)
         return
+    if label is not None:
+        raise ValueError(
+            "`--label` must be left out for pictures, whose folders tell the kind. "
+            f"Received: {label}"
+        )
     threshold = detector.threshold_
     # `test` of an industrial data set, where a whole one is given.
     paths = [_tested(pathlib.Path(path)) for path in pictures]
@@ -214,9 +222,12 @@ def score_anomalies(
         columns["kind"] = kinds
     write_columns(output, columns)
     tell_alarms(detector, alarms, "pictures", false_discoveries, output)
-    figures = _figures(scores, alarms, kinds)
-    for what, value in figures:
-        print(f"  {what:34} {value}")
+    figures = []
+    if kinds is not None:
+        known = kinds != ""
+        figures = tell_figures(
+            scores[known], alarms[known], ~np.isin(kinds, _GOOD)[known], kinds[known]
+        )
     if report is not None:
         page = _page(detector, images, names, scores, alarms, kinds, figures)
         write_page(report, page)
@@ -236,29 +247,6 @@ def _kinds(names, paths):
         kinds.append(parts[0] if len(parts) > 1 else "")
     known = set(kinds) & {*_GOOD} and set(kinds) - {*_GOOD, ""}
     return np.array(kinds) if known else None
-
-
-def _figures(scores, alarms, kinds):
-    """What labels tell: pairs of a name and a figure."""
-    if kinds is None:
-        return []
-    labelled = kinds != ""
-    anomalous = ~np.isin(kinds, _GOOD)
-    found = metrics.detection(scores[labelled], anomalous[labelled])
-    meanings = {
-        "auroc": "AUROC",
-        "average_precision": "average precision",
-        "false_alarms_at_95": "false alarms where 95 % are found",
-    }
-    rows = []
-    for name, meaning in meanings.items():
-        low, high = found.intervals[name]
-        value = f"{getattr(found, name):.3f} ({low:.3f} to {high:.3f})"
-        rows.append((meaning, value))
-    for kind, count in sorted(collections.Counter(kinds[labelled]).items()):
-        raised = alarms[kinds == kind]
-        rows.append((f"alarms: {kind}", f"{raised.sum():,} of {count:,}"))
-    return rows
 
 
 def _page(detector, images, names, scores, alarms, kinds, figures):
@@ -281,8 +269,7 @@ def _page(detector, images, names, scores, alarms, kinds, figures):
     border = np.argsort(np.abs(scores - threshold), kind="stable")[:_SHOWN]
     sections = {"Scores": [elements.figure(as_png(chart), "Scores", "", wide=True)]}
     if figures:
-        columns = [("", ""), ("Here (95 % of bootstrap resamples)", "number")]
-        sections["Scores"].append(elements.table(columns, figures))
+        sections["Scores"].append(elements.table(FIGURE_HEADS, figures))
     caption = "What was given, where it differs from what is usual there, and as the "
     caption += "model reconstructs it."
     model = detector.model_

@@ -7,10 +7,13 @@ import numpy as np
 from keras_ae import anomalies, datasets
 from keras_ae.anomalies import AnomalyDetector
 from keras_ae.cli.commands.alarms import (
+    FIGURE_HEADS,
+    anomalies_of,
     as_png,
     document,
     histogram,
     tell_alarms,
+    tell_labels,
     write_columns,
     write_page,
 )
@@ -26,6 +29,7 @@ def score_rows(
     output: str,
     report: str | None = None,
     false_discoveries: float | None = None,
+    label: str | None = None,
     limit: int | None = None,
 ) -> None:
     """Scores the rows of a table, and tells which column fits least.
@@ -36,6 +40,7 @@ def score_rows(
         output: Path of the table of scores.
         report: Path of a page.
         false_discoveries: Share of false ones among the alarms, instead of the rate.
+        label: Column that is 1 for anomalies and 0 for normal rows.
         limit: At most this many rows.
 
     Raises:
@@ -46,6 +51,7 @@ def score_rows(
     schema = detector.model_.likelihood.schema
     table = datasets.read_table(path)
     table = {name: values[:limit] for name, values in table.items()}
+    anomalous = anomalies_of(path, table, label)
     rows = schema.rows(table)
     scores = detector.decision_function(rows)
     p_values = detector.conformal_.p_values(scores)
@@ -68,9 +74,10 @@ def score_rows(
     }
     write_columns(output, found)
     tell_alarms(detector, alarms, "rows", false_discoveries, output)
+    figures, by_kind = tell_labels(scores, alarms, anomalous)
     if report is None:
         return
-    known = {"held-back normal": detector.conformal_.scores, "scored": scores}
+    known = {"held-back normal": detector.conformal_.scores, **by_kind}
     chart = histogram(known, detector.threshold_)
     worst = np.argsort(-scores, kind="stable")[:_SHOWN]
     heads = [("Line", "number"), ("Score", "number"), ("", ""), ("Column", "")]
@@ -90,6 +97,8 @@ def score_rows(
         "Scores": [elements.figure(as_png(chart), "Scores", "", wide=True)],
         "Least usual": [elements.table(heads, cells)],
     }
+    if figures:
+        sections["Scores"].append(elements.table(FIGURE_HEADS, figures))
     write_page(report, document(detector, alarms, "rows", sections))
 
 

@@ -7,10 +7,13 @@ import numpy as np
 from keras_ae import anomalies, datasets, plots
 from keras_ae.anomalies import AnomalyDetector
 from keras_ae.cli.commands.alarms import (
+    FIGURE_HEADS,
+    anomalies_of,
     as_png,
     document,
     histogram,
     tell_alarms,
+    tell_labels,
     write_columns,
     write_page,
 )
@@ -27,6 +30,7 @@ def score_series(
     output: str,
     report: str | None = None,
     false_discoveries: float | None = None,
+    label: str | None = None,
     limit: int | None = None,
 ) -> None:
     """Scores windows of a series, half of each in the next, and tells where they err.
@@ -37,6 +41,7 @@ def score_series(
         output: Path of the table of scores.
         report: Path of a page.
         false_discoveries: Share of false ones among the alarms, instead of the rate.
+        label: Column that is 1 for anomalies and 0 for normal rows.
         limit: At most this many rows.
 
     Raises:
@@ -57,6 +62,10 @@ def score_series(
     stride = max(1, length // 2)
     windows = datasets.cut_windows(rows, length, stride)
     steps = datasets.cut_windows(np.arange(len(rows)), length, stride)[..., 0]
+    anomalous = anomalies_of(path, table, label)
+    if anomalous is not None:
+        # Of a window that has one such step.
+        anomalous = anomalous[steps].any(axis=1)
     scores = detector.decision_function(windows)
     p_values = detector.conformal_.p_values(scores)
     alarms = scores > detector.threshold_
@@ -80,9 +89,10 @@ def score_series(
     }
     write_columns(output, found)
     tell_alarms(detector, alarms, "windows", false_discoveries, output)
+    figures, by_kind = tell_labels(scores, alarms, anomalous)
     if report is None:
         return
-    known = {"held-back normal": detector.conformal_.scores, "scored": scores}
+    known = {"held-back normal": detector.conformal_.scores, **by_kind}
     chart = histogram(known, detector.threshold_)
     worst = np.argsort(-scores, kind="stable")[:_SHOWN]
     heads = [("Lines", "number"), ("Score", "number"), ("", ""), ("Column", "")]
@@ -101,6 +111,8 @@ def score_series(
         "Scores": [elements.figure(as_png(chart), "Scores", "", wide=True)],
         "Least usual": [elements.table(heads, cells)],
     }
+    if figures:
+        sections["Scores"].append(elements.table(FIGURE_HEADS, figures))
     drawn = _drawn(detector, table, windows[worst], steps[worst], unusual[worst])
     if drawn is not None:
         caption = "What was given, what the model expects (dashed), and what differs "
