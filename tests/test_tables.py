@@ -124,6 +124,8 @@ def test_numbers_alone_are_a_table():
         (["a", "a", "a"], "more than one value. Received: 'a' in all rows"),
         ([1.0, np.inf, 2.0], "finite numbers"),
         ([[1], [2], [3]], r"one number or category in a row. Received: \[1\]"),
+        # As polars and Parquet have lists.
+        (np.array([np.arange(2), np.arange(3), None], object), r"category in a row"),
         (np.array(["2026-01-01"] * 3, "M8[D]"), "make numbers of times"),
     ],
 )

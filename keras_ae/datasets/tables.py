@@ -136,6 +136,8 @@ def missing_of(values):
 def _is_missing(value):
     if value is None:
         return True
+    if np.ndim(value):
+        return False
     try:
         return bool(value != value)
     except TypeError:
