@@ -6,6 +6,10 @@ every one is given a fault once: a spike, a frozen value, more noise, a bulge, o
 that runs backwards. Their scores beside those of the whole windows give the AUROC; the
 alarm's rate is set by a third stretch. `where_auroc` is that of the steps of faulty
 windows, in the faulty span or outside.
+
+Beside it stands a real series, 1,047 days of a stock's prices that come with
+matplotlib: learned to November 2006, its days of September and October 2008, when the
+banks fell, are told from those of the fourteen months before (`crisis_auroc`).
 """
 
 import keras
@@ -41,19 +45,12 @@ def main(
     held_back, test = (
         windows(machine(max(window, 2 * count), rng), window) for _ in range(2)
     )
-    epochs = run.epochs or 30
-
-    def build():
-        model = keras_ae.AE(latent_dim, architecture="sequence", widths=widths)
-        total = epochs * -(-len(train) // 64)
-        rate = keras.optimizers.schedules.CosineDecay(learning_rate, total)
-        model.compile(keras.optimizers.Adam(rate))
-        return model
-
-    model = run.model(build)
-    run.fit(model, train, tuning, epochs=epochs, batch_size=64, patience=epochs)
-    detector = keras_ae.AnomalyDetector(model, seed=run.seed)
-    detector.calibrate(tuning, held_back, train)
+    network = {"latent_dim": latent_dim, "widths": widths}
+    *stock, before, crisis = stock_windows(length=16)
+    detector = learn(run.child("stock"), *stock, before, learning_rate, 16, **network)
+    run.scores(crisis_auroc=auroc(detector, before, crisis))
+    detector = learn(run, train, tuning, held_back, learning_rate, 64, **network)
+    model = detector.model_
     faulty, span, kind = with_faults(test, rng)
     p_values = detector.conformal_.p_values(detector.decision_function(test))
     found = detector.conformal_.p_values(detector.decision_function(faulty))
@@ -86,6 +83,45 @@ def main(
         "A window with each fault, what the model makes of it (dashed), and the steps "
         "that differ from what is usual (red).",
     )
+
+
+def learn(run, train, tuning, held_back, learning_rate, batch_size, **network):
+    """A detector whose model learns from `train`."""
+    epochs = run.epochs or 30
+
+    def build():
+        model = keras_ae.AE(architecture="sequence", **network)
+        total = epochs * -(-len(train) // batch_size)
+        rate = keras.optimizers.schedules.CosineDecay(learning_rate, total)
+        model.compile(keras.optimizers.Adam(rate))
+        return model
+
+    model = run.model(build)
+    run.fit(model, train, tuning, epochs=epochs, batch_size=batch_size, patience=epochs)
+    detector = keras_ae.AnomalyDetector(model, seed=run.seed)
+    return detector.calibrate(tuning, held_back, train)
+
+
+def stock_windows(length):
+    """Windows of a stock's days, in order: to learn, to tune, normal, and the crisis.
+
+    Of each day the logarithms of the opening, highest, lowest and closing price beside
+    the day before's closing price, and that of the volume.
+    """
+    from matplotlib import cbook
+
+    days = cbook.get_sample_data("goog.npz")["price_data"]
+    close = np.log(days["close"][:-1])
+    days = days[1:]
+    prices = [np.log(days[name]) - close for name in ("open", "high", "low", "close")]
+    series = np.stack([*prices, np.log(days["volume"])], axis=1).astype("float32")
+    dates = np.array(["2006-11-08", "2007-07-01", "2008-09-01"], "datetime64[D]")
+    parts = np.split(series, np.searchsorted(days["date"], dates))
+    mean, deviation = parts[0].mean(axis=0), parts[0].std(axis=0)
+    return [
+        keras_ae.datasets.cut_windows((part - mean) / deviation, length)
+        for part in parts
+    ]
 
 
 def auroc(detector, normal, faulty):

@@ -223,6 +223,7 @@ def test_series_anomalies(scores, tmp_path):
     found = scores("series-anomalies", "widths=8", "latent_dim=4", limit=3000)
     # A frozen value is seen by a model of one epoch, too.
     assert found["auroc_frozen"] > 0.5 and 0 <= found["where_auroc"] <= 1
+    assert 0 <= found["crisis_auroc"] <= 1
     assert found["false_alarms_at_10_percent"] < 0.3
     assert pictures(tmp_path) == {"loss", "where"}
 

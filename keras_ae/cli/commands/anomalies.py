@@ -205,12 +205,11 @@ def score_anomalies(
     paths = [_tested(pathlib.Path(path)) for path in pictures]
     files = _files(paths)[:limit]
     _check_distinct(map(str, files))
-    names, chunks, scores = [], [], []
+    names, chunks = [], []
     for read, images in _read(detector.model_, files):
         names += read
-        chunks.append(images)
-        scores.append(detector.decision_function(images))
-    images, scores = np.concatenate(chunks), np.concatenate(scores)
+        chunks.append(detector.decision_function(images))
+    scores = np.concatenate(chunks)
     p_values = detector.conformal_.p_values(scores)
     alarms = scores > threshold
     if false_discoveries is not None:
@@ -229,7 +228,7 @@ def score_anomalies(
             scores[known], alarms[known], ~np.isin(kinds, _GOOD)[known], kinds[known]
         )
     if report is not None:
-        page = _page(detector, images, names, scores, alarms, kinds, figures)
+        page = _page(detector, names, scores, alarms, kinds, figures)
         write_page(report, page)
 
 
@@ -249,7 +248,7 @@ def _kinds(names, paths):
     return np.array(kinds) if known else None
 
 
-def _page(detector, images, names, scores, alarms, kinds, figures):
+def _page(detector, names, scores, alarms, kinds, figures):
     """The report: scores, the worst and the borderline pictures, where they differ."""
     threshold = detector.threshold_
     known = {"held-back normal": detector.conformal_.scores}
@@ -274,7 +273,9 @@ def _page(detector, images, names, scores, alarms, kinds, figures):
     caption += "model reconstructs it."
     model = detector.model_
     for title, shown in (("Least usual", worst), ("Nearest to the alarm", border)):
-        given = images[shown]
+        # Read again: not all pictures fit into memory.
+        chunks = _read(model, [names[i] for i in shown])
+        given = np.concatenate([images for _, images in chunks])
         rows = {
             "given": given,
             "where": plots.highlighted(
