@@ -93,23 +93,23 @@ def test_measures_models_and_tells_of_failures(invoke, tmp_path):
         pixels = rng.integers(0, 256, (6, 5, 3), "uint8")
         Image.fromarray(pixels).save(folder / f"{number:02d}.png")
     options = ["--batch-size", 8, "--image-size", 5, "--epochs", 2, "--rounds", 1]
-    # A batch is too small for the codebook of a VQVAE to start from.
-    networks = ["--set", "architecture=dense", "--set", "widths=8"]
+    # 40 pictures for training have fewer principal components.
+    codes = ["--set", "latent_dim=45"]
     result = invoke(
-        *("ae", "vqvae", "--data", "pictures", *networks, *options),
+        *("ae", "pca", "--data", "pictures", *codes, *options),
         *("--output", "found"),
     )
     assert result.exit_code == 0, result.output + result.stderr
     kept = json.loads((tmp_path / "found" / "benchmark.json").read_text())
     assert kept["environment"] == machine.environment()
-    assert kept["settings"] == {"architecture": "dense", "widths": [8]}
+    assert kept["settings"] == {"latent_dim": 45}
     measured, failed = kept["configurations"]
     assert (measured["model"], measured["backend"]) == ("AE", BACKEND)
     assert measured["image_shape"] == [5, 5, 3]
     assert measured["error"] is None
     assert len(measured["losses"]) == 2
     assert measured["losses"][1] < measured["losses"][0]
-    model = keras_ae.AE(image_shape=(5, 5, 3), architecture="dense", widths=(8,))
+    model = keras_ae.AE(45, image_shape=(5, 5, 3))
     assert measured["parameters"] == model.count_params()
     (training,) = measured["rounds"]
     assert measured["first_epoch_seconds"] == training["seconds"][0]
@@ -124,10 +124,10 @@ def test_measures_models_and_tells_of_failures(invoke, tmp_path):
     assert measured["feeding"]["steps_per_execution"] >= 1
     assert measured["versions"]["keras"] == keras.__version__
 
-    assert failed["model"] == "VQVAE" and failed["rounds"] == []
-    assert failed["error"].startswith("`num_codes` must be at most")
-    assert f"VQVAE: {failed['error']}"[:60] in result.stdout
-    assert f"VQVAE: {failed['error']}" in (tmp_path / "found/benchmark.md").read_text()
+    assert failed["model"] == "PCA" and failed["rounds"] == []
+    assert failed["error"].startswith("`latent_dim` must be at most 39")
+    assert f"PCA: {failed['error']}"[:60] in result.stdout
+    assert f"PCA: {failed['error']}" in (tmp_path / "found/benchmark.md").read_text()
     assert Image.open(tmp_path / "found" / "benchmark.png").width > 600
 
 
