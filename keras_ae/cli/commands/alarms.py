@@ -6,13 +6,13 @@ import collections
 import csv
 import io
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_ae import metrics, plots
-from keras_ae.anomalies import AnomalyDetector
+from keras_ae.anomalies import AnomalyDetector, benjamini_hochberg
 from keras_ae.files import replacing
 from keras_ae.runs.report import elements
 
@@ -31,6 +31,16 @@ def write_columns(output: str, columns: Mapping[str, Any]) -> None:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows(zip(*columns.values(), strict=True))
+
+
+def alarms_of(
+    detector: AnomalyDetector, scores: np.ndarray, false_discoveries: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns p-values and which examples raise an alarm, `(n,)` each."""
+    p_values = detector.conformal_.p_values(scores)
+    if false_discoveries is None:
+        return p_values, scores > detector.threshold_
+    return p_values, benjamini_hochberg(p_values, false_discoveries)
 
 
 def tell_alarms(
@@ -129,6 +139,22 @@ def histogram(known: Mapping[str, np.ndarray], threshold: float) -> Any:
     """The distributions of scores by name, and where the alarm begins."""
     alarm = {f"alarm above {threshold:.4g}": threshold}
     return plots.histogram(known, "score, higher is less usual", alarm)
+
+
+def sections_of(
+    detector: AnomalyDetector,
+    known: Mapping[str, np.ndarray],
+    figures: Sequence[tuple[str, str]],
+    heads: Sequence[tuple[str, str]],
+    cells: Sequence[tuple[str, ...]],
+) -> dict[str, list[str]]:
+    """The page's sections on a table: its scores, and what is least usual in it."""
+    known = {"held-back normal": detector.conformal_.scores, **known}
+    chart = histogram(known, detector.threshold_)
+    scores = [elements.figure(as_png(chart), "Scores", "", wide=True)]
+    if figures:
+        scores.append(elements.table(FIGURE_HEADS, figures))
+    return {"Scores": scores, "Least usual": [elements.table(heads, cells)]}
 
 
 def document(

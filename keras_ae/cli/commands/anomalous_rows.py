@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_ae import anomalies, datasets
+from keras_ae import datasets
 from keras_ae.anomalies import AnomalyDetector
 from keras_ae.cli.commands.alarms import (
-    FIGURE_HEADS,
+    alarms_of,
     anomalies_of,
-    as_png,
     document,
-    histogram,
+    sections_of,
     tell_alarms,
     tell_labels,
     write_columns,
     write_page,
 )
-from keras_ae.runs.report import elements
 
 # Rows in the report.
 _SHOWN = 30
@@ -54,10 +52,7 @@ def score_rows(
     anomalous = anomalies_of(path, table, label)
     rows = schema.rows(table)
     scores = detector.decision_function(rows)
-    p_values = detector.conformal_.p_values(scores)
-    alarms = scores > detector.threshold_
-    if false_discoveries is not None:
-        alarms = anomalies.benjamini_hochberg(p_values, false_discoveries)
+    p_values, alarms = alarms_of(detector, scores, false_discoveries)
     columns = least_fitting(detector, rows)
     given = [_shown(table[name][i]) for i, name in enumerate(columns)]
     restored = schema.table(detector.model_.reconstruct(rows))
@@ -77,8 +72,6 @@ def score_rows(
     figures, by_kind = tell_labels(scores, alarms, anomalous)
     if report is None:
         return
-    known = {"held-back normal": detector.conformal_.scores, **by_kind}
-    chart = histogram(known, detector.threshold_)
     worst = np.argsort(-scores, kind="stable")[:_SHOWN]
     heads = [("Line", "number"), ("Score", "number"), ("", ""), ("Column", "")]
     heads += [("Value", "number"), ("Expected", "number")]
@@ -93,12 +86,7 @@ def score_rows(
         )
         for i in worst
     ]
-    sections = {
-        "Scores": [elements.figure(as_png(chart), "Scores", "", wide=True)],
-        "Least usual": [elements.table(heads, cells)],
-    }
-    if figures:
-        sections["Scores"].append(elements.table(FIGURE_HEADS, figures))
+    sections = sections_of(detector, by_kind, figures, heads, cells)
     write_page(report, document(detector, alarms, "rows", sections))
 
 

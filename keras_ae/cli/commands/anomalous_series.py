@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_ae import anomalies, datasets, plots
+from keras_ae import datasets, plots
 from keras_ae.anomalies import AnomalyDetector
 from keras_ae.cli.commands.alarms import (
-    FIGURE_HEADS,
+    alarms_of,
     anomalies_of,
     as_png,
     document,
-    histogram,
+    sections_of,
     tell_alarms,
     tell_labels,
     write_columns,
@@ -67,10 +67,7 @@ def score_series(
         # Of a window that has one such step.
         anomalous = anomalous[steps].any(axis=1)
     scores = detector.decision_function(windows)
-    p_values = detector.conformal_.p_values(scores)
-    alarms = scores > detector.threshold_
-    if false_discoveries is not None:
-        alarms = anomalies.benjamini_hochberg(p_values, false_discoveries)
+    p_values, alarms = alarms_of(detector, scores, false_discoveries)
     unusual = unusual_columns(detector, windows)  # (windows, time, columns)
     worst_column, begin, end = zip(*map(_span, unusual), strict=True)
     # As lines of the file, of which the first has the names.
@@ -92,8 +89,6 @@ def score_series(
     figures, by_kind = tell_labels(scores, alarms, anomalous)
     if report is None:
         return
-    known = {"held-back normal": detector.conformal_.scores, **by_kind}
-    chart = histogram(known, detector.threshold_)
     worst = np.argsort(-scores, kind="stable")[:_SHOWN]
     heads = [("Lines", "number"), ("Score", "number"), ("", ""), ("Column", "")]
     heads += [("Where", "number")]
@@ -107,12 +102,7 @@ def score_series(
         )
         for i in worst
     ]
-    sections = {
-        "Scores": [elements.figure(as_png(chart), "Scores", "", wide=True)],
-        "Least usual": [elements.table(heads, cells)],
-    }
-    if figures:
-        sections["Scores"].append(elements.table(FIGURE_HEADS, figures))
+    sections = sections_of(detector, by_kind, figures, heads, cells)
     drawn = _drawn(detector, table, windows[worst], steps[worst], unusual[worst])
     if drawn is not None:
         caption = "What was given, what the model expects (dashed), and what differs "
