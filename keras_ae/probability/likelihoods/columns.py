@@ -151,16 +151,16 @@ class Columns(Likelihood):
         return numbers, counts, gaps, categories
 
     def elementwise_log_prob(self, x, parameters, training, observed=None):
-        shape = ops.shape(x)
-        counted = self._weighed(ops.ones_like(x))
-        if observed is not None:
-            counted = counted * ops.cast(observed, "float32")
-        x, counted = self._rows(x), self._rows(counted)
+        given, x = x, self._rows(x)
         numbers, rates, gaps, categories = self._split(parameters)
         x_numbers, x_counts, x_gaps, x_categories = self._split(x)
         known = self._known(x, self._numbers)
         residual = x_numbers - numbers
         if training:
+            counted = self._weighed(ops.ones_like(given))
+            if observed is not None:
+                counted = counted * ops.cast(observed, "float32")
+            counted = self._rows(counted)
             scale = self._batch_scale(residual, known * _take(counted, self._numbers))
         else:
             scale = self.scale()
@@ -179,7 +179,7 @@ class Columns(Likelihood):
                 for x, logits in zip(x_categories, categories, strict=True)
             ],
         )
-        return ops.reshape(log_prob, shape)
+        return ops.reshape(log_prob, ops.shape(given))
 
     def _known(self, x, places):
         """1 where a number is not missing, `(batch, places)`."""
