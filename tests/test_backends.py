@@ -14,6 +14,12 @@ SCRIPT = """
     import keras, numpy as np
     import keras_ae
 
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        # Rewriting the graphs of small models takes longer than running them.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
     class FixedNoise(keras.layers.Layer):
         def call(self, mean, log_var):
             noise = 1 - 2 * (keras.ops.arange(mean.shape[-1], dtype="float32") % 2)
