@@ -4,6 +4,7 @@ import contextlib
 
 import keras
 import numpy as np
+import pytest
 from numerics import to_numpy
 
 import keras_ae
@@ -39,6 +40,22 @@ OBJECTIVES = {
     "SylvesterFlowVAE",
 }
 WITH_NETWORKS = [name for name in TRAINED if name not in OBJECTIVES]
+# tests/test_backends.py trains them on all three backends, and PyTorch has the whole
+# contract: TensorFlow and JAX, which compile for long, have every other of them.
+TRAINED_ON_ALL = (
+    "AAE",
+    "BiGAN",
+    "ConditionalVAE",
+    "ContractiveAE",
+    "FactorVAE",
+    "GLO",
+    "RAE",
+    "SparseAE",
+    "VAE",
+    "VAEGAN",
+    "VariationalAutoDecoder",
+    "WAE",
+)
 SHAPES = [
     ((7,), "auto"),
     ((7,), "linear"),
@@ -296,6 +313,15 @@ NON_DEFAULT = {
 }
 
 BACKEND = keras.backend.backend()
+ELSEWHERE = {"tensorflow": TRAINED_ON_ALL[::2], "jax": TRAINED_ON_ALL[1::2]}
+
+
+def few_everywhere(values, few):
+    """Parameters of which only `few` are for more than the first backend."""
+    return [
+        pytest.param(value, marks=[] if value in few else pytest.mark.once)
+        for value in values
+    ]
 
 
 def owns_codes(Model):

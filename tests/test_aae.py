@@ -251,6 +251,7 @@ def test_accuracy_is_that_of_labelled_examples(images):
         assert np.isfinite(found["loss"])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["array", "data set", "generator"])
 def test_labels_come_in_any_kind_of_data(images, kind):
     labels = np.arange(32) % 4

@@ -15,6 +15,7 @@ import pytest
 from conftest import forget
 from contract import (
     BACKEND,
+    ELSEWHERE,
     NON_DEFAULT,
     SHAPES,
     TRAINED,
@@ -65,7 +66,8 @@ def compiling(name):
     """What differs in a formula only is by default not compiled anew for it."""
     if name in REPRESENTATIVE:
         return None
-    return pytest.mark.thorough if name in WITH_NETWORKS else pytest.mark.slow
+    here = name in WITH_NETWORKS and name not in ELSEWHERE.get(BACKEND, ())
+    return pytest.mark.thorough if here else pytest.mark.slow
 
 
 def unlike(name):

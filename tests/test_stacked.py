@@ -321,6 +321,10 @@ def test_data_sets_train_as_arrays_do(images):
         for _ in range(2)
     ]
     assert shuffled[0] == shuffled[1]
+
+
+@pytest.mark.once
+def test_phases_are_validated_and_weighted_as_any_training(images):
     split = fit(make(), images, validation_split=0.25).history
     assert len(split["val_loss"]) == 5
     weighted = fit(make(), images, sample_weight=np.full(32, 2.0)).history

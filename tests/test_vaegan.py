@@ -290,6 +290,9 @@ def test_features_of_a_named_layer(x):
 
 
 @pytest.mark.thorough
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="it compiles also what it runs eagerly"
+)
 def test_all_options_at_once_jitted_and_eager(images):
     losses = []
     for options in ({"jit_compile": True}, {"run_eagerly": True}):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from contract import few_everywhere
 
 import keras_ae
 
@@ -19,7 +20,9 @@ def loss(model, **kwargs):
     return model.evaluate(X, verbose=0, return_dict=True, **kwargs)["loss"]
 
 
-@pytest.mark.parametrize("name", ["AE", "DenoisingAE", "AutoDecoder"])
+@pytest.mark.parametrize(
+    "name", few_everywhere(["AE", "DenoisingAE", "AutoDecoder"], ["AE"])
+)
 def test_a_column_is_one_weight_an_example(name):
     weight = np.linspace(0.5, 2, 20, dtype="float32")
     histories = []
