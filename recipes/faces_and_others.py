@@ -26,32 +26,41 @@ SIDES = (64, 192)
 LUMA = (0.299, 0.587, 0.114)
 
 
-def main(run, latent_dim=64, learning_rate=1e-3, pictures=8000, held_back=500):
+def main(
+    run,
+    latent_dim=64,
+    widths=(16, 32, 64),
+    learning_rate=2e-3,
+    pictures=8000,
+    held_back=500,
+):
     faces, held_back_faces = (
         grey(split)
         for split in run.load("celeba", image_size=SIZE, splits=("train", "test"))
     )
-    learned = {"faces": faces, "digits": load(run, "mnist", "train")}
+    size = faces.shape[1:3]
+    learned = {"faces": faces, "digits": load(run, "mnist", "train", size)}
     count = min(pictures, *map(len, learned.values()))
     learned = {name: x[:count] for name, x in learned.items()}
     rng = np.random.default_rng(run.seed)
     others = {
         "faces": held_back_faces,
-        "digits": load(run, "mnist", "test"),
-        "clothes": load(run, "fashion-mnist", "test"),
-        "photographs": squares(PHOTOGRAPHS, held_back, rng),
-        "textures": squares(TEXTURES, held_back, rng),
+        "digits": load(run, "mnist", "test", size),
+        "clothes": load(run, "fashion-mnist", "test", size),
+        "photographs": squares(PHOTOGRAPHS, held_back, size, rng),
+        "textures": squares(TEXTURES, held_back, size, rng),
     }
     others = {name: x[:held_back] for name, x in others.items()}
     epochs = run.epochs or 40
     batch_size = run.batch_size or 64
-    drawn = {name: {"original": x[:10]} for name, x in others.items()}
+    shown = min(10, *map(len, others.values()))
+    drawn = {name: {"original": x[:shown]} for name, x in others.items()}
     for name, train in learned.items():
         # The run's own model is that of faces.
         part = run if name == "faces" else run.child(name)
         model = part.model(
             lambda train=train: build(
-                latent_dim, learning_rate, epochs * -(-len(train) // batch_size)
+                latent_dim, widths, learning_rate, epochs * -(-len(train) // batch_size)
             )
         )
         part.fit(
@@ -66,7 +75,7 @@ def main(run, latent_dim=64, learning_rate=1e-3, pictures=8000, held_back=500):
         pca.fit(train, verbose=0)
         run.scores(**figures(name, model, pca, train, others))
         for kind, x in others.items():
-            drawn[kind][f"by one of {name}"] = model.reconstruct(x[:10])
+            drawn[kind][f"by one of {name}"] = model.reconstruct(x[:shown])
         if part is run:
             run.evaluate(model, others["faces"])
             run.pictures(model, others["faces"])
@@ -77,9 +86,11 @@ def main(run, latent_dim=64, learning_rate=1e-3, pictures=8000, held_back=500):
     )
 
 
-def build(latent_dim, learning_rate, steps):
+def build(latent_dim, widths, learning_rate, steps):
     model = keras_ae.AE(
         latent_dim,
+        architecture="conv",
+        widths=widths,
         likelihood=keras_ae.likelihoods.Gaussian(activation="sigmoid"),
     )
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
@@ -116,10 +127,10 @@ def figures(name, model, pca, train, others):
     return found
 
 
-def load(run, data, split):
+def load(run, data, split, size):
     return grey(
         datasets.load(
-            data, split, image_size=SIZE, limit=run.limit, data_dir=run.data_dir
+            data, split, image_size=size, limit=run.limit, data_dir=run.data_dir
         )
     )
 
@@ -131,7 +142,7 @@ def grey(pictures):
     return np.rint(pictures @ np.float32(LUMA)).astype("uint8")[..., None]
 
 
-def squares(names, count, rng):
+def squares(names, count, size, rng):
     """Cuts `count` squares of all sizes and places from pictures of scikit-image."""
     try:
         from skimage import data
@@ -147,5 +158,5 @@ def squares(names, count, rng):
         side = rng.integers(*SIDES)
         top, left = (rng.integers(0, length - side) for length in picture.shape)
         square = Image.fromarray(picture[top : top + side, left : left + side])
-        cut.append(np.asarray(square.resize((SIZE, SIZE), Image.Resampling.LANCZOS)))
+        cut.append(np.asarray(square.resize(size[::-1], Image.Resampling.LANCZOS)))
     return np.stack(cut)[..., None]

@@ -255,6 +255,7 @@ def test_loss_curves_have_a_panel_for_each_term():
         "loss": [3.0, 2.0, 1.5],
         "kl": [0.5, 0.6, 0.7],
         "val_loss": [3.5, 2.5, float("nan")],
+        "learning_rate": [1e-3, 1e-3, 1e-3],
     }
     figure = plots.loss_curves(history)
     loss, kl = (panel for panel in figure.axes if panel.get_visible())

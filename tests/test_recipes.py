@@ -257,6 +257,20 @@ def test_mnist_between_codes(scores, tmp_path):
 
 
 @pytest.mark.slow
+def test_faces_and_others(scores, tmp_path):
+    pytest.importorskip("skimage")
+    found = scores("faces-and-others", "latent_dim=2", "widths=4", "held_back=12")
+    for model in ("faces", "digits"):
+        for kind in ("faces", "digits", "clothes", "photographs", "textures"):
+            key = f"{model}_on_{kind}"
+            assert found[f"{key}_psnr"] > 0 and found[f"{key}_bytes"] > 0
+            if kind != model:
+                for score in ("reconstruction", "code"):
+                    assert 0 <= found[f"{key}_auroc_by_{score}"] <= 1
+    assert pictures(tmp_path) == {*COMMON.split(), "kinds"}
+
+
+@pytest.mark.slow
 def test_mnist_vampprior(scores, tmp_path):
     small = ("latent_dim=2", "widths=8", "components=5", "importance_samples=20")
     found = scores("mnist-vampprior", *small, "test_digits=30")

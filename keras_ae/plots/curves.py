@@ -220,8 +220,8 @@ def _plain(text):
 def loss_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     """Curves of a training, one panel a term: training dashed, validation solid.
 
-    Values so wild that they would flatten the rest of a long curve leave the panel; an
-    arrow says how far.
+    A learning rate has a panel where it changed. Values so wild that they would flatten
+    the rest of a long curve leave the panel; an arrow says how far.
 
     Args:
         history: Lists of values by name, as `fit(...).history` holds them;
@@ -237,7 +237,10 @@ def loss_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     names = [
         name
         for name, values in history.items()
-        if len(values) and not name.startswith("val_")
+        if len(values)
+        and not name.startswith("val_")
+        # A rate that stayed what it was is no curve.
+        and not (name == "learning_rate" and np.ptp(values) == 0)
     ]
     if not names:
         raise ValueError("`history` must hold at least one epoch. Received: none")
