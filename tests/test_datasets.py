@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_ae import datasets
+from keras_ae import datasets, runs
+from keras_ae.cli.commands import reading
 from keras_ae.datasets import cache, celeba, folders, moon, pictures, plane, splits
 
 pytestmark = pytest.mark.once
@@ -921,6 +922,30 @@ def test_12_bits_in_files_of_16_are_not_black(tmp_path, capsys):
     with pytest.warns(UserWarning, match="from 0 to 4095, not 0 to 1023"):
         _, labels = datasets.load(mixed(tmp_path), "all", white=1023, labels=True)
     assert labels["path"].tolist() == ["a.tiff"]
+
+
+@pytest.mark.once
+def test_what_is_white_goes_with_the_model(invoke, tmp_path):
+    write_12_bits(tmp_path / "scans", count=20)
+    dark = write_12_bits(tmp_path / "dark", highest=500)
+    for options, white in (((), 4095), (("--white", 65535), 65535)):
+        run = tmp_path / f"run-{white}"
+        train = ("train", "ae", "scans", "--epochs", 1, "--run-dir", run, *options)
+        result = invoke(*train, "--set", "architecture=dense", "--set", "widths=4")
+        assert result.exit_code == 0, result.output
+        model = runs.load_model(run)
+        assert model.white == white
+        again = tmp_path / "again.keras"
+        model.save(again)
+        model = runs.load_model(again)
+        found = [images.max() for _, images in reading._read(model, [*dark.iterdir()])]
+        assert found == [round(500 / white * 255)]
+        loaded, _ = reading.load_pictures(model, str(dark), "all", None, None)
+        assert loaded.max() == found[0]
+    assert datasets.find_white([dark]) == 511
+    assert datasets.find_white([*dark.iterdir()]) == 511
+    (tmp_path / "dark" / "grey.png").write_bytes(encoded(colour(3)))
+    assert datasets.find_white([dark / "grey.png"]) is None
 
 
 def mixed(tmp_path):

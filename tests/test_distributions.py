@@ -9,6 +9,7 @@ from scipy import special, stats
 
 from keras_ae import backend
 from keras_ae.probability.distributions import (
+    GaussianMixture,
     Normal,
     NormalMixture,
     TensorFlowProbability,
@@ -153,6 +154,7 @@ def test_bad_arguments_of_priors_are_refused(make, message):
         Normal(np.zeros(2), np.ones(2)),
         Normal(ops.zeros(2), ops.ones(2)),
         NormalMixture(np.eye(2), [[0.5], [2.0]], (1, 3)),
+        GaussianMixture([np.zeros(2), ops.ones(2)], [np.eye(2), 2 * np.eye(2)]),
     ],
 )
 def test_priors_survive_json(prior):

@@ -86,6 +86,18 @@ def test_what_is_saved_untouched_knows_where_its_codes_are(tmp_path):
     assert again.sample(3, seed=0).shape == (3, 6)
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("count", [1, 12])
+def test_of_equal_examples_there_is_one_code_to_draw(count):
+    model = keras_ae.AE(2, architecture="dense", widths=(8,))
+    x = np.repeat(X[:1], count, axis=0)
+    model.fit(x, epochs=2, verbose=0)
+    assert model.choose_sampler().sampler == "gaussian"
+    np.testing.assert_allclose(
+        model.sample(3, seed=0), model.reconstruct(x[[0, 0, 0]]), atol=0.05
+    )
+
+
 def test_weights_know_where_their_codes_are(tmp_path):
     model = make("AE")
     model.save_weights(tmp_path / "a.weights.h5")

@@ -99,6 +99,12 @@ def _options(*names):
             "(default: the recipe's; of your own pictures that of most of them, larger "
             "ones so that the shorter side is 64).",
         ),
+        "white": click.option(
+            "--white",
+            type=_COUNT,
+            help="Of your own pictures of 16 bits, the value that is white (default: "
+            "65535, or where they end far below, as those of 12 bits, their own).",
+        ),
         "seed": click.option(
             "--seed",
             type=_SEED,
@@ -149,6 +155,7 @@ _TRAINING = (
     "batch-size",
     "limit",
     "image-size",
+    "white",
     "seed",
     "backend",
     "track",

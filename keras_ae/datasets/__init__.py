@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_ae.datasets import celeba, folders, mnist, moon, plane, splits
-from keras_ae.datasets.folders import read_pictures
+from keras_ae.datasets.folders import find_white, read_pictures
 from keras_ae.datasets.schema import Column, Schema
 from keras_ae.datasets.series import cut_windows, join_windows
 from keras_ae.datasets.tables import is_table, read_table
@@ -19,6 +19,7 @@ __all__ = [
     "Schema",
     "cut_windows",
     "find",
+    "find_white",
     "is_table",
     "join_windows",
     "known_name",

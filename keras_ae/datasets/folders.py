@@ -1,6 +1,7 @@
 """A folder or zip of pictures: which there are, their splits and their labels."""
 
 import contextlib
+import functools
 import math
 import os
 import posixpath
@@ -154,6 +155,39 @@ def _list(location):
     return pictures
 
 
+def find_white(paths: Iterable[str | os.PathLike]) -> int | None:
+    """Finds the value that is white in files of pictures of more than 8 bits.
+
+    Args:
+        paths: Files, folders and zips of pictures. Of many pictures some are looked at.
+
+    Returns:
+        65535, or where the pictures end far below that, the power of two above them
+        less one; None where all pictures have 8 bits.
+    """
+    paths = [*paths]
+    where = paths[0] if len(paths) == 1 else "these files"
+    return _white([read for _, read in _found(paths)], where)
+
+
+def _white(readers, where):
+    """`find_white` of pictures whose bytes these functions return."""
+    values = []
+    for index in np.linspace(0, len(readers) - 1, min(len(readers), 256)):
+        with contextlib.suppress(Exception):  # reported when it is decoded
+            values.append(brightest(readers[int(index)]()))
+    if not any(values):
+        return None
+    white = white_of(values)
+    if white != WHITE:
+        say_once(
+            f"The values of the 16-bit pictures in {where} end below {white + 1}, "
+            f"which is read as white. `white={WHITE}` (on the command line "
+            f"`--white {WHITE}`) reads them as they are."
+        )
+    return white
+
+
 def load(location, split, image_size, limit, seed, white=None):
     """Loads pictures of a folder or zip; see `keras_ae.datasets.load`."""
     pictures = _list(location)
@@ -166,7 +200,9 @@ def load(location, split, image_size, limit, seed, white=None):
         )
     size = _natural_size(pictures) if image_size is None else image_size
     size = splits.height_and_width(size)
-    white = _white(pictures) if white is None else white
+    if white is None:
+        readers = [functools.partial(pictures.read, i) for i in range(len(pictures))]
+        white = _white(readers, location) or WHITE
     images, kept = cache.load(pictures, chosen, size, limit=limit, white=white)
     paths = np.array([pictures.names[i] for i in kept])
     return images, {"path": paths, "folder": labels[kept]}
@@ -179,20 +215,6 @@ def _seen(pictures, look, most=256):
         with contextlib.suppress(Exception):  # reported when it is decoded
             found.append(look(pictures.read(int(index))))
     return found
-
-
-def _white(pictures):
-    """Returns the value of white in pictures of more than 8 bits."""
-    return _say_white(white_of(_seen(pictures, brightest)), pictures.location)
-
-
-def _say_white(white, where):
-    if white != WHITE:
-        say_once(
-            f"The values of the 16-bit pictures in {where} end below {white + 1}, "
-            f"which is read as white. `white={WHITE}` reads them as they are."
-        )
-    return white
 
 
 def _natural_size(pictures):
@@ -254,12 +276,19 @@ def _splits_and_labels(pictures, seed):
     return split_of, np.where(in_split_folder, "", labels)
 
 
-def _white_of_files(files):
-    values = []
-    for read_bytes in files[:: max(1, len(files) // 256)]:
-        with contextlib.suppress(Exception):
-            values.append(brightest(read_bytes()))
-    return _say_white(white_of(values), "these files")
+def _found(paths):
+    """Names of pictures, and functions that read their bytes; folders are searched."""
+    found = []
+    for path in map(Path, paths):
+        if path.is_file() and path.suffix.lower() != ".zip":
+            found.append((str(path), path.read_bytes))
+        else:
+            source = _list(path)
+            found += [
+                (str(path / name), lambda source=source, i=i: source.read(i))
+                for i, name in enumerate(source.names)
+            ]
+    return found
 
 
 def read_pictures(
@@ -304,18 +333,9 @@ def read_pictures(
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
     images, read, broken = [], [], []
-    found = []
-    for path in map(Path, paths):
-        if path.is_file() and path.suffix.lower() != ".zip":
-            found.append((str(path), path.read_bytes))
-        else:
-            source = _list(path)
-            found += [
-                (str(path / name), lambda source=source, i=i: source.read(i))
-                for i, name in enumerate(source.names)
-            ]
+    found = _found(paths)
     if white is None:
-        white = _white_of_files([read_bytes for _, read_bytes in found])
+        white = _white([read for _, read in found], "these files") or WHITE
     for name, read_bytes in found:
         try:
             channels = (*image_shape, 1)[2]

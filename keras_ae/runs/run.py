@@ -26,6 +26,7 @@ _OPTIONS = (
     "batch_size",
     "limit",
     "image_size",
+    "white",
     "data_dir",
     "track",
 )
@@ -49,6 +50,8 @@ class Run(Training, Gallery):
         limit: At most this many pictures of each split.
         image_size: Height and width of the pictures, one number or two, instead of
             the recipe's.
+        white: Of pictures of 16 bits, the value that is white; by default as
+            `datasets.load` finds it. The model keeps it for the pictures it is used on.
         data_dir: Folder of data sets; by default `KERAS_AE_DATA`.
         track: Where curves and pictures go as training goes on, of `trackers.NAMES`:
             `"tensorboard"`, `"mlflow"`, `"wandb"`.
@@ -81,6 +84,7 @@ class Run(Training, Gallery):
         batch_size: int | None = None,
         limit: int | None = None,
         image_size: int | Sequence[int] | None = None,
+        white: int | None = None,
         data_dir: str | None = None,
         track: Sequence[str] | None = None,
         resume: bool = False,
@@ -96,6 +100,7 @@ class Run(Training, Gallery):
         self.batch_size = batch_size
         self.limit = limit
         self.image_size = image_size
+        self.white = white
         self.data_dir = data_dir
         self.track = tuple(track or ())
         for tracker in self.track:
@@ -172,12 +177,15 @@ class Run(Training, Gallery):
                 limit=self.limit,
                 data_dir=self.data_dir,
                 labels=True,
+                white=self.white,
             )
             if not len(images):
                 raise ValueError(
                     f"The {split} split of {data} holds no pictures: training needs "
                     "some to learn from and some held back. Add more pictures."
                 )
+            if self.white is None and datasets.known_name(data) is None:
+                self.white = datasets.find_white([data])
             loaded.append(images)
             self.labels[split] = labels
         shape = " x ".join(str(side) for side in loaded[0].shape[1:])

@@ -112,6 +112,7 @@ class Training:
         batch_size = min(self.batch_size or batch_size, len(train))
         if not model.built:
             model.build((None, *train.shape[1:]))
+        model.white = self.white
         if model.searches_codes:
             validation = validation[:SEARCHED]
         self._evaluation_batch = max(batch_size, min(256, len(validation)))

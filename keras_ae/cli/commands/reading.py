@@ -85,6 +85,7 @@ def load_pictures(model, data, split, data_dir, limit):
         limit=limit,
         data_dir=data_dir,
         labels=True,
+        white=model.white,
     )
     if not len(images):
         raise ValueError(f"There are no pictures in {data}.")
@@ -119,9 +120,11 @@ def _read(model, files, shape=None) -> Iterator[tuple[list[pathlib.Path], np.nda
     picture_shape(model)
     shape = shape or model.built_image_shape
     size = max(1, min(_CHUNK, _VALUES // math.prod(shape)))
+    # What it was trained on tells what is white, else all files together.
+    white = model.white or datasets.find_white(files)
     for start in range(0, len(files), size):
         chunk = files[start : start + size]
-        images, names = datasets.read_pictures(chunk, shape, names=True)
+        images, names = datasets.read_pictures(chunk, shape, names=True, white=white)
         yield [pathlib.Path(name) for name in names], images
 
 

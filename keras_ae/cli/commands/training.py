@@ -157,7 +157,8 @@ def _kept_from(start, trained, settings, options):
             f"The model of {start} keeps its arguments and its size of pictures, "
             f"{size[0]}x{size[1]}: leave out {', '.join(sorted(changed))}."
         )
-    return {**options, "image_size": size}
+    white = options.get("white") or trained.white
+    return {**options, "image_size": size, "white": white}
 
 
 def write_report(directory: str) -> pathlib.Path:

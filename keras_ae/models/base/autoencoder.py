@@ -104,6 +104,8 @@ class Autoencoder(
     has_tokens: bool = False  # `tokens`, `decode_tokens`, `token_shape`
     # Whether a code has the pixels themselves, and is no summary of the picture.
     keeps_pixels: bool = False
+    # Of the files of 16-bit pictures that it learned from, the value that is white.
+    white: int | None = None
     # Whether every example that `fit` and `evaluate` are given must have a label.
     needs_labels: bool = False
     # Whether a `y` of the shape of `x` may be something else than `x` again.
@@ -291,6 +293,16 @@ class Autoencoder(
         return {"mse": self.likelihood.mean_squared_error(x, outputs["parameters"])}
 
     # Saving
+
+    def get_build_config(self):
+        config = super().get_build_config()
+        return config if self.white is None else {**config, "white": self.white}
+
+    def build_from_config(self, config):
+        if config and "white" in config:
+            self.white = config["white"]
+            config = {name: config[name] for name in config if name != "white"}
+        super().build_from_config(config)
 
     def get_config(self):
         config = {"name": self.name, "trainable": self.trainable}

@@ -236,12 +236,17 @@ class Samples:
             try:
                 fitted = samplers.fit_mixture(codes, components, max_steps=30, starts=1)
             except ValueError:
-                # All codes are equal: only the prior says where others might be.
+                # All codes are equal: a prior alone says where others might be.
                 continue
             scores[name] = _mean_log_prob(fitted, held_back), fitted
         prior = _mean_log_prob(self.prior, held_back) if self.has_prior else None
         if not scores:
-            return Choice("prior", None) if self.has_prior else None
+            if self.has_prior:
+                return Choice("prior", None)
+            # What there is to draw is the one code that there is.
+            covariance = 1e-6 * np.eye(codes.shape[1])
+            spot = distributions.GaussianMixture(held_back[:1], [covariance])
+            scores["gaussian"] = 0.0, spot
         name, (best, fitted) = max(scores.items(), key=lambda item: item[1][0])
         nats = None if prior is None else best - prior
         if nats is not None and nats < _CLOSE:

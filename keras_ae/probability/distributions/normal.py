@@ -17,12 +17,14 @@ def _is_plain(value) -> bool:
 
 
 def _plain(value):
-    """Numbers and nested lists of what may be an array or a tensor."""
+    """Numbers and nested lists of what may be, or hold, arrays or tensors."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     if not _is_plain(value):
         value = ops.convert_to_numpy(value)
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    return list(value) if isinstance(value, tuple) else value
+    return value
 
 
 def float32(value):
