@@ -300,6 +300,18 @@ ROWS = (
         "{vae_50000_random:.0%}",
     ),
     (
+        "faces-and-others",
+        "PSNR in dB of held-back faces and digits packed into about 30 bytes each by a "
+        "model of faces, by one of digits; JPEG of no more; AUROC of digits and "
+        "photographs among faces by the density of codes",
+        "",
+        "faces {faces_on_faces_packed_psnr:.1f}, {digits_on_faces_packed_psnr:.1f}; "
+        "{faces_on_faces_jpeg_psnr:.1f}; digits {faces_on_digits_packed_psnr:.1f}, "
+        "{digits_on_digits_packed_psnr:.1f}; {digits_on_digits_jpeg_psnr:.1f}; "
+        "{faces_on_digits_auroc_by_code:.3f} and "
+        "{faces_on_photographs_auroc_by_code:.3f}",
+    ),
+    (
         "mnist-kl",
         "mean σ of the posteriors as a share of their codes' deviation, β = 0 and 1; "
         "KL in nats and squared error of a code of one number, of three",
