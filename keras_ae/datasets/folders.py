@@ -172,10 +172,7 @@ def find_white(paths: Iterable[str | os.PathLike]) -> int | None:
 
 def _white(readers, where):
     """`find_white` of pictures whose bytes these functions return."""
-    values = []
-    for index in np.linspace(0, len(readers) - 1, min(len(readers), 256)):
-        with contextlib.suppress(Exception):  # reported when it is decoded
-            values.append(brightest(readers[int(index)]()))
+    values = _seen(readers, brightest)
     if not any(values):
         return None
     white = white_of(values)
@@ -198,32 +195,32 @@ def load(location, split, image_size, limit, seed, white=None):
             f"{location} has no pictures in split {split!r}: there are only "
             f"{len(pictures)} in all. Add pictures or load another split."
         )
-    size = _natural_size(pictures) if image_size is None else image_size
+    readers = [functools.partial(pictures.read, i) for i in range(len(pictures))]
+    size = _natural_size(readers) if image_size is None else image_size
     size = splits.height_and_width(size)
     if white is None:
-        readers = [functools.partial(pictures.read, i) for i in range(len(pictures))]
         white = _white(readers, location) or WHITE
     images, kept = cache.load(pictures, chosen, size, limit=limit, white=white)
     paths = np.array([pictures.names[i] for i in kept])
     return images, {"path": paths, "folder": labels[kept]}
 
 
-def _seen(pictures, look, most=256):
+def _seen(readers, look, most=256):
     """What `look` finds in the bytes of some pictures, spread over all."""
     found = []
-    for index in np.linspace(0, len(pictures) - 1, min(len(pictures), most)):
+    for index in np.linspace(0, len(readers) - 1, min(len(readers), most)):
         with contextlib.suppress(Exception):  # reported when it is decoded
-            found.append(look(pictures.read(int(index))))
+            found.append(look(readers[int(index)]()))
     return found
 
 
-def _natural_size(pictures):
+def _natural_size(readers):
     """Returns the (height, width) that most pictures have, made smaller if need be.
 
     The shape is that of most of them; the shorter side has the median length, at most
     `LARGEST_SIDE`.
     """
-    sizes = _seen(pictures, upright_size)
+    sizes = _seen(readers, upright_size)
     if not sizes:
         return LARGEST_SIDE, LARGEST_SIDE
     heights, widths = np.array(sizes, float).T
