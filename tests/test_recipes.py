@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import keras_ae
 from keras_ae import cli
 
 pytestmark = pytest.mark.once
@@ -295,7 +296,7 @@ def test_mnist_samplers(scores, tmp_path):
     # The features have 64 dimensions, which a Fréchet distance needs more samples than.
     small = ("latent_dim=2", "widths=8", "sampler_epochs=1", "samples=80")
     found = scores("mnist-samplers", *small, limit=80)
-    fitted = {"reconstructions", "normal", "gaussian", "mixture", "maf", "two_stage"}
+    fitted = {"reconstructions", *keras_ae.AE.SAMPLERS}
     for model in ("ae", "rae", "vae"):
         extra = {"prior", "vampprior"} if model == "vae" else set()
         for name in fitted | extra:
@@ -303,6 +304,25 @@ def test_mnist_samplers(scores, tmp_path):
     assert found["training_digits_frechet_distance"] >= 0
     sheets = {f"samples_{model}" for model in ("ae", "rae", "vae")}
     assert pictures(tmp_path) == {*COMMON.split(), *sheets}
+
+
+@pytest.mark.slow
+def test_mnist_latent_flow(scores, tmp_path):
+    small = ("latent_dim=2", "widths=8", "flow_epochs=1", "samples=80")
+    found = scores("mnist-latent-flow", *small, limit=80)
+    drawn = "mixture flow flow_in_3_steps flow_of_classes flow_guided"
+    for name in ("training_digits", "reconstructions", *drawn.split()):
+        assert found[f"{name}_frechet_distance"] >= 0
+    assert 0 <= found["flow_of_classes_read_as_asked"] <= 1
+    assert pictures(tmp_path) == {*COMMON.split(), "beside_a_mixture", "classes"}
+
+
+def test_moon_latent_flow(scores, tmp_path):
+    found = scores("moon-latent-flow", "flow_epochs=1", "samples=50")
+    for name in ("flow", "mixture", "prior", "test_moons", "reconstructions"):
+        for factor in keras_ae.datasets.moon.FACTORS:
+            assert 0 <= found[f"{name}_{factor}"] <= 1
+    assert pictures(tmp_path) == {*COMMON.split(), "drawn"}
 
 
 def test_plane_vae(scores, tmp_path):

@@ -181,7 +181,7 @@ def test_bad_arguments(vae):
     ae = keras_ae.AE(2, image_shape=(6,), widths=(8,))
     gan = keras_ae.GAN(2, image_shape=(6,), widths=(8,))
     for call, message in (
-        (lambda: vae.fit_sampler("flow", X), "of VAE must be 'normal', .*'flow'"),
+        (lambda: vae.fit_sampler("glow", X), "of VAE must be 'normal', .*'glow'"),
         (lambda: ae.fit_sampler("vampprior", X), "of AE must be .*'vampprior'"),
         (lambda: gan.fit_sampler("normal", X), "has no encoder"),
         (lambda: keras_ae.AE(2).fit_sampler("normal", X), "its `image_shape` before"),

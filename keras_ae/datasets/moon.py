@@ -131,6 +131,73 @@ def measure_phase(images):
     datasets.moon.measure_phase(path[0])  # near [0.0, 0.5, 1.0]
     ```
     """
+    batch = _as_batch(images)
+    fraction = _lit_fraction(batch, _covered(batch))
+    return float(fraction[0]) if _is_one(images) else fraction
+
+
+def measure(images):
+    """Measures the factors behind moons, drawn ones included.
+
+    Each has the distribution of the renderer's own where the moons have: the disc tells
+    size and place, the lit fraction the phase, and which side is lit the tilt, and
+    whether the moon waxes or wanes.
+
+    Args:
+        images: As for `measure_phase`.
+
+    Returns:
+        Dict of arrays `(n,)` by name, in the order of `FACTORS` and the units of
+        `render`. A tilt is nan where less than a fiftieth of the disc is lit or dark,
+        all are where there is no disc.
+
+    Example:
+
+    ```python
+    images = datasets.moon.render(0.25, tilt=0.3, size=0.3, x=0.05)
+    datasets.moon.measure(images)  # about these factors
+    ```
+    """
+    batch = _as_batch(images)
+    height, width = batch.shape[1:]
+    covered = _covered(batch)
+    fraction = _lit_fraction(batch, covered)
+    area = np.where(np.isnan(fraction), np.nan, covered.sum(axis=(1, 2)))
+    column, row = _centre(covered)
+    lit_column, lit_row = _centre(covered * np.clip(batch - EARTHSHINE, 0, None))
+    # Counter-clockwise from the right, to where the light is.
+    angle = np.arctan2(row - lit_row, lit_column - column)
+    waning = np.abs(angle) > math.pi / 2
+    tilt = np.where(waning, angle - np.sign(angle) * math.pi, angle)
+    half = np.arccos(1 - 2 * fraction) / (2 * math.pi)
+    return {
+        "phase": np.where(waning, 1 - half, half),
+        "tilt": np.where((fraction > 0.02) & (fraction < 0.98), tilt, np.nan),
+        "size": np.sqrt(area / math.pi) / min(height, width),
+        "x": np.where(np.isnan(area), np.nan, column / width),
+        "y": np.where(np.isnan(area), np.nan, row / height),
+    }
+
+
+def _centre(weights):
+    """Columns and rows of the centres of pictures `(n, height, width)`, 0 in the middle."""
+    height, width = weights.shape[1:]
+    total = np.maximum(weights.sum(axis=(1, 2)), 1e-6)
+    columns = np.arange(width) + 0.5 - width / 2
+    rows = np.arange(height) + 0.5 - height / 2
+    return (
+        (weights.sum(axis=1) * columns).sum(axis=1) / total,
+        (weights.sum(axis=2) * rows).sum(axis=1) / total,
+    )
+
+
+def _is_one(images):
+    shape = np.shape(images)
+    return len(shape) == 2 or (len(shape) == 3 and shape[-1] == 1)
+
+
+def _as_batch(images):
+    """Checked pictures as floats `(n, height, width)`."""
     images = np.asarray(images)
     if images.dtype.kind in "ui":
         images = images / np.float32(255)
@@ -148,17 +215,27 @@ def measure_phase(images):
             "`images` must be uint8, or floats in [0, 1]. Received floats from "
             f"{images.min():g} to {images.max():g}"
         )
-    batch = images.reshape((-1, *images.shape[-2:]))
+    return images.reshape((-1, *images.shape[-2:]))
+
+
+def _covered(batch):
+    """What share of each pixel the disc covers."""
     background = EARTHSHINE / 2
     brightest = _neighbourhood(np.maximum, batch)
-    on_edge = _neighbourhood(np.minimum, batch) < background
+    on_edge = _on_edge(batch)
     coverage = np.clip(batch / np.maximum(brightest, background), 0, 1)
-    covered = np.where(on_edge, coverage * (brightest > background), 1)
-    lit = np.where(on_edge, _neighbourhood(np.maximum, batch, 1), batch) > 0.7
+    return np.where(on_edge, coverage * (brightest > background), 1)
+
+
+def _on_edge(batch):
+    return _neighbourhood(np.minimum, batch) < EARTHSHINE / 2
+
+
+def _lit_fraction(batch, covered):
+    lit = np.where(_on_edge(batch), _neighbourhood(np.maximum, batch, 1), batch) > 0.7
     area = covered.sum(axis=(1, 2))
     with np.errstate(invalid="ignore"):
-        fraction = (covered * lit).sum(axis=(1, 2)) / np.where(area > 0, area, np.nan)
-    return fraction if images.ndim == 3 else float(fraction[0])
+        return (covered * lit).sum(axis=(1, 2)) / np.where(area > 0, area, np.nan)
 
 
 def _neighbourhood(reduce, batch, reach=2):

@@ -157,6 +157,7 @@ class TakesLabels:
         sampler: str | None = None,
         *,
         mean: bool = True,
+        **options,
     ) -> np.ndarray:
         """Returns the likelihood's mean for new codes, or x drawn from p(x | z).
 
@@ -169,6 +170,7 @@ class TakesLabels:
             sampler: `"prior"`, the default, or the name of what `fit_sampler` has
                 fitted, to the codes of all classes alike.
             mean: Whether to give the mean of p(x | z), without its noise.
+            **options: What the sampler's own `sample` takes.
 
         Returns:
             Array `(n, *image_shape)`, pictures in [0, 1].
@@ -177,14 +179,16 @@ class TakesLabels:
             ValueError: If labels are out of range, or the model has no classes.
         """
         if self.num_classes is None:
-            if labels is not None:
+            if labels is not None and sampler != "flow":
                 raise ValueError(
                     "`labels` must be None for a model without classes "
                     f"(`num_classes`). Received: labels={labels!r}"
                 )
-            return super().sample(n, seed, batch_size, sampler, mean=mean)
+            if labels is not None:
+                options["labels"] = labels
+            return super().sample(n, seed, batch_size, sampler, mean=mean, **options)
         seeds = seed_generator(seed)
-        z = self._drawn(n, seeds, sampler)  # (n, latent_dim)
+        z = self._drawn(n, seeds, sampler, **options)  # (n, latent_dim)
         if labels is None:
             labels = keras.random.randint((n,), 0, self.num_classes, seed=seeds)
         elif np.ndim(labels) == 0:

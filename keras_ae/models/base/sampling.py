@@ -1,6 +1,7 @@
 """The verb `sample`: codes drawn from a prior, or from what is fitted to codes."""
 
 import contextlib
+import inspect
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -56,6 +57,7 @@ _IN_WORDS = {
     "prior": "the prior",
     "gaussian": "a normal distribution fitted to the codes",
     "mixture": "a mixture of normal distributions fitted to the codes",
+    "flow": "a flow fitted to the codes",
     "pixelcnn": "an autoregressive model of the tokens",
 }
 
@@ -82,7 +84,14 @@ class Samples:
     `SAMPLERS` are the names that `fit_sampler` knows.
     """
 
-    SAMPLERS: tuple[str, ...] = ("normal", "gaussian", "mixture", "maf", "two_stage")
+    SAMPLERS: tuple[str, ...] = (
+        "normal",
+        "gaussian",
+        "mixture",
+        "maf",
+        "two_stage",
+        "flow",
+    )
     # Whether codes are drawn from the prior by default, wherever those of data are: the
     # decoder has learned from the prior's, or a manifold has no normal distributions.
     keeps_to_prior: bool = False
@@ -123,14 +132,15 @@ class Samples:
         It is saved with the model. Training the model any further drops it.
 
         Args:
-            sampler: `"normal"`, `"gaussian"`, `"mixture"`, `"maf"`, `"two_stage"`, and
-                for a VAE `"vampprior"`: see `samplers.fit`; or one of `keras_ae.priors`
-                of your own making, which `sample` then knows by its `name`.
+            sampler: `"normal"`, `"gaussian"`, `"mixture"`, `"maf"`, `"two_stage"`,
+                `"flow"`, and for a VAE `"vampprior"`: see `samplers.fit`; or one of
+                `keras_ae.priors` of your own making, which `sample` then knows by its
+                `name`.
             x: Array `(n, *image_shape)`, or any data set that `fit` takes: the pictures
                 that the model was trained on.
             seed: Integer >= 0.
             **options: As for `samplers.fit`: `components=20` for a mixture, `epochs=50`
-                for one that learns.
+                for one that learns, `labels=` for a flow of classes.
 
         Raises:
             ValueError: If the sampler is unknown, or the codes do not suffice for it.
@@ -276,6 +286,7 @@ class Samples:
         sampler: str | None = None,
         *,
         mean: bool = True,
+        **options,
     ) -> np.ndarray:
         """Returns the likelihood's mean for new codes, or x drawn from p(x | z).
 
@@ -288,18 +299,21 @@ class Samples:
                 training data follow it, else a density that is fitted to them.
             mean: Whether to give the mean of p(x | z). Draws from it have its noise:
                 they are samples of p(x), which means are not.
+            **options: What the sampler's own `sample` takes: `steps`, `labels` and
+                `guidance` of a `"flow"`, `temperature` of a `"pixelcnn"`.
 
         Returns:
             Array `(n, *image_shape)`, pictures in [0, 1].
 
         Raises:
-            ValueError: If there is neither a prior nor such a sampler.
+            ValueError: If there is neither a prior nor such a sampler, or it does not
+                take these options.
         """
         seeds = seed_generator(seed)
-        codes = self._drawn(n, seeds, sampler)
+        codes = self._drawn(n, seeds, sampler, **options)
         return self._decode_drawn(codes, batch_size, None if mean else seeds)
 
-    def _drawn(self, n, seeds, sampler=None) -> np.ndarray:
+    def _drawn(self, n, seeds, sampler=None, **options) -> np.ndarray:
         """Codes of the shape of those that samplers are fitted to, `(n, ...)`."""
         self.require_built("sample")
         n = checks.check_count("n", n)
@@ -311,7 +325,8 @@ class Samples:
                 "over codes. Received: sampler='prior'"
             )
         distribution = self.prior if sampler == "prior" else self.sampler(sampler)
-        codes = distribution.sample((n, *self._drawn_shape), seed=seeds)
+        _check_options(sampler, distribution, options)
+        codes = distribution.sample((n, *self._drawn_shape), seed=seeds, **options)
         return ops.convert_to_numpy(codes)
 
     def default_sampler(self) -> str:
@@ -410,6 +425,18 @@ class Samples:
             if isinstance(distribution, distributions.LearnedPrior)
             for index, variable in enumerate(distribution.variables)
         }
+
+
+def _check_options(name, distribution, options):
+    unwrapped = getattr(distribution, "density", distribution)
+    known = {*inspect.signature(unwrapped.sample).parameters} - {"shape", "seed"}
+    for option, value in options.items():
+        if option not in known:
+            names = ", ".join(f"`{other}`" for other in sorted(known)) or "none"
+            raise ValueError(
+                f"`{option}` is no option of sampler {name!r}, which takes {names}. "
+                f"Received: {option}={value!r}"
+            )
 
 
 def _itemsize(data):

@@ -154,9 +154,9 @@ class HierarchicalVAE(VAE):
         _, _, codes = self._descend(self._ascend(x), lambda _, q: q.mean)
         return codes[0]
 
-    def _drawn(self, n, seeds, sampler=None):
-        if sampler not in (None, "prior"):
-            return super()._drawn(n, seeds, sampler)
+    def _drawn(self, n, seeds, sampler=None, **options):
+        if sampler not in (None, "prior") or options:
+            return super()._drawn(n, seeds, sampler, **options)
         self.require_built("sample")
         shape = (checks.check_count("n", n), self.noise_dim)
         noise = keras.random.normal(shape, dtype="float32", seed=seeds)

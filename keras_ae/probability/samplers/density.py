@@ -31,12 +31,15 @@ def fit_density(
     patience: int = 10,
     held_back: float = 0.1,
     verbose: int = 0,
+    labels: np.ndarray | None = None,
 ) -> LearnedPrior:
     """Trains a density by maximum likelihood, with early stopping.
 
     Args:
         density: A built layer with `log_prob(values)`, `(batch,)`; a method with an
-            argument `training` is told that it is being trained.
+            argument `training` is told that it is being trained. One that has a
+            `loss(values, training)`, `(batch,)`, minimises that instead, a
+            `RectifiedFlow`.
         values: Array `(n, ...)`: codes, or tokens.
         seed: Integer >= 0, for the order of the values.
         epochs: Most passes over the values, >= 1.
@@ -47,6 +50,8 @@ def fit_density(
         held_back: Share of the values on which that is measured, from 0, for none and
             the weights after all epochs, to below 1.
         verbose: As in `keras.Model.fit`.
+        labels: None, or the class of each value, integers `(n,)`, for a density whose
+            `loss` takes `labels`.
 
     Returns:
         The density.
@@ -67,17 +72,20 @@ def fit_density(
             f"Received: {len(values)}"
         )
     order = rng.permutation(len(values))
-    held, train = values[order[:count]], values[order[count:]]
-    batches = Batches(train, min(batch_size, len(train)), seed=seed)
+    part = (lambda rows: None) if labels is None else labels.__getitem__
+    held, train = (
+        (values[rows], part(rows)) for rows in (order[:count], order[count:])
+    )
+    batches = _batches(*train, batch_size, seed=seed)
     with seeded(seed):
-        trainer = _MaximumLikelihood(density)
+        trainer = _Trainer(density)
         rate = keras.optimizers.schedules.CosineDecay(
             learning_rate, epochs * len(batches)
         )
         trainer.compile(keras.optimizers.Adam(rate))
         stopping, validation = [], None
         if count:
-            validation = Batches(held, min(batch_size, count), shuffle=False)
+            validation = _batches(*held, batch_size, shuffle=False)
             stopping = [
                 keras.callbacks.EarlyStopping(
                     patience=patience, restore_best_weights=True
@@ -98,21 +106,33 @@ def fit_density(
     return density
 
 
-class _MaximumLikelihood(keras.Model):
-    """Minimises the mean of -log p(x)."""
+def _batches(values, labels, batch_size, **kwargs):
+    size = min(batch_size, len(values))
+    return Batches(values, size, targets=labels, **kwargs)
+
+
+class _Trainer(keras.Model):
+    """Minimises the mean of a density's loss."""
 
     def __init__(self, density):
-        super().__init__(name="maximum_likelihood")
+        super().__init__(name="density")
         self.density = density
 
     def build(self, input_shape):
         self.built = True
 
-    def call(self, x, training=False):
-        return _log_prob(self.density, x, training)
+    def call(self, x):
+        return x
 
     def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
-        return -ops.mean(y_pred)
+        labels = {} if y is None else {"labels": y}
+        return ops.mean(_loss(self.density, x, training, **labels))
+
+
+def _loss(density, x, training, **labels):
+    if hasattr(density, "loss"):
+        return density.loss(x, training, **labels)
+    return -_log_prob(density, x, training)
 
 
 def _log_prob(density, x, training):
@@ -165,14 +185,19 @@ class Standardized(LearnedPrior):
         self.mean.assign(codes.mean(axis=0))
         self.stddev.assign(np.sqrt(variances + _FLOOR * variances.mean()))
 
-    def log_prob(self, z, training=False):
-        stddev = float32(self.stddev)
-        standardized = (float32(z) - float32(self.mean)) / stddev
-        log_prob = _log_prob(self.density, standardized, training)
-        return log_prob - ops.sum(ops.log(stddev))
+    def _standardized(self, z):
+        return (float32(z) - float32(self.mean)) / float32(self.stddev)
 
-    def sample(self, shape: Sequence[int], seed: Seed = None):
-        drawn = self.density.sample(shape, seed)
+    def loss(self, z, training=False, **labels):
+        """What training minimises, `(batch,)`, of standardized codes."""
+        return _loss(self.density, self._standardized(z), training, **labels)
+
+    def log_prob(self, z, training=False):
+        log_prob = _log_prob(self.density, self._standardized(z), training)
+        return log_prob - ops.sum(ops.log(float32(self.stddev)))
+
+    def sample(self, shape: Sequence[int], seed: Seed = None, **options):
+        drawn = self.density.sample(shape, seed, **options)
         return float32(self.mean) + float32(self.stddev) * drawn
 
     def get_config(self):

@@ -1,5 +1,6 @@
 """Whatever is fitted to codes, by name."""
 
+import math
 from typing import Any
 
 import keras
@@ -14,6 +15,11 @@ from keras_ae.probability.samplers.density import (
     seeded,
 )
 from keras_ae.probability.samplers.mixture import _FLOOR, _check_codes, fit_mixture
+from keras_ae.probability.samplers.rectified_flow import RectifiedFlow
+
+_MAKE = {"maf": AutoregressiveFlow, "two_stage": SecondStage}
+# What a rectified flow takes at least, however few the codes are.
+_STEPS = 5000
 
 
 def fit(
@@ -32,10 +38,11 @@ def fit(
     | `"mixture"` | ten of these: `fit_mixture` |
     | `"maf"` | a masked autoregressive flow: `priors.AutoregressiveFlow` |
     | `"two_stage"` | a second VAE, of codes: `SecondStage` |
+    | `"flow"` | a rectified flow, of each class where there are labels: `RectifiedFlow` |
     | `"vampprior"` | 500 learned pseudo-examples' posteriors: `priors.VampPrior` |
 
-    The last three, or one of `keras_ae.priors` of your own making, learn as
-    `fit_density` says, the flow and the second VAE from codes that are shifted and
+    The last four, or one of `keras_ae.priors` of your own making, learn as
+    `fit_density` says, the flows and the second VAE from codes that are shifted and
     scaled to mean 0 and variance 1.
 
     Args:
@@ -43,14 +50,15 @@ def fit(
         codes: Array `(n, latent_dim)`.
         seed: Integer >= 0.
         model: The model that the codes are of; learned ones need it.
-        **options: Arguments of `fit_mixture` or `fit_density`.
+        **options: Arguments of `fit_mixture` or `fit_density`. With `"flow"`
+            `labels` are integers `(n,)` from 0, the class of each code.
 
     Returns:
         The fitted distribution.
 
     Raises:
-        ValueError: If `sampler` is none of these, or the codes are not a finite array
-            of two dimensions, too few, or all equal.
+        ValueError: If `sampler` is none of these, the codes are not a finite array of
+            two dimensions, too few, or all equal, or the labels don't fit.
 
     Example:
 
@@ -71,19 +79,25 @@ def fit(
         return fit_mixture(codes, 1, seed, **options)
     if sampler == "mixture":
         return fit_mixture(codes, seed=seed, **{"components": 10, **options})
-    names = {"maf": AutoregressiveFlow, "two_stage": SecondStage}
+    if options.get("labels") is not None:
+        options["labels"] = _check_labels(sampler, options["labels"], codes)
     with seeded(seed):
         if isinstance(sampler, LearnedPrior):
             density = sampler
         elif sampler == "vampprior":
             density = VampPrior()
-        elif isinstance(sampler, str) and sampler in names:
-            density = Standardized(names[sampler]())
+        elif sampler == "flow":
+            options = _for_a_flow(len(codes), options)
+            labels = options.get("labels")
+            classes = None if labels is None else int(labels.max()) + 1
+            density = Standardized(RectifiedFlow(num_classes=classes))
+        elif isinstance(sampler, str) and sampler in _MAKE:
+            density = Standardized(_MAKE[sampler]())
         else:
             raise ValueError(
                 "`sampler` must be 'normal', 'gaussian', 'mixture', 'maf', "
-                "'two_stage', 'vampprior' or one of `keras_ae.priors`. Received: "
-                f"sampler={sampler!r}"
+                "'two_stage', 'flow', 'vampprior' or one of `keras_ae.priors`. "
+                f"Received: sampler={sampler!r}"
             )
         if model is None:
             raise ValueError(
@@ -99,4 +113,36 @@ def fit(
             density.pseudo_examples.assign(model.decode(np.asarray(codes)[chosen]))
         if isinstance(density, Standardized):
             density.adapt(_check_codes(codes))
+        if options.get("labels") is not None:
+            getattr(density, "density", density).count(options["labels"])
         return fit_density(density, _check_codes(codes), seed, **options)
+
+
+def _check_labels(sampler, labels, codes):
+    flow = getattr(sampler, "density", sampler)
+    classes = getattr(flow, "num_classes", None)
+    if flow != "flow" and classes is None:
+        raise ValueError(
+            "`labels` are for sampler='flow', or a `RectifiedFlow` with `num_classes`. "
+            f"Received: sampler={sampler!r}"
+        )
+    labels = np.asarray(labels)
+    shapes = (len(codes),), (len(codes), 1)
+    whole = labels.dtype.kind in "iu" and labels.shape in shapes
+    low, high = (labels.min(), labels.max()) if whole else (0, 0)
+    if not whole or low < 0 or (classes is not None and high >= classes):
+        until = "" if classes is None else f" to {classes - 1}"
+        raise ValueError(
+            f"`labels` must be {len(codes)} integers from 0{until}, one for each code. "
+            f"Received: labels of shape {labels.shape} and dtype {labels.dtype}"
+            + (f", from {low} to {high}" if whole else "")
+        )
+    return labels.reshape(-1).astype("int32")
+
+
+def _for_a_flow(count, options):
+    """Options of `fit_density`: few codes need many epochs."""
+    options = {"batch_size": 256, **options}
+    steps = math.ceil(count / options["batch_size"])
+    epochs = max(100, math.ceil(_STEPS / steps))
+    return {"epochs": epochs, "patience": max(10, epochs // 10), **options}

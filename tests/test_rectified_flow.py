@@ -1,0 +1,172 @@
+"""The rectified flow of codes: its mathematics, and what it draws."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from numerics import to_numpy
+from scipy import stats
+from scipy.spatial.distance import cdist
+
+import keras_ae
+from keras_ae.probability import samplers
+from keras_ae.probability.samplers import RectifiedFlow, Standardized
+
+MEAN, STDDEV = np.float32([1.0, -2.0, 0.5]), np.float32([0.3, 1.0, 2.0])
+X = np.random.default_rng(0).random((60, 6), dtype="float32")
+
+
+class Exact(RectifiedFlow):
+    """The velocity to normally distributed codes: E[z - ε | z_t]."""
+
+    def velocity(self, z, time, labels=None):
+        mean, stddev = ops.convert_to_tensor(MEAN), ops.convert_to_tensor(STDDEV)
+        variance = ops.square(1.0 - time) + ops.square(time * stddev)
+        pull = (time * ops.square(stddev) - (1.0 - time)) / variance
+        return mean + pull * (z - time * mean)
+
+
+@pytest.fixture(scope="module")
+def known():
+    flow = Exact(width=8, blocks=1)
+    flow.build((None, 3))
+    return flow
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    model = keras_ae.VAE(2, architecture="dense", widths=(8,))
+    model.fit(X, epochs=1, verbose=0)
+    return model
+
+
+def small(model, **kwargs):
+    with samplers.seeded(0):
+        return Standardized(RectifiedFlow(width=64, blocks=2, **kwargs), name="small")
+
+
+def test_draws_of_the_exact_velocity_are_those_of_the_normal(known):
+    drawn = to_numpy(known.sample((2, 4000, 3), seed=1, steps=50))
+    assert drawn.shape == (2, 4000, 3)
+    for index, values in enumerate(drawn.reshape(-1, 3).T):
+        normal = stats.norm(MEAN[index], STDDEV[index])
+        assert stats.kstest(values, normal.cdf).pvalue > 0.01
+    again = to_numpy(known.sample((2, 4000, 3), seed=1, steps=50))
+    np.testing.assert_array_equal(drawn, again)
+
+
+def test_log_prob_of_the_exact_velocity_is_that_of_the_normal(known):
+    z = MEAN + 2 * STDDEV * np.random.default_rng(0).normal(size=(2, 5, 3))
+    expected = stats.norm(MEAN, STDDEV).logpdf(z).sum(axis=-1)
+    log_prob = to_numpy(known.log_prob(z.astype("float32"), steps=200))
+    np.testing.assert_allclose(log_prob, expected, atol=0.01)
+
+
+def test_the_loss_is_least_for_the_exact_velocity(known):
+    codes = MEAN + STDDEV * np.random.default_rng(0).normal(size=(50_000, 3))
+    codes = codes.astype("float32")
+    # The variance of z - ε given z_t, over times.
+    time = np.linspace(0.0, 1.0, 10_001)[:, None]
+    variance = (1 - time) ** 2 + (time * STDDEV) ** 2
+    expected = np.trapezoid((STDDEV**2 / variance).sum(axis=1), time[:, 0])
+    least = to_numpy(known.loss(codes, training=True)).mean()
+    assert least == pytest.approx(expected, rel=0.02)
+    held_back = [to_numpy(known.loss(codes)) for _ in range(2)]
+    assert held_back[0].mean() == pytest.approx(expected, rel=0.1)
+    np.testing.assert_array_equal(*held_back)
+
+
+def energy(a, b):
+    return 2 * cdist(a, b).mean() - cdist(a, a).mean() - cdist(b, b).mean()
+
+
+def rings(n, seed):
+    """Two rings, class 0 inside class 1."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(2, size=n)
+    radius = 1.0 + 2.0 * labels + 0.1 * rng.normal(size=n)
+    angle = rng.uniform(0, 2 * np.pi, size=n)
+    codes = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return (10.0 + codes).astype("float32"), labels
+
+
+def test_it_draws_what_it_learned_by_class_and_all_together(model):
+    codes, labels = rings(4000, seed=0)
+    flow = samplers.fit(
+        small(model, num_classes=2),
+        codes,
+        model=model,
+        labels=labels,
+        epochs=45,
+        batch_size=200,
+        learning_rate=5e-3,
+    )
+    others, other_labels = rings(1000, seed=1)
+    drawn = to_numpy(flow.sample((1000, 2), seed=0))
+    normal = to_numpy(samplers.fit("gaussian", codes).sample((1000, 2), seed=0))
+    assert energy(drawn, others) < 0.01 < energy(normal, others)
+    radius = np.linalg.norm(drawn - 10.0, axis=1)
+    on_ring = np.minimum(np.abs(radius - 1.0), np.abs(radius - 3.0)) < 0.3
+    assert on_ring.mean() > 0.8
+    asked = np.arange(1000) % 2
+    drawn = to_numpy(flow.sample((1000, 2), seed=0, labels=asked))
+    radius = np.linalg.norm(drawn - 10.0, axis=1)
+    assert np.mean((radius > 2.0) == asked) > 0.97
+    for label in (0, 1):
+        own = to_numpy(flow.sample((500, 2), seed=0, labels=label, guidance=1.0))
+        assert energy(own, others[other_labels == label]) < 0.05
+    # Without guidance a class says nothing.
+    free = [flow.sample((50, 2), 0, labels=label, guidance=0.0) for label in (0, 1)]
+    np.testing.assert_array_equal(*map(to_numpy, free))
+    # Likelier where codes are than between the rings.
+    between = 10.0 + 2.0 * (others - 10.0) / np.linalg.norm(
+        others - 10.0, axis=1, keepdims=True
+    )
+    log_prob = [to_numpy(flow.log_prob(z[:100])).mean() for z in (others, between)]
+    assert log_prob[0] > log_prob[1] + 1.0
+
+
+def test_it_is_fitted_drawn_and_saved_with_a_model(model, tmp_path):
+    labels = np.arange(60) % 3
+    model.fit_sampler("flow", X, labels=labels, epochs=1)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    for options in ({}, {"labels": 2, "guidance": 2.0, "steps": 3}):
+        drawn = model.sample(4, seed=0, sampler="flow", **options)
+        assert drawn.shape == (4, 6)
+        other = again.sample(4, seed=0, sampler="flow", **options)
+        np.testing.assert_allclose(drawn, other, rtol=1e-4)
+    assert len(again.weights) == len(model.weights)
+
+
+@pytest.mark.once
+def test_bad_arguments(model):
+    model.fit_sampler(small(model), X, epochs=1)
+    model.fit_sampler("normal", X)
+    labels = np.arange(60) % 3
+
+    def fit(labels, sampler="flow"):
+        return lambda: model.fit_sampler(sampler, X, labels=labels)
+
+    def draw(**options):
+        return lambda: model.sample(2, **{"sampler": "small", **options})
+
+    for call, message in (
+        (lambda: RectifiedFlow(width=0), "`width` must"),
+        (lambda: RectifiedFlow(blocks=0), "`blocks` must"),
+        (lambda: RectifiedFlow(num_classes=0), "`num_classes` must"),
+        (lambda: RectifiedFlow(dropout=1.0), "`dropout` must"),
+        (fit(labels, "maf"), "`labels` are for sampler='flow'"),
+        (fit(labels[1:]), "`labels` must be 60 integers .* shape \\(59,\\)"),
+        (fit(labels - 1), "from -1 to 1"),
+        (fit(labels / 3), "dtype float64"),
+        (fit(labels, small(model, num_classes=2)), "from 0 to 1, .* from 0 to 2"),
+        (draw(steps=0), "`steps` must"),
+        (draw(guidance=-1), "`guidance` must"),
+        (draw(labels=1), "`labels` must be None for a flow without classes"),
+        (draw(sampler="normal", steps=3), "`steps` is no option of sampler 'normal'"),
+        (draw(temperature=3), "sampler 'small', which takes `guidance`, `labels`, "),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
