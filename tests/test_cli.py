@@ -368,6 +368,30 @@ def test_sample_writes_single_pictures(invoke, saved, tmp_path):
     assert nowhere.exit_code == 2 and "--separate" in nowhere.output
 
 
+def test_sample_draws_the_class_that_is_asked_for(invoke, tmp_path, monkeypatch):
+    digits = np.random.default_rng(0).integers(256, size=(40, 8, 8, 1), dtype="uint8")
+    classes = {"label": np.arange(40) % 3}
+    monkeypatch.setattr(keras_ae.datasets, "load", lambda *_, **__: (digits, classes))
+    monkeypatch.setattr(keras_ae.samplers.fitting, "_STEPS", 1)
+    small = {"image_shape": (8, 8, 1), "architecture": "dense", "widths": (4,)}
+    keras_ae.ConditionalVAE(2, num_classes=3, **small).save("conditional.keras")
+    keras_ae.AE(2, **small).save("ae.keras")
+    flow = ("ae.keras", "--data", "mnist", "--sampler", "flow")
+    for options in (flow, ("conditional.keras",)):
+        drawn = []
+        for label in (1, 2, 2):
+            asked = ("--label", label, "--seed", 1, "-n", 4, "--output", "a.png")
+            result = invoke("sample", *options, *asked)
+            assert result.exit_code == 0, result.output
+            drawn.append((tmp_path / "a.png").read_bytes())
+        assert drawn[0] != drawn[1] == drawn[2]
+        asked = ("--label", 3, "--output", "a.png")
+        assert_one_sentence(invoke("sample", *options, *asked), "from 0 to 2")
+    keras_ae.VAE(2, **small).save("vae.keras")
+    asked = ("--label", 1, "--output", "a.png")
+    assert_one_sentence(invoke("sample", "vae.keras", *asked), "`labels` is no option")
+
+
 def test_sample_fits_a_sampler_to_pictures(invoke, photos, tmp_path):
     keras_ae.AE(2, image_shape=(8, 8, 3), widths=(4,)).save("ae.keras")
     before = (tmp_path / "ae.keras").read_bytes()
@@ -378,8 +402,8 @@ def test_sample_fits_a_sampler_to_pictures(invoke, photos, tmp_path):
     assert (tmp_path / "a.png").exists()
     # The model's file stays as it is.
     assert (tmp_path / "ae.keras").read_bytes() == before
-    unknown = invoke("sample", "ae.keras", "--sampler", "flow", *options)
-    assert_one_sentence(unknown, "of AE must be", "'flow'")
+    unknown = invoke("sample", "ae.keras", "--sampler", "glow", *options)
+    assert_one_sentence(unknown, "of AE must be", "'glow'")
 
 
 def test_interpolate_makes_a_row(invoke, saved, photos):

@@ -185,6 +185,24 @@ def test_measured_phase_is_the_lit_fraction(blur):
     assert np.abs(measured - expected).max() < 0.2
 
 
+def test_measured_factors_are_those_that_were_rendered():
+    rng = np.random.default_rng(0)
+    factors = rng.uniform(moon.LOW, moon.HIGH, (500, 5)).astype("float32")
+    found = moon.measure(moon.render(*factors.T))
+    assert list(found) == list(moon.FACTORS)
+    apart = dict(zip(moon.FACTORS, factors.T, strict=True))
+    error = {name: np.abs(found[name] - apart[name]) for name in found}
+    # A new moon that waxes looks like one that wanes.
+    error["phase"] = np.minimum(error["phase"], 1 - error["phase"])
+    told = ~np.isnan(error["tilt"])
+    assert 0.5 < told.mean() < 0.9
+    worst = {"phase": 0.1, "tilt": 0.15, "size": 0.03, "x": 0.04, "y": 0.02}
+    for name, limit in worst.items():
+        assert np.nanmax(error[name]) < limit, name
+    nothing = moon.measure(np.zeros((1, 32, 32), "uint8"))
+    assert np.isnan([*nothing.values()]).all()
+
+
 def test_measured_phase_tells_a_half_moon_from_a_blend():
     new, half, full = moon.render([0, 0.25, 0.5])
     assert moon.measure_phase(half) == pytest.approx(0.5, abs=0.03)

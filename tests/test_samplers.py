@@ -281,7 +281,7 @@ def test_samplers_by_name():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: fit("flow", codes(50)), "must be 'normal', 'gaussian', .*'flow'"),
+        (lambda: fit("glow", codes(50)), "must be 'normal', 'gaussian', .*'glow'"),
         (lambda: fit(["mixture"], codes(50)), "must be 'normal', 'gaussian'"),
         (lambda: fit("mixture", codes(9)), "9 codes for components=10"),
         (lambda: fit_mixture(codes(9), 2.0), "`components` must be an integer >= 1"),

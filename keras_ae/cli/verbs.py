@@ -81,8 +81,9 @@ def decompress(model, file, output, backend):
     "--sampler",
     metavar="NAME",
     help="How codes are drawn: prior, or a sampler that was fitted to codes: normal, "
-    "gaussian, mixture, maf, two_stage, vampprior, for tokens pixelcnn (default: prior "
-    "where the codes of the training data follow it, else a density fitted to them).",
+    "gaussian, mixture, maf, two_stage, flow, vampprior, for tokens pixelcnn (default: "
+    "prior where the codes of the training data follow it, else a density fitted to "
+    "them).",
 )
 @click.option(
     "--data",
@@ -90,9 +91,25 @@ def decompress(model, file, output, backend):
     help="Fit the sampler now, to the codes of a data set or a folder of pictures "
     "(default for a model without a prior: mixture).",
 )
+@click.option(
+    "--label",
+    type=_SEED,
+    help="Class to draw, from 0: of a model with classes, or of a flow fitted to the "
+    "codes of a data set with classes.",
+)
 @_options("data-dir", "limit", "seed", "backend")
 def sample(
-    model, number, output, separate, sampler, data, data_dir, limit, seed, backend
+    model,
+    number,
+    output,
+    separate,
+    sampler,
+    data,
+    label,
+    data_dir,
+    limit,
+    seed,
+    backend,
 ):
     """Draw pictures from a generative MODEL, on one sheet or each in a file."""
     if output is None and separate is None:
@@ -101,7 +118,16 @@ def sample(
     from keras_ae.cli import commands
 
     commands.sample(
-        model, number, output, seed, sampler, data, data_dir, limit, separate=separate
+        model,
+        number,
+        output,
+        seed,
+        sampler,
+        data,
+        data_dir,
+        limit,
+        separate=separate,
+        label=label,
     )
 
 

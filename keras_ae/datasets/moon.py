@@ -180,7 +180,7 @@ def measure(images):
 
 
 def _centre(weights):
-    """Columns and rows of the centres of pictures `(n, height, width)`, 0 in the middle."""
+    """Centres of mass of pictures `(n, height, width)`, as columns and rows from 0."""
     height, width = weights.shape[1:]
     total = np.maximum(weights.sum(axis=(1, 2)), 1e-6)
     columns = np.arange(width) + 0.5 - width / 2

@@ -166,6 +166,7 @@ def sample(
     limit: int | None = None,
     *,
     separate: str | None = None,
+    label: int | None = None,
 ) -> None:
     """Draws pictures from a generative model.
 
@@ -181,6 +182,8 @@ def sample(
         data_dir: Folder of data sets.
         limit: At most this many pictures are read.
         separate: Folder for a file of each, or None.
+        label: Class of all pictures, from 0, for a model or a flow with classes. A flow
+            that is fitted to a data set with classes knows them.
 
     Raises:
         ValueError: If the model can't be sampled so, `output` ends otherwise, or a file
@@ -203,11 +206,14 @@ def sample(
     if data is not None:
         sampler = sampler or ("mixture" if "mixture" in model.SAMPLERS else "pixelcnn")
         split = "train" if datasets.known_name(data) else "all"
-        images, _ = load_pictures(model, data, split, data_dir, limit)
+        images, known = load_pictures(model, data, split, data_dir, limit)
         print(
             f"Fitting {sampler} to the codes of {len(images):,} pictures.", flush=True
         )
-        model.fit_sampler(sampler, images, seed=seed or 0)
+        classes = {}
+        if sampler == "flow" and "label" in known:
+            classes["labels"] = known["label"]
+        model.fit_sampler(sampler, images, seed=seed or 0, **classes)
     if sampler is None and not model.can_sample:
         raise ValueError(
             f"This {type(model).__name__} has no prior over codes to sample from: fit "
@@ -216,7 +222,9 @@ def sample(
         )
     if sampler is None and (choice := model.choose_sampler()) is not None:
         print(choice, flush=True)
-    pictures = as_pictures(model, model.sample(number, seed=seed, sampler=sampler))
+    asked = {} if label is None else {"labels": label}
+    drawn = model.sample(number, seed=seed, sampler=sampler, **asked)
+    pictures = as_pictures(model, drawn)
     for file, picture in zip(files, pictures, strict=False):
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as temporary:

@@ -38,7 +38,7 @@ def fit(
     | `"mixture"` | ten of these: `fit_mixture` |
     | `"maf"` | a masked autoregressive flow: `priors.AutoregressiveFlow` |
     | `"two_stage"` | a second VAE, of codes: `SecondStage` |
-    | `"flow"` | a rectified flow, of each class where there are labels: `RectifiedFlow` |
+    | `"flow"` | a rectified flow, with labels one of each class: `RectifiedFlow` |
     | `"vampprior"` | 500 learned pseudo-examples' posteriors: `priors.VampPrior` |
 
     The last four, or one of `keras_ae.priors` of your own making, learn as

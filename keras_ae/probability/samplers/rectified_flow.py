@@ -96,7 +96,7 @@ class RectifiedFlow(LearnedPrior):
 
     def count(self, labels: np.ndarray) -> None:
         """Takes the share of each class from labels `(n,)`."""
-        counts = np.bincount(labels, minlength=self.num_classes)
+        counts = np.bincount(labels, minlength=int(self.shares.shape[0]))
         self.shares.assign(counts / len(labels))
 
     def velocity(self, z, time, labels=None):
@@ -116,7 +116,7 @@ class RectifiedFlow(LearnedPrior):
         return self.network(inputs)
 
     def loss(self, z, training=False, labels=None):
-        """Returns || v(z_t, t) - (z - ε) ||² of codes `(batch, latent_dim)`, `(batch,)`.
+        """Returns the loss, `(batch,)`, of codes z `(batch, latent_dim)`.
 
         In evaluation noise and times are always the same, and a mean of several.
         """
