@@ -170,6 +170,25 @@ ROWS = (
         "{vae_two_stage:.0f}, prior {vae_prior:.0f}, VampPrior {vae_vampprior:.0f}",
     ),
     (
+        "mnist-latent-flow",
+        "Fréchet distance of {samples:,} samples in features of a classifier trained "
+        "on the data, codes of an autoencoder drawn by a rectified flow; by class; "
+        "by a mixture of ten; reconstructions; samples read as the class asked for",
+        "",
+        "{flow_frechet_distance:.1f}; {flow_of_classes_frechet_distance:.1f}; "
+        "{mixture_frechet_distance:.1f}; {reconstructions_frechet_distance:.1f}; "
+        "{flow_of_classes_read_as_asked:.1%}",
+    ),
+    (
+        "moon-latent-flow",
+        "how far phase, tilt, size or place of {samples:,} samples are at most from "
+        "those of training moons (Kolmogorov-Smirnov): drawn by a rectified flow; by a "
+        "mixture of ten; by a VAE's prior; test moons; their reconstructions",
+        "",
+        "{flow_farthest:.3f}; {mixture_farthest:.3f}; {prior_farthest:.3f}; "
+        "{test_moons_farthest:.3f}; {reconstructions_farthest:.3f}",
+    ),
+    (
         "mnist-gan",
         "rarest and commonest digit among {samples:,} samples, as a classifier of "
         "{classifier_accuracy:.1%} accuracy reads them; even would be 10 %",

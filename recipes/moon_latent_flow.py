@@ -72,6 +72,7 @@ def main(
         shown = ", ".join(f"{factor} {value:.3f}" for factor, value in apart.items())
         print(f"{name.replace('_', ' ')}: {shown}")
         run.scores(**{f"{name}_{factor}": value for factor, value in apart.items()})
+        run.scores(**{f"{name}_farthest": max(apart.values())})
     run.scores(samples=samples)
     run.evaluate(model, test)
     run.pictures(model, test)

@@ -177,11 +177,18 @@ class RectifiedFlow(LearnedPrior):
         if labels is None and self.num_classes is not None:
             logits = ops.log(float32(self.shares))[None]
             labels = keras.random.categorical(logits, z.shape[0], seed=seed)[0]
-        for step in range(steps):
-            here, there = step / steps, (step + 1) / steps
-            first = self._guided(z, here, labels, guidance)
-            second = self._guided(z + first / steps, there, labels, guidance)
-            z = z + (first + second) / (2.0 * steps)
+
+        def step(z, time, *labels):
+            first = self._guided(z, time, guidance, *labels)
+            second = self._guided(
+                z + first / steps, time + 1.0 / steps, guidance, *labels
+            )
+            return z + (first + second) / (2.0 * steps)
+
+        step = backend.compiled(step, self.variables)
+        labels = () if labels is None else (labels,)
+        for time in np.linspace(0.0, 1.0, steps, endpoint=False, dtype="float32"):
+            z = step(z, ops.convert_to_tensor(time), *labels)
         return ops.reshape(z, shape)
 
     def _checked(self, labels, shape):
@@ -203,8 +210,8 @@ class RectifiedFlow(LearnedPrior):
             np.broadcast_to(labels, shape).reshape(-1), "int32"
         )
 
-    def _guided(self, z, time, labels, guidance):
-        time = ops.full_like(z[:, :1], time)
+    def _guided(self, z, time, guidance=1.0, labels=None):
+        time = time * ops.ones_like(z[:, :1])
         if labels is None:
             return self.velocity(z, time)
         of_class = self.velocity(z, time, labels)
@@ -221,42 +228,48 @@ class RectifiedFlow(LearnedPrior):
         along the way back from z at t = 1, in `steps` steps of Heun's method: as many
         passes forward and backward of the network as there are latent dimensions, twice
         in each, and for each class, of whose densities it is the mean by their shares.
+        It has no gradient.
         """
         z = float32(z)
         shape = ops.shape(z)
         z = ops.reshape(z, (-1, shape[-1]))
+
+        def back(z, time, *labels):
+            first, slope = self._velocity_and_divergence(z, time, *labels)
+            second, other = self._velocity_and_divergence(
+                z - first / steps, time - 1.0 / steps, *labels
+            )
+            return z - (first + second) / (2.0 * steps), (slope + other) / (2.0 * steps)
+
+        back = backend.compiled(back, self.variables)
+
+        def log_prob(z, *labels):
+            change = 0.0
+            for time in np.linspace(1.0, 0.0, steps, endpoint=False, dtype="float32"):
+                z, slope = back(z, ops.convert_to_tensor(time), *labels)
+                change = change + slope
+            return Normal().log_prob(z) - change
+
         if self.num_classes is None:
-            return ops.reshape(self._log_prob(z, steps, None), shape[:-1])
-        by_class = [self._log_prob(z, steps, y) for y in range(self.num_classes)]
+            return ops.reshape(log_prob(z), shape[:-1])
+        by_class = [
+            log_prob(z, ops.full(ops.shape(z)[:1], label, dtype="int32"))
+            for label in range(self.num_classes)
+        ]
         by_class = ops.stack(by_class, axis=-1) + ops.log(float32(self.shares))
         return ops.reshape(ops.logsumexp(by_class, axis=-1), shape[:-1])
 
-    def _log_prob(self, z, steps, label):
-        change = 0.0
-        for step in reversed(range(steps)):
-            here, there = (step + 1) / steps, step / steps
-            first, slope = self._velocity_and_divergence(z, here, label)
-            second, other = self._velocity_and_divergence(
-                z - first / steps, there, label
-            )
-            z = z - (first + second) / (2.0 * steps)
-            change = change + (slope + other) / (2.0 * steps)
-        return Normal().log_prob(z) - change
-
-    def _velocity_and_divergence(self, z, time, label):
-        def velocity(z):
-            rows = ops.shape(z)[:1]
-            labels = None if label is None else ops.full(rows, label, dtype="int32")
-            return self.velocity(z, ops.full_like(z[:, :1], time), labels)
-
-        count, dim = ops.shape(z)
-        picked = ops.tile(ops.eye(dim, dtype="float32"), (count, 1))
+    def _velocity_and_divergence(self, z, time, *labels):
+        dim = z.shape[-1]
+        # Each row once for every latent dimension, of whose velocity it has the slope.
+        picked = ops.tile(ops.eye(dim, dtype="float32"), (ops.shape(z)[0], 1))
+        repeated = [ops.repeat(label, dim, axis=0) for label in labels]
         slopes = backend.gradient(
-            lambda z: ops.sum(velocity(z) * picked, axis=-1),
+            lambda z: ops.sum(self._guided(z, time, 1.0, *repeated) * picked, axis=-1),
             ops.repeat(z, dim, axis=0),
-        )  # (count * dim, dim)
-        divergence = ops.reshape(ops.sum(slopes * picked, axis=-1), (count, dim))
-        return velocity(z), ops.sum(divergence, axis=-1)
+        )  # (n * latent_dim, latent_dim)
+        slopes = ops.reshape(ops.sum(slopes * picked, axis=-1), (-1, dim))
+        return self._guided(z, time, 1.0, *labels), ops.sum(slopes, axis=-1)
 
     def get_config(self):
         return {
