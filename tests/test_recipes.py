@@ -318,7 +318,7 @@ def test_mnist_latent_flow(scores, tmp_path):
 
 
 def test_moon_latent_flow(scores, tmp_path):
-    found = scores("moon-latent-flow", "flow_epochs=1", "samples=50")
+    found = scores("moon-latent-flow", "widths=8", "flow_epochs=1", "samples=50")
     for name in ("flow", "mixture", "prior", "test_moons", "reconstructions"):
         for factor in (*keras_ae.datasets.moon.FACTORS, "farthest"):
             assert 0 <= found[f"{name}_{factor}"] <= 1

@@ -139,9 +139,9 @@ def measure_phase(images):
 def measure(images):
     """Measures the factors behind moons, drawn ones included.
 
-    Each has the distribution of the renderer's own where the moons have: the disc tells
-    size and place, the lit fraction the phase, and which side is lit the tilt, and
-    whether the moon waxes or wanes.
+    The disc tells size and place, the lit fraction the phase, and which side is lit the
+    tilt, and whether the moon waxes or wanes; from there on a few steps of Gauss and
+    Newton find the factors whose rendered moon is nearest.
 
     Args:
         images: As for `measure_phase`.
@@ -149,7 +149,7 @@ def measure(images):
     Returns:
         Dict of arrays `(n,)` by name, in the order of `FACTORS` and the units of
         `render`. A tilt is nan where less than a fiftieth of the disc is lit or dark,
-        all are where there is no disc.
+        where it can't be seen, and all are where there is no disc.
 
     Example:
 
@@ -159,6 +159,20 @@ def measure(images):
     ```
     """
     batch = _as_batch(images)
+    factors = _roughly(batch)
+    step = max(1, 2**18 // batch[0].size)
+    for start in range(0, len(batch), step):
+        chosen = slice(start, start + step)
+        factors[chosen] = _refined(factors[chosen], batch[chosen])
+    found = dict(zip(FACTORS, factors.T, strict=True))
+    found["phase"] = found["phase"] % 1.0
+    lit = (1 - np.cos(2 * math.pi * found["phase"])) / 2
+    found["tilt"] = np.where((lit > 0.02) & (lit < 0.98), found["tilt"], np.nan)
+    return found
+
+
+def _roughly(batch):
+    """Factors `(n, 5)` by centres of mass and areas."""
     height, width = batch.shape[1:]
     covered = _covered(batch)
     fraction = _lit_fraction(batch, covered)
@@ -170,13 +184,45 @@ def measure(images):
     waning = np.abs(angle) > math.pi / 2
     tilt = np.where(waning, angle - np.sign(angle) * math.pi, angle)
     half = np.arccos(1 - 2 * fraction) / (2 * math.pi)
-    return {
-        "phase": np.where(waning, 1 - half, half),
-        "tilt": np.where((fraction > 0.02) & (fraction < 0.98), tilt, np.nan),
-        "size": np.sqrt(area / math.pi) / min(height, width),
-        "x": np.where(np.isnan(area), np.nan, column / width),
-        "y": np.where(np.isnan(area), np.nan, row / height),
-    }
+    unseen = (fraction < 0.02) | (fraction > 0.98)
+    found = [
+        np.where(waning, 1 - half, half),
+        np.where(unseen, 0.0, np.clip(tilt, LOW[1], HIGH[1])),
+        np.sqrt(area / math.pi) / min(height, width),
+        column / width,
+        row / height,
+    ]
+    return np.where(np.isnan(area), np.nan, found).T
+
+
+def _refined(factors, batch, steps=8):
+    """Moves factors `(n, 5)` to where their moons are nearest in squared error."""
+    nudges = np.diag([0.01, 0.02, 0.005, 0.005, 0.005])
+
+    def rendered(factors):
+        factors = np.nan_to_num(factors).astype("float32")
+        return _render(*factors.T, *batch.shape[1:]).reshape(len(batch), -1) / 255.0
+
+    def error(factors):
+        return batch.reshape(len(batch), -1) - rendered(factors)  # (n, pixels)
+
+    apart = error(factors)
+    damping = np.full(len(batch), 0.1)
+    for _ in range(steps):
+        slopes = np.stack(
+            [(apart - error(factors + nudge)) / nudge.max() for nudge in nudges],
+            axis=1,
+        )  # (n, 5, pixels)
+        squares = slopes @ slopes.transpose(0, 2, 1)
+        squares += np.eye(5) * (damping[:, None, None] * squares + 1e-3)
+        move = np.linalg.solve(squares, slopes @ apart[..., None])[..., 0]
+        moved = np.clip(factors + move, factors - 0.1, factors + 0.1)
+        left = error(moved)
+        better = np.square(left).sum(axis=1) < np.square(apart).sum(axis=1)
+        factors = np.where(better[:, None], moved, factors)
+        apart = np.where(better[:, None], left, apart)
+        damping *= np.where(better, 0.3, 10.0)
+    return factors
 
 
 def _centre(weights):
