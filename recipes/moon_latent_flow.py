@@ -24,11 +24,11 @@ def main(
     latent_dim=8,
     widths=(1024, 512),
     learning_rate=1e-3,
-    flow_epochs=100,
+    flow_epochs=150,
     samples=2000,
 ):
     train, validation, test = run.load("moon-phases", image_size=32)
-    epochs = run.epochs or 40
+    epochs = run.epochs or 60
     batch_size = run.batch_size or 100
 
     def build(Model):
