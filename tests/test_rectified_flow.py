@@ -82,7 +82,7 @@ def energy(a, b):
 
 
 def corners(n, seed):
-    """Four spots at the corners of a square, those of a class across from each other."""
+    """Four spots at the corners of a square; a class is two across from each other."""
     rng = np.random.default_rng(seed)
     corner, labels = rng.integers(2, size=(2, n))
     sides = np.stack([2 * corner - 1, (2 * corner - 1) * (2 * labels - 1)], axis=1)
@@ -112,7 +112,7 @@ def test_it_draws_what_it_learned_by_class_and_all_together(model):
     assert np.mean(read == asked) > 0.97
     for label in (0, 1):
         own = drawn[asked == label]
-            assert energy(own, others[other_labels == label]) < 0.08
+        assert energy(own, others[other_labels == label]) < 0.08
     # Without guidance a class says nothing.
     free = [flow.sample((50, 2), 0, labels=label, guidance=0.0) for label in (0, 1)]
     np.testing.assert_array_equal(*map(to_numpy, free))
