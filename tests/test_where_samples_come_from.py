@@ -113,6 +113,23 @@ def test_weights_know_where_their_codes_are(tmp_path):
     np.testing.assert_allclose(again.sample(5, seed=0), expected, atol=1e-5)
 
 
+def test_what_was_asked_for_last_is_drawn_from(tmp_path):
+    model = make()
+    assert model.choose_sampler().nats is not None
+    for sampler in ("mixture", "normal"):
+        model.fit_sampler(sampler, X)
+        expected = model.sample(5, seed=0, sampler=sampler)
+        np.testing.assert_array_equal(model.sample(5, seed=0), expected)
+    assert "drawn from normal distributions" in str(model.choose_sampler())
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(again.sample(5, seed=0), expected, atol=1e-5)
+    searched = make("AutoDecoder")
+    expected = searched.sample(5, seed=0)
+    searched.sample(5, seed=0, sampler="normal")
+    np.testing.assert_array_equal(searched.sample(5, seed=0), expected)
+
+
 def test_data_sets_are_read_when_somebody_asks():
     model = make("AE", x=Rows())
     assert model.sample(3, seed=0).shape == (3, 6)

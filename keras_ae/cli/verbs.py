@@ -82,8 +82,8 @@ def decompress(model, file, output, backend):
     metavar="NAME",
     help="How codes are drawn: prior, or a sampler that was fitted to codes: normal, "
     "gaussian, mixture, maf, two_stage, flow, vampprior, for tokens pixelcnn (default: "
-    "prior where the codes of the training data follow it, else a density fitted to "
-    "them).",
+    "the last that was fitted, else prior where the codes of the training data follow "
+    "it, or a density fitted to them).",
 )
 @click.option(
     "--data",

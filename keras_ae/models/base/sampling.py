@@ -33,7 +33,8 @@ class Choice(NamedTuple):
         sampler: `"prior"`, or a name of `fitted_samplers`.
         nats: How much likelier held-back codes are under the best density that was
             fitted to others than under the prior, a lower bound on KL(q(z) || p(z));
-            None where the model has no prior, or its codes were not compared with it.
+            None where the model has no prior, or its codes were not compared with it,
+            as after `fit_sampler`.
     """
 
     sampler: str
@@ -55,9 +56,13 @@ class Choice(NamedTuple):
 
 _IN_WORDS = {
     "prior": "the prior",
+    "normal": "normal distributions fitted to each latent dimension of the codes",
     "gaussian": "a normal distribution fitted to the codes",
     "mixture": "a mixture of normal distributions fitted to the codes",
-    "flow": "a flow fitted to the codes",
+    "maf": "an autoregressive flow fitted to the codes",
+    "two_stage": "a second VAE fitted to the codes",
+    "vampprior": "the posteriors of pseudo-examples fitted to the codes",
+    "flow": "a rectified flow fitted to the codes",
     "pixelcnn": "an autoregressive model of the tokens",
 }
 
@@ -129,7 +134,8 @@ class Samples:
     ) -> None:
         """Fits a way to draw codes to those of `x`, for `sample(n, sampler=…)`.
 
-        It is saved with the model. Training the model any further drops it.
+        It is saved with the model, and what `sample` draws from by default from now
+        on. Training the model any further drops it.
 
         Args:
             sampler: `"normal"`, `"gaussian"`, `"mixture"`, `"maf"`, `"two_stage"`,
@@ -169,6 +175,7 @@ class Samples:
         checks.check_seed(seed)
         codes = self.codes_to_fit(x, seed)
         self._fitted.by_name[name] = self._fit_sampler(sampler, codes, seed, **options)
+        self._fitted.choice = Choice(name, None)
 
     @property
     def fitted_samplers(self) -> tuple[str, ...]:
@@ -213,8 +220,9 @@ class Samples:
 
         A normal distribution and a mixture are fitted to codes, in a VAE to draws from
         their posteriors. Unless they make held-back codes likelier than the prior does,
-        by more than half a nat, the prior is taken. The model keeps the choice, and
-        is saved with it; `fit` drops it.
+        by more than half a nat, the prior is taken. What `fit_sampler` was asked for
+        is taken as it is. The model keeps the choice, and is saved with it; `fit` drops
+        it.
 
         Returns:
             The `Choice`, which says why when it is printed. None for a model that has
@@ -295,8 +303,9 @@ class Samples:
             seed: Integer; the same seed gives the same codes.
             batch_size: Codes decoded at a time.
             sampler: `"prior"`, or the name of what `fit_sampler` has fitted. By
-                default what `choose_sampler` chooses: the prior where the codes of the
-                training data follow it, else a density that is fitted to them.
+                default what it has fitted last, else what `choose_sampler` chooses: the
+                prior where the codes of the training data follow it, or a density that
+                is fitted to them.
             mean: Whether to give the mean of p(x | z). Draws from it have its noise:
                 they are samples of p(x), which means are not.
             **options: What the sampler's own `sample` takes: `steps`, `labels` and
@@ -331,10 +340,7 @@ class Samples:
 
     def default_sampler(self) -> str:
         """Returns the name of the sampler that `sample` draws codes from by default."""
-        asked_for = self.fitted_samplers and not self.has_prior
-        choice = (
-            None if asked_for and not self._fitted.choice else self.choose_sampler()
-        )
+        choice = self.choose_sampler()
         if choice is not None:
             return choice.sampler
         if self.has_prior:
@@ -342,10 +348,11 @@ class Samples:
         if not self.SAMPLERS:
             raise ValueError(f"{type(self).__name__} {self.no_samplers}.")
         if not self.fitted_samplers:
+            name = "mixture" if "mixture" in self.SAMPLERS else self.SAMPLERS[-1]
             raise ValueError(
                 f"{type(self).__name__} has no prior over codes to sample from: fit "
                 "a sampler to the codes of its training pictures first, "
-                f"`model.fit_sampler({self.SAMPLERS[-1]!r}, x)`."
+                f"`model.fit_sampler({name!r}, x)`."
             )
         return self.fitted_samplers[-1]
 

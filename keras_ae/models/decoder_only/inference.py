@@ -127,7 +127,9 @@ class Infers:
             ValueError: If the model was not fitted, or the sampler is unknown.
         """
         if name in self.SAMPLERS and name not in self.fitted_samplers:
+            choice = self._fitted.choice
             self.fit_sampler(name)
+            self._fitted.choice = choice
         return super().sampler(name)
 
     def codes_to_fit(self, x, seed):

@@ -132,6 +132,11 @@ class _Trainer(keras.Model):
 def _loss(density, x, training, **labels):
     if hasattr(density, "loss"):
         return density.loss(x, training, **labels)
+    if labels:
+        raise ValueError(
+            "`labels` must be None for a density without classes. Received: labels for "
+            f"a {type(density).__name__}"
+        )
     return -_log_prob(density, x, training)
 
 
