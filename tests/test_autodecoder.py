@@ -827,5 +827,5 @@ def test_samples_are_drawn_like_the_codes(x):
     np.testing.assert_array_equal(model.sample(5, seed=3), model.sample(5, seed=3))
     assert (model.sample(5, seed=4) != model.sample(5, seed=3)).any()
     assert model.sample(5, sampler="mixture", seed=0).shape == (5, 5)
-    with pytest.raises(ValueError, match="'flow'; fitted: 'gaussian', 'mixture'"):
-        model.sample(5, sampler="flow")
+    with pytest.raises(ValueError, match="'glow'; fitted: 'gaussian', 'mixture'"):
+        model.sample(5, sampler="glow")
