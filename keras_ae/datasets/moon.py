@@ -160,7 +160,7 @@ def measure(images):
     """
     batch = _as_batch(images)
     factors = _roughly(batch)
-    step = max(1, 2**18 // batch[0].size)
+    step = max(1, 2**18 // math.prod(batch.shape[1:]))
     for start in range(0, len(batch), step):
         chosen = slice(start, start + step)
         factors[chosen] = _refined(factors[chosen], batch[chosen])
