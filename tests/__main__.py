@@ -1,8 +1,8 @@
 """Runs the tests: `python -m tests [--quick | --all] [pytest arguments]`.
 
 --quick   on the first backend, before a commit: without what is marked `thorough`
-(nothing) on all three backends; what is marked `once` on the first
---all     what is marked `slow` too: on the first backend
+(nothing) these on all three backends, and what is marked `thorough` on the first
+--all     what is marked `thorough` on all three, and what is marked `slow` on the first
 """
 
 import hashlib
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != speed]
     backends = BACKENDS[:1] if speed == "--quick" else BACKENDS
     print(
-        f"Tests on {', '.join(backends)}, {'all' if speed == '--all' else 'not slow'}: "
+        f"Tests ({speed or 'without --all'}) on {', '.join(backends)}: "
         f"about {UNITS[speed]} times as long as `keras-ae recipe moon-vae`.",
         flush=True,
     )
@@ -53,9 +53,12 @@ def main(arguments: list[str]) -> int:
 
 def chosen(speed: str, first: bool) -> str:
     """Returns pytest's expression of the marks of what runs on a backend."""
-    if not first:
-        return "not slow and not once"
-    return {"--quick": "not slow and not thorough", "": "not slow", "--all": ""}[speed]
+    if first:
+        quick, default, everything = "not slow and not thorough", "not slow", ""
+    else:
+        everything = "not slow and not once"
+        quick = default = f"{everything} and not thorough"
+    return {"--quick": quick, "": default, "--all": everything}[speed]
 
 
 def run(backend: str, arguments: list[str]) -> tuple[int, Counter[str]]:
