@@ -477,6 +477,7 @@ def test_what_stands_out_is_red():
         plots.histogram({}, "score")
 
 
+@pytest.mark.thorough
 def test_from_a_table_of_normal_rows_to_an_alarm(invoke):
     rng = np.random.default_rng(0)
 

@@ -136,7 +136,11 @@ SCRIPT = """
 @pytest.mark.thorough
 @pytest.mark.once
 @pytest.mark.parametrize(
-    "part", ["0", "1", pytest.param("objectives", marks=pytest.mark.slow)]
+    "part",
+    [
+        "0",
+        *(pytest.param(part, marks=pytest.mark.slow) for part in ("1", "objectives")),
+    ],
 )
 def test_five_epochs_agree(images, tmp_path, part):
     np.savez(tmp_path / "data.npz", images=images)

@@ -51,6 +51,7 @@ SMALL = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SMALL)
 def test_a_hand_written_loop_has_the_loss_of_fit(name):
     workloads, elbo = map(importlib.import_module, ("workloads", "elbo"))

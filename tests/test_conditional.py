@@ -255,6 +255,7 @@ def test_likelihood_given_the_class_is_at_least_the_elbo(halves):
     np.testing.assert_allclose(marginal, expected, atol=0.5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["array", "data set", "generator", "tf.data"])
 def test_labels_come_in_any_kind_of_data(images, kind):
     model, labels = make(images), labels_of(images)

@@ -226,6 +226,7 @@ def test_builds_from_data_and_from_image_shape(story, images):
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("Model", "image_shape", "architecture"),
     [
@@ -415,6 +416,7 @@ def test_xla_agrees_with_tensorflow(Model, images, monkeypatch):
     np.testing.assert_allclose(*histories, rtol=1e-4)
 
 
+@pytest.mark.thorough
 @few_by_default
 @pytest.mark.parametrize(
     "options",
@@ -464,6 +466,7 @@ def test_early_stopping_restores_the_best_weights(story, images):
     assert stopping.best == min(history["val_loss"][1:])
 
 
+@pytest.mark.thorough
 @of("Model", unlike, WITH_NETWORKS)
 @pytest.mark.parametrize(
     "architecture", ["conv", pytest.param("residual", marks=pytest.mark.slow)]

@@ -4,6 +4,7 @@ import csv
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 
@@ -17,6 +18,7 @@ def test_the_first_recipe(invoke, tmp_path):
     assert (tmp_path / "moons" / "report.html").exists()
 
 
+@pytest.mark.thorough
 def test_own_pictures_become_a_run_to_use_and_to_go_on_with(invoke, tmp_path):
     (tmp_path / "photos").mkdir()
     rng = np.random.default_rng(0)

@@ -68,6 +68,7 @@ def small(cls, shape, architecture, **options):
     return cls(latent_dim=2, image_shape=shape, **options)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("shape", "architecture"), [(SERIES, "sequence"), (VOLUME, "conv")]
 )

@@ -333,6 +333,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
     assert_one_sentence(result, "weights that are NaN", "Train it anew")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("architecture", ["conv", "residual"])
 def test_one_small_picture_is_a_batch(architecture):
     x = np.random.default_rng(0).random((9, 16, 16, 1), dtype="float32")

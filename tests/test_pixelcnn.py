@@ -91,6 +91,7 @@ def test_a_block_widens_the_view_by_half_a_kernel():
     np.testing.assert_array_equal(dependence(prior), left | above)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("token_shape", "num_codes"), [((2, 2), 3), ((4,), 3), ((2, 1, 2), 3), ((1,), 5)]
 )
@@ -115,6 +116,7 @@ def test_log_prob_is_of_the_logits(name):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("token_shape", [(2, 2), (4,), (1, 2, 2)])
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_samples_have_its_probabilities(token_shape, temperature):

@@ -109,6 +109,7 @@ MODELS = {
 FEW = ("VAE", "VQVAE", "AutoDecoder", "WAE")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", few_everywhere(MODELS, FEW))
 def test_every_kind_of_model_predicts_it(name, tmp_path):
     keras.utils.set_random_seed(0)
@@ -146,6 +147,7 @@ def test_networks_of_every_shape_give_two_numbers_a_value(shape):
     assert model.decoder.output_shape == (None, *shape, 2)
 
 
+@pytest.mark.thorough
 def test_draws_of_tokens_are_of_the_means_of_tokens():
     keras.utils.set_random_seed(0)
     model = keras_ae.FSQVAE(

@@ -116,6 +116,7 @@ def test_samples_of_a_flow_have_its_density():
     np.testing.assert_allclose(drawn.mean(axis=0), mean, atol=0.05)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", PRIORS)
 def test_a_vae_learns_saves_and_samples_it(name, images, tmp_path):
     model = keras_ae.VAE(3, prior=PRIORS[name](), architecture="dense", widths=(16,))

@@ -90,6 +90,7 @@ def corners(n, seed):
     return codes.astype("float32"), labels
 
 
+@pytest.mark.thorough
 def test_it_draws_what_it_learned_by_class_and_all_together(model):
     codes, labels = corners(4000, seed=0)
     flow = samplers.fit(

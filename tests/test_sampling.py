@@ -108,6 +108,7 @@ def test_fits_repeat_and_leave_other_draws_alone(vae):
     np.testing.assert_allclose(*drawn, rtol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["maf", "two_stage", "vampprior"])
 def test_learned_samplers_are_saved_with_the_model(vae, tmp_path, name):
     vae.fit_sampler(name, X, epochs=1)

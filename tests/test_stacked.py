@@ -189,6 +189,7 @@ class Crash(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("pretraining", "epochs"),
     [

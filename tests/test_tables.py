@@ -244,6 +244,7 @@ def test_draws_have_the_moments_of_the_likelihood(schema):
         np.testing.assert_array_equal(drawn[:, schema.slices()[name]].sum(axis=1), 1)
 
 
+@pytest.mark.thorough
 def test_a_model_of_a_table_tells_what_does_not_fit(table, schema, tmp_path):
     keras.utils.set_random_seed(0)
     model = keras_ae.VAE(2, likelihood=likelihoods.Columns(schema))

@@ -163,6 +163,7 @@ TRAINED_EVERYWHERE = (
 )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "likelihood",
     few_everywhere(

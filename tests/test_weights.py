@@ -34,6 +34,7 @@ def test_a_column_is_one_weight_an_example(name):
     np.testing.assert_allclose(*histories, rtol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name", ["AE", "VAE", "IWAE", "HierarchicalVAE", "AutoDecoder"]
 )
