@@ -272,6 +272,27 @@ def test_faces_and_others(scores, tmp_path):
 
 
 @pytest.mark.slow
+def test_faces_or_background(scores, tmp_path):
+    pytest.importorskip("skimage")
+    found = scores("faces-or-background", "latent_dim=2", "judged=12")
+    kinds = {"faces", "blurred_faces", "corners", "shuffled", "photographs"}
+    for name in {*kinds, "gan", "vaegan", "wae", "vae", "ae"}:
+        assert 0 <= found[f"{name}_taken_for_faces"] <= 1
+    assert pictures(tmp_path) == {*COMMON.split(), "samples_judged", "no_faces"}
+
+
+@pytest.mark.slow
+def test_mnist_deep_cnn(scores, tmp_path):
+    small = ("depths=2,5", "seeds=2", "filters=2", "code=3", "pretraining_epochs=1")
+    found = scores("mnist-deep-cnn", *small)
+    for way in ("poor", "greedy", "good", "batch_norm", "residual"):
+        for depth in (2, 5):
+            assert 0 <= found[f"{way}_{depth}_error"] <= 100
+            assert found[f"{way}_{depth}_steps"] == 25
+    assert pictures(tmp_path) == {*COMMON.split(), "depth", "steps"}
+
+
+@pytest.mark.slow
 def test_mnist_vampprior(scores, tmp_path):
     small = ("latent_dim=2", "widths=8", "components=5", "importance_samples=20")
     found = scores("mnist-vampprior", *small, "test_digits=30")

@@ -34,12 +34,13 @@ def layer_weights(model, number):
 class Watch(keras.callbacks.Callback):
     """Keeps the layers' weights after each epoch."""
 
-    def __init__(self):
+    def __init__(self, layers=(1, 2)):
         super().__init__()
+        self.layers = layers
         self.seen = []
 
     def on_epoch_end(self, epoch, logs=None):
-        weights = [layer_weights(self.model, number) for number in (1, 2)]
+        weights = [layer_weights(self.model, number) for number in self.layers]
         self.seen.append((logs["phase"], weights))
 
 
@@ -383,6 +384,15 @@ def test_data_that_can_be_read_once_are_refused(images):
         ),
         ({"latent_dim": 5}, "`latent_dim` must be left out"),
         ({"widths": (5,)}, "`widths` must be left out"),
+        ({"filters": 8}, "`filters` must be a list of integers >= 1"),
+        ({"filters": (8, 0)}, "`filters` must be a list"),
+        ({"filters": (8,), "strides": 3}, "`strides` must be 1 or 2.*strides=3"),
+        ({"filters": (8,), "strides": (1, 2)}, "each of the 1 convolutional layers"),
+        ({"strides": 0}, "`strides` must be 1 or 2"),
+        ({"kernel_size": 0}, "`kernel_size` must be"),
+        ({"filters": (8,), "pretraining": "rbm"}, "`filters` must be empty"),
+        ({"filters": (8,), "image_shape": (7,)}, r"`filters` must be empty.*\(7,\)"),
+        ({"filters": (8,), "pretraining_epochs": (1, 1)}, "each of the 3 layers"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -390,6 +400,98 @@ def test_bad_arguments(arguments, message):
         keras_ae.StackedSAE(**{"layer_dims": DIMS, **arguments})
     with pytest.raises(ValueError, match="`epochs` must be left out"):
         make().pretrain(np.zeros((4, *SHAPE)), epochs=3)
+
+
+# Convolutional layers
+
+CONVOLUTIONS = {"filters": (4, 3), "strides": (2, 1), "pretraining_epochs": 1}
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* has more units")
+@pytest.mark.parametrize("pretraining", ["sparse", "denoising", "plain"])
+def test_convolutions_learn_one_by_one_too(images, pretraining):
+    model = make(pretraining=pretraining, **CONVOLUTIONS)
+    watch = Watch(layers=(1, 2, 3, 4))
+    before = [layer_weights(model, number) for number in watch.layers]
+    history = fit(model, images, epochs=1, callbacks=[watch])
+    assert history.history["phase"] == [1, 2, 3, 4, 5]
+    assert np.isfinite(history.history["loss"]).all()
+    for phase, weights in watch.seen:
+        for layer in watch.layers:
+            moved = [
+                not np.array_equal(a, b)
+                for a, b in zip(before[layer - 1], weights[layer - 1], strict=True)
+            ]
+            assert all(moved) if phase in (layer, 5) else not any(moved)
+        before = weights
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* has more units")
+def test_a_convolution_learns_what_pytorch_says(images):
+    """The second layer's loss, with its features and its penalty by another library."""
+    torch = pytest.importorskip("torch")
+    model = make(**CONVOLUTIONS)
+    x = np.float32(images[:5] / 255)
+    model.training_layer = 2
+    weights = [
+        [torch.tensor(w) for w in layer.get_weights()]
+        for layer in (model.encoding[0], model.encoding[1], model.decoding[1])
+    ]
+
+    def convolved(x, kernel, bias, padding):
+        x = torch.nn.functional.pad(x, padding)
+        return torch.nn.functional.conv2d(x, kernel.permute(3, 2, 0, 1), bias)
+
+    # Twelve by ten pixels by a step of two: the missing row and column lie at the end.
+    below = convolved(torch.tensor(x).permute(0, 3, 1, 2), *weights[0], (0, 1, 0, 1))
+    below = torch.sigmoid(below[:, :, ::2, ::2])  # (5, 4, 6, 5)
+    z = torch.sigmoid(convolved(below, *weights[1], (1, 1, 1, 1)))  # (5, 3, 6, 5)
+    restored = torch.sigmoid(convolved(z, *weights[2], (1, 1, 1, 1)))
+    errors = torch.sum((restored - below) ** 2, dim=(1, 2, 3)).numpy()
+    log_prob = -0.5 * errors - 0.5 * np.log(2 * np.pi) * below[0].numel()
+    mean = z.mean(dim=(0, 2, 3)).double().numpy()  # (3,)
+    kl = 0.1 * np.log(0.1 / mean) + 0.9 * np.log(0.9 / (1 - mean))
+
+    features = np.moveaxis(below.numpy(), 1, -1)
+    outputs = model(features)
+    terms = model.terms(features, outputs)
+    np.testing.assert_allclose(
+        to_numpy(outputs["z"]), np.moveaxis(z.numpy(), 1, -1), rtol=1e-4
+    )
+    np.testing.assert_allclose(to_numpy(terms["reconstruction"]), -log_prob, rtol=1e-4)
+    # 30 places, and a weight of 3.
+    np.testing.assert_allclose(
+        to_numpy(terms["sparsity"]), np.full(5, 30 * 3 * kl.sum()), rtol=1e-4
+    )
+    monitors = model.monitors(features, outputs, terms)
+    np.testing.assert_allclose(
+        to_numpy(monitors["mean_activation"]), z.mean(dim=(1, 2, 3)), rtol=1e-4
+    )
+    model.training_layer = None
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* has more units")
+@pytest.mark.parametrize(
+    "shape", [(12, 10, 1), (7, 9), (5, 6, 3), (5, 4, 3, 2)], ids=str
+)
+def test_convolutions_of_any_picture(shape, tmp_path):
+    x = np.random.default_rng(0).uniform(size=(12, *shape)).astype("float32")
+    model = make(
+        image_shape=shape, filters=(3, 4, 2), pretraining="denoising", activation="relu"
+    )
+    fit(model, x, epochs=1)
+    assert model.encode(x).shape == (12, DIMS[-1])
+    assert model.reconstruct(x).shape == x.shape
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.get_config() == model.get_config()
+    np.testing.assert_allclose(loaded.encode(x), model.encode(x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        loaded.reconstruct(x), model.reconstruct(x), rtol=1e-5, atol=1e-6
+    )
+    classifier = loaded.classifier(num_classes=2)
+    history = classifier.fit(x, np.arange(12) % 2, epochs=1, verbose=0).history
+    assert np.isfinite(history["loss"][0])
 
 
 def test_a_layer_wider_than_its_input_is_said():

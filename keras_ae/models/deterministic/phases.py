@@ -25,7 +25,7 @@ class _Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         model = self.model
         self._done += 1
-        phase = self._layer or len(model.layer_dims) + 1
+        phase = self._layer or model.depth + 1
         model.progress.assign([phase, self._done])
         if self._layer and model.pretraining == "rbm":
             encoding, decoding = (
@@ -184,7 +184,7 @@ class Phases:
             )
         if self.next_phase == self._fine_tuning:
             raise ValueError(
-                f"All {len(self.layer_dims)} layers are pretrained; `fit` fine-tunes "
+                f"All {self.depth} layers are pretrained; `fit` fine-tunes "
                 "them. Make another model to pretrain anew."
             )
         options = {"batch_size": batch_size, **kwargs}
@@ -309,7 +309,7 @@ class Phases:
         encoding, units, _ = self._layer(layer)
 
         def function(x):
-            x = ops.reshape(self.to_floats(x), (ops.shape(x)[0], -1))
+            x = self.as_taken(self.to_floats(x), layer)
             return units(encoding(x), training=False)
 
         name = f"features_{layer}"

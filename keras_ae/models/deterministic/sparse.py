@@ -80,9 +80,13 @@ class SparseAE(AE):
 
 
 def activity(z) -> dict[str, Any]:
-    """Returns mean activation and fraction of dead units of codes, each `(batch,)`."""
-    dead = ops.cast(ops.max(ops.abs(z), axis=0) < ACTIVE, "float32")  # (units,)
+    """Returns mean activation and fraction of dead units of codes, each `(batch,)`.
+
+    The units of features `(batch, ..., filters)` are the filters, at every place.
+    """
+    places, features = tuple(range(z.ndim - 1)), tuple(range(1, z.ndim))
+    dead = ops.cast(ops.max(ops.abs(z), axis=places) < ACTIVE, "float32")  # (units,)
     return {
-        "mean_activation": ops.mean(z, axis=-1),
+        "mean_activation": ops.mean(z, axis=features),
         "dead_units": ops.broadcast_to(ops.mean(dead), (ops.shape(z)[0],)),
     }

@@ -13,6 +13,7 @@ from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.models.deterministic.classifier import Classifier
 from keras_ae.models.deterministic.phases import Phases
 from keras_ae.models.deterministic.sparse import activity
+from keras_ae.nn import networks
 from keras_ae.nn.layers import (
     ContrastiveDivergence,
     check_corruption,
@@ -39,8 +40,17 @@ class StackedSAE(Phases, Autoencoder):
     `phase` is logged with each epoch; `loss` is that of the phase. A classifier on the
     encoder comes from `classifier`.
 
+    Pictures and volumes may have convolutional layers below the dense ones, `filters`.
+    Then s(W_k h_{k-1} + b_k) is a convolution, which another one undoes, and a unit is
+    a filter: its activations at all places share one mean, and each pays.
+
     Args:
-        layer_dims: Units of each layer, the last of which is the code.
+        layer_dims: Units of each dense layer, the last of which is the code.
+        filters: Filters of each convolutional layer, which come below the dense ones.
+            Defaults to none.
+        strides: Step of the filters, 1 or 2, a number or one for each convolutional
+            layer; 2 halves the sides.
+        kernel_size: Side of the filters, >= 1.
         pretraining: What a layer learns by: `"sparse"` (`sparsity`), `"denoising"`
             (`corruption` of its input), `"plain"`, or `"rbm"`, a restricted Boltzmann
             machine trained by contrastive divergence. That is a gradient to follow, no
@@ -98,6 +108,9 @@ class StackedSAE(Phases, Autoencoder):
         self,
         layer_dims: Sequence[int] = (200, 200),
         *,
+        filters: Sequence[int] = (),
+        strides: int | Sequence[int] = 2,
+        kernel_size: int = 3,
         pretraining: str = "sparse",
         pretraining_epochs: int | Sequence[int] = 10,
         pretraining_patience: int | None = None,
@@ -109,7 +122,11 @@ class StackedSAE(Phases, Autoencoder):
         likelihood: Any = None,
         **kwargs,
     ):
-        layer_dims = _check_layer_dims(layer_dims)
+        layer_dims = _check_counts("layer_dims", layer_dims)
+        filters = _check_counts("filters", filters, least=0)
+        strides = tuple(strides) if isinstance(strides, list) else strides
+        strides_by_layer = _check_strides(strides, len(filters))
+        checks.check_count("kernel_size", kernel_size)
         self.refuse_settled(kwargs, "`layer_dims` settles the networks of StackedSAE")
         if pretraining not in PRETRAINING:
             raise ValueError(
@@ -123,6 +140,11 @@ class StackedSAE(Phases, Autoencoder):
             raise ValueError(
                 "`pretraining='rbm'` describes binary data, so `likelihood` must be "
                 f"'bernoulli'. Received: a {type(likelihood).__name__} likelihood"
+            )
+        if pretraining == "rbm" and filters:
+            raise ValueError(
+                "`pretraining='rbm'` is of dense layers, so `filters` must be empty. "
+                f"Received: filters={filters!r}"
             )
         if likelihood.numbers_per_value > 1:
             raise ValueError(
@@ -141,11 +163,16 @@ class StackedSAE(Phases, Autoencoder):
         options = {"activation": activation, "likelihood": likelihood, **kwargs}
         super().__init__(layer_dims[-1], **options)
         self.layer_dims = layer_dims
+        self.filters = filters
+        self.strides = strides
+        self._strides_by_layer = strides_by_layer
+        self.kernel_size = kernel_size
+        self.depth = len(filters) + len(layer_dims)
         self.pretraining = pretraining
         if isinstance(pretraining_epochs, list):
             pretraining_epochs = tuple(pretraining_epochs)
         self.pretraining_epochs = pretraining_epochs
-        self._epochs_by_layer = _check_epochs(pretraining_epochs, len(layer_dims))
+        self._epochs_by_layer = _check_epochs(pretraining_epochs, self.depth)
         if pretraining_patience is not None:
             checks.check_count("pretraining_patience", pretraining_patience, minimum=0)
         self.pretraining_patience = pretraining_patience
@@ -167,7 +194,21 @@ class StackedSAE(Phases, Autoencoder):
     # Building
 
     def build_networks(self, image_shape):
-        sizes = (math.prod(image_shape), *self.layer_dims)
+        if self.filters and len(image_shape) < 2:
+            raise ValueError(
+                "Convolutional layers need pictures or volumes, so `filters` must be "
+                f"empty for examples of shape {tuple(image_shape)}. Received: "
+                f"filters={self.filters!r}"
+            )
+        self.encoding, self.decoding, self._shapes = networks.stacked_layers(
+            image_shape,
+            self.filters,
+            self._strides_by_layer,
+            self.kernel_size,
+            self.layer_dims,
+            self.dtype_policy,
+        )
+        sizes = [math.prod(shape) for shape in self._shapes]
         for layer, (below, above) in enumerate(zip(sizes, sizes[1:], strict=False)):
             if above > below:
                 keeps = {"sparse": "its sparsity", "denoising": "its corruption"}
@@ -177,48 +218,42 @@ class StackedSAE(Phases, Autoencoder):
                     "from copying them.",
                     stacklevel=2,
                 )
-        options = {"dtype": self.dtype_policy}
-        self.encoding = [
-            keras.layers.Dense(above, name=f"encoding_{layer + 1}", **options)
-            for layer, above in enumerate(self.layer_dims)
-        ]
-        self.decoding = [
-            keras.layers.Dense(below, name=f"decoding_{layer + 1}", dtype="float32")
-            for layer, below in enumerate(sizes[:-1])
-        ]
-        self.sparsity.build((None, self.layer_dims[0]))
+        self.sparsity.build((None, (*self.filters, *self.layer_dims)[0]))
         if self.pretraining == "sparse":
             config = self.sparsity.get_config()
             self.units = [self.sparsity] + [
                 type(self.sparsity).from_config({**config, "name": f"units_{layer}"})
-                for layer in range(2, len(sizes))
+                for layer in range(2, self.depth + 1)
             ]
         else:
             self.units = [
                 keras.layers.Activation(
                     self.feature_activation, name=f"units_{layer}", dtype="float32"
                 )
-                for layer in range(1, len(sizes))
+                for layer in range(1, self.depth + 1)
             ]
 
         x = keras.Input(image_shape, name="x")
-        h = keras.layers.Flatten(**options)(x)
-        for encoding, units in zip(self.encoding, self.units, strict=True):
-            h = units(encoding(h))
+        h = x
+        for shape, encoding, units in zip(
+            self._shapes[:-1], self.encoding, self.units, strict=True
+        ):
+            h = units(encoding(_shaped(h, shape, self.dtype_policy)))
         self.encoder = keras.Model(x, h, name="encoder")
 
         z = keras.Input((self.latent_dim,), name="z")
         h = z
-        for layer in reversed(range(len(self.layer_dims))):
+        for layer in reversed(range(self.depth)):
             h = self.decoding[layer](h)
             if layer:
                 h = keras.layers.Activation(self.feature_activation, dtype="float32")(h)
-        if len(image_shape) > 1:
-            h = keras.layers.Reshape(image_shape, dtype="float32")(h)
-        self.decoder = keras.Model(z, h, name="decoder")
+                h = _shaped(h, self.encoding[layer - 1].output.shape[1:], "float32")
+        self.decoder = keras.Model(
+            z, _shaped(h, image_shape, "float32"), name="decoder"
+        )
 
-        for below in sizes[:-1]:
-            check_corruption(self.corruption, (below,))
+        for shape in self._shapes[:-1]:
+            check_corruption(self.corruption, shape)
 
         # The phase that is next (from 1), and how many of its epochs are done.
         self.progress = self.add_weight(
@@ -237,7 +272,7 @@ class StackedSAE(Phases, Autoencoder):
         if self.training_layer is None:
             z = self.encoder(x, training=training)  # (batch, layer_dims[-1])
             return {"z": z, "parameters": self.decoder(z, training=training)}
-        x = ops.reshape(x, (ops.shape(x)[0], -1))  # (batch, layer_dims[k - 1])
+        x = self.as_taken(x, self.training_layer)  # (batch, layer_dims[k - 1])
         encoding, units, decoding = self._layer(self.training_layer)
         if self.pretraining == "rbm":
             return self.contrastive_divergence(x, up=encoding, down=decoding)
@@ -256,7 +291,7 @@ class StackedSAE(Phases, Autoencoder):
             terms["sparsity"] = nothing
             if self.training_layer is not None:
                 _, units, _ = self._layer(self.training_layer)
-                terms["sparsity"] = units.penalty(outputs["z"], training)
+                terms["sparsity"] = _penalty(units, outputs["z"], training)
         if "contrastive_divergence" in self.term_names:
             terms["contrastive_divergence"] = nothing
             if self.training_layer is not None:
@@ -284,7 +319,7 @@ class StackedSAE(Phases, Autoencoder):
     @property
     def _fine_tuning(self):
         """Number of the last phase, in which all layers learn."""
-        return len(self.layer_dims) + 1
+        return self.depth + 1
 
     @property
     def _phase_likelihood(self):
@@ -295,6 +330,10 @@ class StackedSAE(Phases, Autoencoder):
         """What is to be restored, in the shape of the parameters that restore it."""
         parameters = outputs["parameters"]
         return ops.reshape(x, (-1, *parameters.shape[1:])), parameters
+
+    def as_taken(self, x, number: int):
+        """Returns x, or the features of the layer below, as layer `number` takes it."""
+        return ops.reshape(x, (ops.shape(x)[0], *self._shapes[number - 1]))
 
     def _layer(self, number):
         parts = (self.encoding, self.units, self.decoding)
@@ -355,22 +394,52 @@ class StackedSAE(Phases, Autoencoder):
         return Classifier(self.encoder, num_classes, **kwargs)
 
 
-def _check_layer_dims(layer_dims):
+def _shaped(x, shape, dtype):
+    """A symbolic tensor in the shape that the next layer takes."""
+    if tuple(x.shape[1:]) == tuple(shape):
+        return x
+    if len(shape) == 1:
+        return keras.layers.Flatten(dtype=dtype)(x)
+    return keras.layers.Reshape(shape, dtype=dtype)(x)
+
+
+def _penalty(sparsity, z, training):
+    """What features `(batch, ..., filters)` pay, over all places, `(batch,)`."""
+    places = ops.reshape(z, (-1, z.shape[-1]))
+    penalty = sparsity.penalty(places, training)
+    return ops.sum(ops.reshape(penalty, (ops.shape(z)[0], -1)), axis=-1)
+
+
+def _check_counts(name, counts, least=1):
     if (
-        not isinstance(layer_dims, tuple | list)
-        or not layer_dims
+        not isinstance(counts, tuple | list)
+        or len(counts) < least
         or any(
-            not isinstance(units, int)
-            or isinstance(units, bool)
-            or not 1 <= units <= checks.LARGEST
-            for units in layer_dims
+            not isinstance(count, int)
+            or isinstance(count, bool)
+            or not 1 <= count <= checks.LARGEST
+            for count in counts
         )
     ):
+        number = "one or more integers" if least else "integers"
         raise ValueError(
-            "`layer_dims` must be a list of one or more integers >= 1, such as "
-            f"(200, 200). Received: layer_dims={layer_dims!r}"
+            f"`{name}` must be a list of {number} >= 1, such as (200, 200). "
+            f"Received: {name}={counts!r}"
         )
-    return tuple(layer_dims)
+    return tuple(counts)
+
+
+def _check_strides(strides, layers):
+    given = strides if isinstance(strides, tuple) else (strides,) * layers
+    if len(given) != layers or any(
+        isinstance(stride, bool) or stride not in (1, 2)
+        for stride in (*given, *([] if isinstance(strides, tuple) else [strides]))
+    ):
+        raise ValueError(
+            "`strides` must be 1 or 2, or one of them for each of the "
+            f"{layers} convolutional layers. Received: strides={strides!r}"
+        )
+    return given
 
 
 def _check_epochs(epochs, layers):

@@ -22,6 +22,7 @@ from keras_ae.nn.networks.shapes import (
     with_channels,
 )
 from keras_ae.nn.networks.spatial import spatial_decoder, spatial_encoder
+from keras_ae.nn.networks.stacked import stacked_layers
 from keras_ae.nn.networks.vector import critic, decoder, encoder
 
 __all__ = [
@@ -40,5 +41,6 @@ __all__ = [
     "resolve",
     "spatial_decoder",
     "spatial_encoder",
+    "stacked_layers",
     "with_channels",
 ]
