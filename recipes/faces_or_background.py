@@ -203,10 +203,13 @@ def squares(names, count, size, rng):
 
 def blurred(pictures, rng):
     """Each picture blurred, by a Gaussian filter of a width of its own."""
-    widths = rng.uniform(0, BLUR, len(pictures))
+    filters = (
+        ImageFilter.GaussianBlur(width)
+        for width in rng.uniform(0, BLUR, len(pictures)).tolist()
+    )
     return np.stack(
         [
-            np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(width)))
-            for picture, width in zip(pictures, widths, strict=True)
+            np.asarray(Image.fromarray(picture).filter(blur))
+            for picture, blur in zip(pictures, filters, strict=True)
         ]
     )
