@@ -440,9 +440,10 @@ def _check_options(name, distribution, options):
     for option, value in options.items():
         if option not in known:
             names = ", ".join(f"`{other}`" for other in sorted(known)) or "none"
+            remedy = "; sampler 'flow', fitted with `labels`, draws by class"
             raise ValueError(
                 f"`{option}` is no option of sampler {name!r}, which takes {names}. "
-                f"Received: {option}={value!r}"
+                f"Received: {option}={value!r}{remedy if option == 'labels' else ''}"
             )
 
 
