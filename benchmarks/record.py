@@ -331,6 +331,23 @@ ROWS = (
         "{faces_on_photographs_auroc_by_code:.3f}",
     ),
     (
+        "mnist-deep-cnn",
+        "share of test digits that a CNN of 4 / 12 / 20 convolutions gets wrong, by "
+        "how it starts, means of three seeds",
+        "",
+        "; ".join(
+            f"{how} {{{way}_4_error:.1f}} / {{{way}_12_error:.1f}} / "
+            f"{{{way}_20_error:.1f}} %"
+            for way, how in (
+                ("poor", "poorly"),
+                ("greedy", "pretrained greedily"),
+                ("good", "with the right variance"),
+                ("batch_norm", "poorly, batch normalised"),
+                ("residual", "poorly, residual"),
+            )
+        ),
+    ),
+    (
         "mnist-kl",
         "mean σ of the posteriors as a share of their codes' deviation, β = 0 and 1; "
         "KL in nats and squared error of a code of one number, of three",
@@ -345,6 +362,18 @@ ROWS = (
         "",
         "{log_likelihood:.2f}; {mixture_8_log_likelihood:.2f} / "
         "{mixture_32_log_likelihood:.2f}",
+    ),
+    (
+        "faces-or-background",
+        "share that a classifier takes for faces: held-back faces, sharp and blurred; "
+        "pictures without a face; samples, 32 px, of GAN, VAE-GAN, WAE, VAE, AE with a "
+        "mixture",
+        "",
+        "{faces_taken_for_faces:.1%}, {blurred_faces_taken_for_faces:.1%}; corners "
+        "{corners_taken_for_faces:.1%}, shuffled {shuffled_taken_for_faces:.1%}, "
+        "photographs {photographs_taken_for_faces:.1%}; {gan_taken_for_faces:.0%}, "
+        "{vaegan_taken_for_faces:.0%}, {wae_taken_for_faces:.0%}, "
+        "{vae_taken_for_faces:.0%}, {ae_taken_for_faces:.0%}",
     ),
     (
         "celeba-ae",

@@ -544,6 +544,12 @@ def test_classifier_shares_the_encoder_and_learns(images, tmp_path):
     classifier.save(tmp_path / "classifier.keras")
     again = keras.saving.load_model(tmp_path / "classifier.keras")
     assert again.corruption.level == 0.05
+    # It goes on where it was.
+    assert float(again.optimizer.learning_rate) == pytest.approx(3e-2)
+    for saved, loaded in zip(
+        classifier.optimizer.variables, again.optimizer.variables, strict=True
+    ):
+        np.testing.assert_array_equal(to_numpy(saved), to_numpy(loaded))
     np.testing.assert_array_equal(again.predict(images, verbose=0), probabilities)
     streamed = Batches(images, 8, targets=labels)
     assert again.evaluate(streamed, verbose=0, return_dict=True)["accuracy"] > 0.95

@@ -82,6 +82,9 @@ class Classifier(keras.Model):
         with backend.build_scope(self):
             self.optimizer.build(self.trainable_variables)
 
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
     def build(self, input_shape):
         self.head.build(self.encoder.output_shape)
         if self.corruption is not None:
