@@ -144,6 +144,8 @@ def test_verbs_export_to_savedmodel(images, tmp_path):
     np.testing.assert_allclose(loaded.serve(z), model.decode(z), atol=1e-5)
 
 
+# Of the exporters, not of what they export.
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(BACKEND == "jax", reason="Keras exports from JAX with jax2onnx")
 def test_encoder_and_decoder_export_to_onnx(images, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")

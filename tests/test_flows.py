@@ -98,7 +98,8 @@ def test_density_of_what_is_drawn_is_that_of_a_distribution(name):
     function = step(name, batch=1, dim=2)
     base = distributions.Normal.from_log_var(np.zeros((1, 2)), np.full((1, 2), 0.5))
     posterior = flows.FlowPosterior(base, [function, function])
-    z, log_q = posterior.draw(array(40_000, 1, 2, seed=5))
+    noise = ops.convert_to_tensor(array(40_000, 1, 2, seed=5))
+    z, log_q = posterior.draw(noise)
     z, log_q = to_numpy(z), to_numpy(log_q)
     assert z.shape == (40_000, 1, 2) and log_q.shape == (40_000, 1)
     center = z.mean(axis=0)[0]

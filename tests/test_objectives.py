@@ -191,7 +191,7 @@ def test_info_vae_adds_the_discrepancy_to_the_prior():
     model.sampling, model.prior_sampling = FixedNoise(), Prior()
     model.build((None, 6))
     z = model(ops.convert_to_tensor(x))["z"]
-    expected = 5.0 * float(divergences.mmd(z, 2.0 * NOISE, "rbf", 1.0))
+    expected = 5.0 * to_numpy(divergences.mmd(z, 2.0 * NOISE, "rbf", 1.0))
     found = model.evaluate(x, verbose=0, return_dict=True)
     assert found["mmd"] == pytest.approx(expected, rel=1e-4)
 

@@ -363,7 +363,8 @@ def steps_of(optimizer, gradients, weights, apply):
     for step in gradients:
         with torch.no_grad():
             # As convolutions give them: in another order in memory.
-            step = [torch.as_tensor(g.T.copy()).T for g in step]
+            step = [torch.as_tensor(g.T.copy()) for g in step]
+            step = [g.permute(*reversed(range(g.ndim))) for g in step]
             apply(optimizer, step, variables)
         found.append([to_numpy(v) for v in (*variables, *optimizer.variables)])
     return found

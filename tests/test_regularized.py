@@ -94,6 +94,7 @@ def test_contraction_of_one_layer_is_exact(code_activation):
     np.testing.assert_allclose(term(model, "contraction", x), expected, rtol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
 @pytest.mark.parametrize(
     "options",
     [

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from numerics import to_numpy
 
 import keras_ae
 from keras_ae import callbacks, catalogue, cli, evaluation, metrics, runs
@@ -486,7 +487,7 @@ def test_beta_warm_up_raises_the_weight_linearly():
     weights = []
     for epoch in range(6):
         warm_up.on_epoch_begin(epoch)
-        weights.append(float(Model.kl_weight))
+        weights.append(float(to_numpy(Model.kl_weight)))
     assert weights == [0.0, 1.0, 2.0, 3.0, 4.0, 4.0]
     with pytest.raises(ValueError, match="epochs=0"):
         callbacks.BetaWarmUp(epochs=0)

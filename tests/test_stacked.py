@@ -407,7 +407,6 @@ def test_bad_arguments(arguments, message):
 CONVOLUTIONS = {"filters": (4, 3), "strides": (2, 1), "pretraining_epochs": 1}
 
 
-@pytest.mark.filterwarnings("ignore:Layer .* has more units")
 @pytest.mark.parametrize("pretraining", ["sparse", "denoising", "plain"])
 def test_convolutions_learn_one_by_one_too(images, pretraining):
     model = make(pretraining=pretraining, **CONVOLUTIONS)
@@ -426,7 +425,6 @@ def test_convolutions_learn_one_by_one_too(images, pretraining):
         before = weights
 
 
-@pytest.mark.filterwarnings("ignore:Layer .* has more units")
 def test_a_convolution_learns_what_pytorch_says(images):
     """The second layer's loss, with its features and its penalty by another library."""
     torch = pytest.importorskip("torch")
@@ -470,7 +468,6 @@ def test_a_convolution_learns_what_pytorch_says(images):
     model.training_layer = None
 
 
-@pytest.mark.filterwarnings("ignore:Layer .* has more units")
 @pytest.mark.parametrize(
     "shape", [(12, 10, 1), (7, 9), (5, 6, 3), (5, 4, 3, 2)], ids=str
 )
