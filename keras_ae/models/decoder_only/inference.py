@@ -127,9 +127,9 @@ class Infers:
             ValueError: If the model was not fitted, or the sampler is unknown.
         """
         if name in self.SAMPLERS and name not in self.fitted_samplers:
-            choice = self._fitted.choice
-            self.fit_sampler(name)
-            self._fitted.choice = choice
+            # What `sample` draws from by default stays what it was.
+            codes = self.codes_to_fit(None, seed=0)
+            self._fitted.by_name[name] = self._fit_sampler(name, codes, seed=0)
         return super().sampler(name)
 
     def codes_to_fit(self, x, seed):
