@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         metrics,
         models,
         plots,
+        presets,
         runs,
     )
     from keras_ae import backend as autodiff  # noqa: F401
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from keras_ae.models.base import autoencoder as base  # noqa: F401
     from keras_ae.models.quantized import pixelcnn, quantizers  # noqa: F401
     from keras_ae.nn import layers, networks  # noqa: F401
+    from keras_ae.presets import load as from_preset  # noqa: F401
     from keras_ae.probability import (  # noqa: F401
         distributions,
         divergences,
@@ -71,6 +73,7 @@ _MODULES = {
     "optimizers": "training.optimizers",
     "pixelcnn": "models.quantized.pixelcnn",
     "plots": "plots",
+    "presets": "presets",
     "priors": "probability.priors",
     "quantizers": "models.quantized.quantizers",
     "runs": "runs",
@@ -120,7 +123,7 @@ _MODELS = (
     "WAE",
 )
 
-__all__ = ["AnomalyDetector", *_MODELS, "Classifier", *_MODULES]
+__all__ = ["AnomalyDetector", *_MODELS, "Classifier", "from_preset", *_MODULES]
 
 
 if not TYPE_CHECKING:  # which would then take any name for one of ours
@@ -130,6 +133,8 @@ if not TYPE_CHECKING:  # which would then take any name for one of ours
             return importlib.import_module(f"keras_ae.{_MODULES[name]}")
         if name == "AnomalyDetector":
             return importlib.import_module("keras_ae.anomalies").AnomalyDetector
+        if name == "from_preset":
+            return importlib.import_module("keras_ae.presets").load
         # They need scikit-learn, so that they are not among the public names.
         if name == "estimators":
             return importlib.import_module("keras_ae.estimators")

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 _PACKAGE = pathlib.Path(__file__).parent
+PRESETS = _PACKAGE / "presets"
 
 
 def recipes() -> dict[str, str]:
@@ -57,6 +58,19 @@ def find_recipe(name: str) -> pathlib.Path:
 def recipe_name(path: pathlib.Path) -> str:
     """Name of a recipe, from the path of its script."""
     return path.stem.replace("_", "-")
+
+
+def presets() -> dict[str, str]:
+    """Descriptions of the trained models that come with the package, by name."""
+    found = {}
+    for path in sorted(PRESETS.glob("*/preset.json")):
+        facts = json.loads(path.read_text("utf-8"))
+        shape = " x ".join(map(str, facts["image_shape"]))
+        found[path.parent.name] = (
+            f"{facts['model']} of {facts['data']}, {shape}; "
+            f"{(path.parent / 'model.keras').stat().st_size / 1e6:.1f} MB"
+        )
+    return found
 
 
 def description(path: pathlib.Path) -> str:

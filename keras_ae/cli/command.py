@@ -78,6 +78,16 @@ def recipes(as_json):
     _list(catalogue.recipes(), as_json)
 
 
+@main.command()
+@_JSON
+def presets(as_json):
+    """List the trained models that come with keras-ae.
+
+    Every command that takes a MODEL takes the name of one: `keras-ae sample NAME`.
+    """
+    _list(catalogue.presets(), as_json)
+
+
 @main.command("models")
 @click.argument("name", required=False, shell_complete=_completes(catalogue.models))
 @_JSON

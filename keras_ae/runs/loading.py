@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ae import backend, machine, models
+from keras_ae import backend, catalogue, machine, models, presets
 
 
 def _check_sizes(path):
@@ -33,22 +33,29 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     """Loads a model of this package.
 
     Args:
-        path: A `.keras` file, or a run directory (whose best model is meant).
+        path: A `.keras` file, a run directory (whose best model is meant), or the name
+            or folder of a preset.
 
     Returns:
-        The model, compiled, with optimizer state.
+        The model, compiled, with optimizer state but for presets.
 
     Raises:
         FileNotFoundError: If there is no such file or directory, or no model in it.
         ValueError: If the file can't be read, or holds a model of another kind.
     """
-    path = pathlib.Path(path)
+    name, path = str(path), pathlib.Path(path)
+    if name in catalogue.presets() and not path.exists():
+        path = catalogue.PRESETS / name
+    if (path / "preset.json").is_file():
+        return presets.load(path)
     if path.is_dir():
         if not (path / "model.keras").is_file():
             raise FileNotFoundError(f"There is no model.keras in {path}.")
         path = path / "model.keras"
     if not path.is_file():
-        raise FileNotFoundError(f"There is no model file or run directory {path}.")
+        raise FileNotFoundError(
+            f"There is no model file, run directory or preset {path}."
+        )
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not a .keras file, or it is damaged.")
     _check_sizes(path)

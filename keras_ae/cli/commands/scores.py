@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ae import datasets, evaluation, plots
+from keras_ae import catalogue, datasets, evaluation, plots
 from keras_ae.cli.commands.reading import (
     as_pictures,
     check_absent,
@@ -124,8 +124,10 @@ def compare(
     if len(paths) < 2:
         raise ValueError(f"Two runs or more can be compared. Received: {paths[0]}")
     for path in paths:
-        if not pathlib.Path(path).exists():
-            raise FileNotFoundError(f"There is no model file or run directory {path}.")
+        if not pathlib.Path(path).exists() and path not in catalogue.presets():
+            raise FileNotFoundError(
+                f"There is no model file, run directory or preset {path}."
+            )
     if output is not None:
         check_png(output)
     names = _names(paths)

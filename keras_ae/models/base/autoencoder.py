@@ -2,13 +2,14 @@
 
 import inspect
 import itertools
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
 
-from keras_ae import checks
+from keras_ae import checks, presets
 from keras_ae.backend import keras_private
 from keras_ae.models.base.refinement import Refines
 from keras_ae.models.base.sampling import Samples
@@ -303,6 +304,48 @@ class Autoencoder(
             self.white = config["white"]
             config = {name: config[name] for name in config if name != "white"}
         super().build_from_config(config)
+
+    @classmethod
+    def from_preset(cls, preset: str | os.PathLike) -> Self:
+        """Returns a trained model: see `keras_ae.presets.load`.
+
+        Args:
+            preset: Name of a preset that comes with the package, or path of a folder
+                that `save_to_preset` has written.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            ValueError: If it is damaged, or a model of another class.
+
+        Example:
+
+        ```python
+        model = keras_ae.VAE.from_preset("moon-vae")
+        moons = model.sample(16, seed=0)  # (16, 32, 32, 1)
+        ```
+        """
+        model = presets.load(preset)
+        if not isinstance(model, cls):
+            raise ValueError(
+                f"`preset` must be of a {cls.__name__}. Received: {preset}, which is a "
+                f"{type(model).__name__}"
+            )
+        return model
+
+    def save_to_preset(self, folder: str | os.PathLike, **facts: Any) -> None:
+        """Writes the model for others to use: see `keras_ae.presets.save`.
+
+        Its weights are halved, and what only training needs is left out; `save` keeps
+        all of it.
+
+        Args:
+            folder: New or empty folder.
+            **facts: What else `preset.json` says of it, such as `data` and `licence`.
+
+        Raises:
+            ValueError: If the model is not built, or `folder` is not empty.
+        """
+        presets.save(self, folder, **facts)
 
     def get_config(self):
         config = {"name": self.name, "trainable": self.trainable}

@@ -1,0 +1,164 @@
+"""Trained models by name: a folder with a model, its card and where it comes from.
+
+Those that come with the package lie beside this file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pathlib
+import warnings
+import zipfile
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from keras_ae import catalogue, files
+
+# Halves of numbers are of layers; a sampler's covariances must stay what they are.
+_HALVED = "layers"
+_LARGEST = np.finfo("float16").max
+
+
+def find(preset: str | os.PathLike) -> pathlib.Path:
+    """Returns the folder of a preset.
+
+    Args:
+        preset: Path of a folder that `save` has written, or the name of a preset that
+            comes with the package: `keras-ae presets` lists them.
+
+    Raises:
+        FileNotFoundError: If there is no such folder and no preset of that name.
+    """
+    folder = pathlib.Path(preset)
+    if (folder / "preset.json").is_file():
+        return folder
+    names = catalogue.presets()
+    if str(preset) in names:
+        return catalogue.PRESETS / str(preset)
+    raise FileNotFoundError(
+        f"There is no preset {preset}: expected a folder with a preset.json, or one of "
+        f"{', '.join(names)}."
+    )
+
+
+def load(preset: str | os.PathLike) -> keras.Model:
+    """Loads a preset, in full precision, ready to use or to train on.
+
+    Only registered classes are made, and no code of a stranger is run (Keras'
+    `safe_mode`).
+
+    Args:
+        preset: As for `find`.
+
+    Returns:
+        The model, compiled as its constructor does, as new: without optimizer state.
+
+    Raises:
+        FileNotFoundError: As `find`.
+        ValueError: If the files are not what was saved, or can't be read.
+    """
+    folder = find(preset)
+    path = folder / "model.keras"
+    try:
+        facts = json.loads((folder / "preset.json").read_text("utf-8"))
+        digest, data = facts["sha256"], path.read_bytes()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"The preset {folder} is damaged: {error!r}.") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ValueError(
+            f"{path} is not the file that was saved: its SHA-256 is not that of "
+            "preset.json. Get it anew."
+        )
+    with warnings.catch_warnings():
+        # It has no state to load.
+        warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+        return keras.saving.load_model(path)
+
+
+def save(model: keras.Model, folder: str | os.PathLike, **facts: Any) -> None:
+    """Writes a model as a preset: its layers in half precision, without optimizer.
+
+    Args:
+        model: A built model.
+        folder: New or empty folder.
+        **facts: What else `preset.json` says of it, such as `data` and `licence`.
+
+    Raises:
+        ValueError: If the model is not built, `folder` is not empty, or weights don't
+            fit into half precision.
+    """
+    if not model.built:
+        raise ValueError(
+            "`model` must be built: train it, or call `build`. Received one that is not"
+        )
+    folder = pathlib.Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty; choose another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "model.keras"
+    with files.replacing(path) as temporary:
+        model.save(temporary)
+        temporary.write_bytes(_lightened(temporary))
+    shape = getattr(model, "built_image_shape", None)
+    described = {
+        "model": type(model).__name__,
+        "image_shape": None if shape is None else list(shape),
+        "parameters": model.count_params(),
+        "keras": keras.__version__,
+        **facts,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    with files.replacing(folder / "preset.json") as temporary:
+        temporary.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def _lightened(path):
+    """The bytes of a `.keras` file without what only training needs."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    config.pop("compile_config", None)
+    weights = io.BytesIO()
+    with (
+        h5py.File(io.BytesIO(members["model.weights.h5"])) as old,
+        h5py.File(weights, "w") as new,
+    ):
+        _copy(old, new, ())
+    kept = {
+        "metadata.json": members["metadata.json"],
+        "config.json": json.dumps(config).encode(),
+        "model.weights.h5": weights.getvalue(),
+        **{name: data for name, data in members.items() if name.startswith("assets/")},
+    }
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in kept.items():
+            # The same model is the same file, whenever it was saved.
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content)
+    return packed.getvalue()
+
+
+def _copy(old, new, parents):
+    new.attrs.update(old.attrs)
+    for name, item in old.items():
+        path = (*parents, name)
+        if path == ("optimizer",):
+            continue
+        if isinstance(item, h5py.Group):
+            _copy(item, new.create_group(name), path)
+            continue
+        values = item[()]
+        if _HALVED in path and item.dtype == "float32":
+            if np.size(values) and not np.abs(values).max() <= _LARGEST:
+                raise ValueError(
+                    f"Weights must fit into half precision, up to {_LARGEST:g}. "
+                    f"Received: {np.abs(values).max():g} in {'/'.join(path)}"
+                )
+            values = values.astype("float16")
+        new.create_dataset(name, data=values).attrs.update(item.attrs)
