@@ -9,9 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
-
-from keras_ae import cli
+from command import keras_ae_command
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
@@ -90,7 +88,7 @@ def invoke(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_AE_CACHE", str(tmp_path / "cache"))
 
     def invoke(*arguments):
-        return CliRunner().invoke(cli.main, [str(part) for part in arguments])
+        return keras_ae_command(*arguments)
 
     return invoke
 

@@ -6,11 +6,11 @@ import os
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command import keras_ae_command
 from PIL import Image
 
 import keras_ae
-from keras_ae import benchmark, cli, machine, plots
+from keras_ae import benchmark, machine, plots
 from keras_ae.benchmark import training
 
 pytestmark = pytest.mark.once
@@ -28,9 +28,7 @@ def invoke(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", BACKEND)
 
     def invoke(*arguments):
-        return CliRunner().invoke(
-            cli.main, ["benchmark", *(str(part) for part in arguments)]
-        )
+        return keras_ae_command("benchmark", *arguments)
 
     return invoke
 

@@ -713,7 +713,7 @@ def test_compare_lays_runs_side_by_side(invoke, tmp_path):
     assert_one_sentence(invoke("compare", one, other), "keras-ae evaluate", "no scores")
     assert_one_sentence(invoke("compare", one), "Two runs or more")
     absent = invoke("compare", one, tmp_path / "absent")
-    assert_one_sentence(absent, "no model file or run directory", "absent")
+    assert_one_sentence(absent, "no model file, run directory or preset", "absent")
     picture = ("--output", "compare.png")
     assert_one_sentence(invoke("compare", one, other, *picture), "`--data`")
     (one / "settings.json").write_text(json.dumps(trained))

@@ -3,13 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command import keras_ae_command
 from numerics import to_numpy
 from scipy import special, stats
 from test_aae import discs
 
 import keras_ae
-from keras_ae import cli
 from keras_ae.datasets import Batches
 from keras_ae.probability import likelihoods
 
@@ -396,6 +395,6 @@ def test_bad_arguments(images, arguments, message):
 
 
 def test_training_by_the_cli_is_refused(tmp_path):
-    result = CliRunner().invoke(cli.main, ["train", "conditionalvae", str(tmp_path)])
+    result = keras_ae_command("train", "conditionalvae", tmp_path)
     assert result.exit_code != 0
     assert "ConditionalVAE learns from labels" in result.output

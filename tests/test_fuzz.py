@@ -12,7 +12,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command import keras_ae_command
 from PIL import Image
 
 import keras_ae
@@ -157,7 +157,7 @@ def test_commands_do_it_or_say_why_not(data, things, tmp_path_factory):
     before, here = snapshot(folder), os.getcwd()
     os.chdir(folder)
     try:
-        result = CliRunner().invoke(cli.main, [command, *arguments])
+        result = keras_ae_command(command, *arguments)
     finally:
         os.chdir(here)
     assert result.exit_code in (0, 1, 2), result.output

@@ -12,11 +12,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command import keras_ae_command
 from PIL import Image
 
 import keras_ae
-from keras_ae import cli, compression, datasets, evaluation, files, plots, runs
+from keras_ae import compression, datasets, evaluation, files, plots, runs
 
 SHAPE = (8, 6, 1)
 
@@ -47,7 +47,7 @@ def saved(tmp_path):
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(cli.main, [str(part) for part in arguments])
+    return keras_ae_command(*arguments)
 
 
 def assert_one_sentence(result, *parts):

@@ -9,13 +9,12 @@ import sys
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command import keras_ae_command
 from PIL import Image
 from scipy.linalg import subspace_angles
 from sklearn.decomposition import PCA as Oracle
 
 import keras_ae
-from keras_ae import cli
 from keras_ae.datasets import Batches
 from keras_ae.models.deterministic import pca
 
@@ -434,7 +433,7 @@ def test_train_on_pictures_leaves_a_run(tmp_path, monkeypatch):
         Image.fromarray(pixels).save(folder / f"{index}.png")
 
     def invoke(*arguments):
-        return CliRunner().invoke(cli.main, [str(part) for part in arguments])
+        return keras_ae_command(*arguments)
 
     train = ("train", "pca", "photos", "--image-size", 8, "--run-dir", "run")
     result = invoke(*train, "--latent-dim", 3)

@@ -5,11 +5,10 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command import keras_ae_command
 from PIL import Image
 
 import keras_ae
-from keras_ae import cli
 
 pytestmark = pytest.mark.once
 
@@ -50,7 +49,7 @@ def scores(tmp_path, data_dir, monkeypatch):
         sizes = ("--epochs", 1, "--limit", limit, "--image-size", 8)
         where = ("--data-dir", data_dir, "--run-dir", tmp_path / "run")
         arguments = ["recipe", name, *sizes, *where, *options]
-        result = CliRunner().invoke(cli.main, [str(part) for part in arguments])
+        result = keras_ae_command(*arguments)
         assert result.exit_code == 0, result.output
         assert (tmp_path / "run" / "report.html").exists()
         found = json.loads((tmp_path / "run" / "scores.json").read_text())
@@ -167,7 +166,7 @@ def test_mnist_vqvae(scores, tmp_path):
     # The fitted sampler is in the run's file.
     sampled = tmp_path / "samples.png"
     arguments = ["sample", tmp_path / "run", "-n", 4, "--output", sampled]
-    result = CliRunner().invoke(cli.main, [str(part) for part in arguments])
+    result = keras_ae_command(*arguments)
     assert result.exit_code == 0 and sampled.exists(), result.output
 
 

@@ -12,11 +12,11 @@ from urllib.parse import unquote
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command import keras_ae_command
 from PIL import Image
 
 import keras_ae
-from keras_ae import cli, runs
+from keras_ae import runs
 from keras_ae.runs import report
 
 pytestmark = pytest.mark.once
@@ -251,7 +251,7 @@ def test_what_the_card_says_to_run_runs(copied, monkeypatch):
 def test_the_command_line_writes_both_anew(copied, tmp_path):
     text, written = read(copied), card(copied)
     for _ in range(2):
-        result = CliRunner().invoke(cli.main, ["report", str(copied)])
+        result = keras_ae_command("report", copied)
         assert result.exit_code == 0, result.output
         assert result.stdout.strip() == str(copied / "report.html")
         # The run was moved, and nothing else.
@@ -261,7 +261,7 @@ def test_the_command_line_writes_both_anew(copied, tmp_path):
         assert re.sub("'|&#x27;", "", before) == re.sub("'|&#x27;", "", now)
         assert card(copied) == written
         (copied / "report.html").unlink()
-    result = CliRunner().invoke(cli.main, ["report", str(tmp_path)])
+    result = keras_ae_command("report", tmp_path)
     assert result.exit_code == 1 and "There is no run in" in result.stderr
 
 

@@ -9,11 +9,11 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from command import keras_ae_command
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import callbacks, catalogue, cli, evaluation, metrics, runs
+from keras_ae import callbacks, catalogue, evaluation, metrics, runs
 from keras_ae.runs.training import TimeLeft
 
 # A recipe that trains in a second; `stop` presses Ctrl-C in that epoch.
@@ -69,7 +69,7 @@ def compiled(model, rate):
 
 
 def run_cli(*arguments):
-    return CliRunner().invoke(cli.main, [str(part) for part in arguments])
+    return keras_ae_command(*arguments)
 
 
 @pytest.fixture
