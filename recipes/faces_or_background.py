@@ -58,7 +58,8 @@ def main(run, latent_dim=64, pictures=8000, judged=1000, learning_rate=1e-3):
 
     epochs = run.epochs or 30
     batch_size = run.batch_size or 64
-    rows = {"faces": test[:12] / 255}
+    shown = min(12, judged, len(test))
+    rows = {"faces": test[:shown] / 255}
     for name, build in models(latent_dim, learning_rate).items():
         # The run's own model is the GAN.
         part = run if name == "gan" else run.child(name)
@@ -71,22 +72,22 @@ def main(run, latent_dim=64, pictures=8000, judged=1000, learning_rate=1e-3):
         samples = np.clip(model.sample(judged, seed=run.seed, sampler=sampler), 0, 1)
         run.scores(**{f"{name}_taken_for_faces": share(samples)})
         probability = classifier.predict(samples)[:, 1]
-        rows[name] = samples[:12]
+        rows[name] = samples[:shown]
         # Those that look least like a face to it.
-        rows[f"{name}, least of all"] = samples[np.argsort(probability)[:12]]
+        rows[f"{name}, least of all"] = samples[np.argsort(probability)[:shown]]
         if part is run:
             run.evaluate(model, test)
             run.pictures(model, test)
     run.picture(
         "samples_judged",
         keras_ae.plots.labelled({"a face, or not": rows}),
-        "Held-back faces; of each model twelve samples, and the twelve of "
+        "Held-back faces; of each model some samples, and those of "
         f"{judged:,} that look least like a face to the classifier.",
     )
     run.picture(
         "no_faces",
         keras_ae.plots.labelled(
-            {"no faces": {name: x[:12] for name, x in held_back.items()}}
+            {"no faces": {name: x[:shown] for name, x in held_back.items()}}
         ),
         "What the classifier tells from faces, held-back pictures of each kind.",
     )
