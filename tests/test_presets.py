@@ -143,5 +143,11 @@ def test_commands_take_presets_by_name(invoke, tmp_path):
     (tmp_path / "moon-vae").mkdir()
     again = invoke("sample", "moon-vae", "-n", 4, "--output", "again.png")
     assert_one_sentence(again, "There is no model.keras in moon-vae")
+    keras_ae.VAE.from_preset("moon-vae").save_to_preset(tmp_path / "mine")
+    content = bytearray((tmp_path / "mine" / "model.keras").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "mine" / "model.keras").write_bytes(content)
+    damaged = invoke("sample", "mine", "-n", 4, "--output", "again.png")
+    assert_one_sentence(damaged, "could not be loaded", "SHA-256 is not that of")
     missing = invoke("sample", "sun-vae", "-n", 4, "--output", "again.png")
     assert_one_sentence(missing, "no model file, run directory or preset sun-vae")

@@ -46,8 +46,7 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     name, path = str(path), pathlib.Path(path)
     if name in catalogue.presets() and not path.exists():
         path = catalogue.PRESETS / name
-    if (path / "preset.json").is_file():
-        return presets.load(path)
+    preset = path if (path / "preset.json").is_file() else None
     if path.is_dir():
         if not (path / "model.keras").is_file():
             raise FileNotFoundError(f"There is no model.keras in {path}.")
@@ -60,7 +59,7 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         raise ValueError(f"{path} is not a .keras file, or it is damaged.")
     _check_sizes(path)
     try:
-        model = keras.saving.load_model(path)
+        model = presets.load(preset) if preset else keras.saving.load_model(path)
     except Exception as error:
         # Keras raises many kinds, with the whole configuration in the message.
         sentence = str(error).strip().partition("\n")[0][:200]

@@ -432,16 +432,14 @@ def _check_counts(name, counts, least=1):
 
 
 def _check_strides(strides, layers):
-    given = strides if isinstance(strides, tuple) else (strides,) * layers
-    if len(given) != layers or any(
-        isinstance(stride, bool) or stride not in (1, 2)
-        for stride in (*given, *([] if isinstance(strides, tuple) else [strides]))
-    ):
+    given = strides if isinstance(strides, tuple) else (strides,)
+    fits = len(given) == layers or not isinstance(strides, tuple)
+    if not fits or any(isinstance(s, bool) or s not in (1, 2) for s in given):
         raise ValueError(
             "`strides` must be 1 or 2, or one of them for each of the "
             f"{layers} convolutional layers. Received: strides={strides!r}"
         )
-    return given
+    return given if isinstance(strides, tuple) else given * layers
 
 
 def _check_epochs(epochs, layers):
