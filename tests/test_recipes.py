@@ -87,6 +87,21 @@ def test_celeba_glo(scores, tmp_path):
 
 
 @pytest.mark.slow
+def test_celeba_klae(scores, tmp_path):
+    small = ("latent_dim=2", "widths=4", "flow_width=8", "flow_epochs=1")
+    found = scores("celeba-klae", *small, "discriminator_start=0")
+    for kind in ("reconstructions", "samples_flow", "samples_mixture"):
+        assert found[f"klae_{kind}_sharpness"] > 0
+    assert found["klae_psnr"] > 0
+    assert pictures(tmp_path) == {
+        *COMMON.split(),
+        "klae_samples",
+        "nearest",
+        "side_by_side",
+    }
+
+
+@pytest.mark.slow
 def test_fashion_vad(scores, tmp_path):
     found = scores("fashion-vad", "latent_dim=2", "widths=8", "missing_ratio=0.3")
     assert found["missing_mse"] > 0 and found["missing_ratio"] == 0.3

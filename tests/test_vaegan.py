@@ -8,7 +8,7 @@ from numerics import ADVERSARIAL_LOSSES, gradient, to_numpy
 
 import keras_ae
 from keras_ae import backend
-from keras_ae.models.adversarial.vaegan import _with_features
+from keras_ae.models.adversarial.judge import with_features
 
 FEATURES = 6
 
@@ -232,7 +232,7 @@ def test_adaptive_gamma_balances_the_gradients(x):
     history = fit(model, x, 1, batch_size=16, validation_data=x)
     outputs = model(x)
     reconstructed = to_numpy(model.likelihood.mean(outputs["parameters"]))
-    judge = _with_features(model.discriminator, None)
+    judge = with_features(model.discriminator, None)
     real_features = ops.convert_to_tensor(judge(x)[0])
 
     def mean_norm(loss):
@@ -275,7 +275,7 @@ def test_adaptive_gamma_waits_for_the_discriminator(x):
 )
 def test_default_feature_layer(image_shape, architecture, shape):
     critic = keras_ae.networks.critic(image_shape, architecture)
-    features, logits = _with_features(critic, None).outputs
+    features, logits = with_features(critic, None).outputs
     assert tuple(features.shape) == shape
     assert tuple(logits.shape) == (None, 1)
 

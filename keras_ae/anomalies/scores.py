@@ -327,7 +327,7 @@ class Code(Score):
         self.density = GaussianMixture.from_config(state["density"])
 
     def _codes(self, model, x):
-        return model.encode(x)[:, : model.latent_dim]
+        return model.encode(x)[:, : model.prior_dim]
 
 
 class Nearest(Score):

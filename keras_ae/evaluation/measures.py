@@ -215,7 +215,7 @@ def _probes(task, codes):
 
 def _encode(model, images):
     # A model with classes appends them to the code.
-    return model.encode(images)[:, : model.latent_dim]
+    return model.encode(images)[:, : model.prior_dim]
 
 
 def _log_vars(model, images, means):

@@ -4,7 +4,9 @@ from keras_ae.models.adversarial.aae import AAE
 from keras_ae.models.adversarial.bigan import BiGAN
 from keras_ae.models.adversarial.factor import FactorVAE
 from keras_ae.models.adversarial.gan import GAN
+from keras_ae.models.adversarial.klautoencoder import KLAutoencoder
 from keras_ae.models.adversarial.vaegan import VAEGAN
+from keras_ae.models.adversarial.vqgan import VQGAN
 from keras_ae.models.adversarial.wae import WAE
 from keras_ae.models.decoder_only.autodecoder import AutoDecoder
 from keras_ae.models.decoder_only.glo import GLO
@@ -61,6 +63,7 @@ __all__ = [
     "IAFVAE",
     "IWAE",
     "InfoVAE",
+    "KLAutoencoder",
     "MIWAE",
     "MSSSIMVAE",
     "PCA",
@@ -76,6 +79,7 @@ __all__ = [
     "SylvesterFlowVAE",
     "VAE",
     "VAEGAN",
+    "VQGAN",
     "VQVAE",
     "VariationalAutoDecoder",
     "WAE",

@@ -142,7 +142,7 @@ class Gallery:
         )
         codes = model.encode(test[: SEARCHED if not model.has_encoder else 2000])
         # The dimensions that matter most; the others change little or nothing.
-        deviations = codes[:, : model.latent_dim].std(axis=0)
+        deviations = codes[:, : model.prior_dim].std(axis=0)
         dims = np.argsort(-deviations)[:8]
         span = float(min(3.0, 2.5 * deviations.max())) or 1.0
         if not model.bounds_likelihood:

@@ -6,20 +6,22 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ae import backend, checks
+from keras_ae import checks
 from keras_ae.models.adversarial import losses
+from keras_ae.models.adversarial.judge import (
+    Judged,
+    feature_distance,
+    ratio,
+    with_features,
+)
 from keras_ae.models.variational.vae import VAE
 from keras_ae.nn import networks
 from keras_ae.nn.layers import PriorSampling
 from keras_ae.probability.likelihoods import Gaussian
 from keras_ae.training.steps import Player
 
-# Beyond these, one of the two gradients has vanished and there is nothing to balance.
-GAMMA_RANGE = (1e-4, 1e4)
-GAMMA_MOMENTUM = 0.95
 
-
-class VAEGAN(VAE):
+class VAEGAN(Judged, VAE):
     """VAE-GAN: a VAE that reconstructs what a discriminator looks at, not pixels.
 
         encoder:       min ½ ||f(x) - f(x̂)||² + β KL(q(z | x) || p(z))
@@ -184,25 +186,14 @@ class VAEGAN(VAE):
                 spectral_norm=self.spectral_norm,
             )
         networks.check("discriminator", self.discriminator, image_shape, (1,))
-        judge = _with_features(self.discriminator, self.feature_layer)
+        judge = with_features(self.discriminator, self.feature_layer)
         # Keras would save its layers, which are the discriminator's, a second time.
         object.__setattr__(self, "_judge", judge)
-        self.epoch = self._add_state("epoch", (), "zeros")
+        self.epoch = self.add_state("epoch", (), "zeros")
         if self.gamma is None:
-            self.gradient_norms = self._add_state("gradient_norms", (2,), "zeros")
+            self.gradient_norms = self.add_state("gradient_norms", (2,), "zeros")
         if self.equilibrium is not None:
-            self.gates = self._add_state("gates", (2,), "ones")
-
-    def _add_state(self, name, shape, initializer):
-        return self.add_weight(
-            name=name,
-            shape=shape,
-            initializer=initializer,
-            trainable=False,
-            dtype="float32",
-            autocast=False,
-            aggregation="mean",
-        )
+            self.gates = self.add_state("gates", (2,), "ones")
 
     # Training
 
@@ -235,15 +226,12 @@ class VAEGAN(VAE):
             ),
         ]
 
-    def _started(self):
-        return ops.convert_to_tensor(self.epoch) >= self.discriminator_start
-
     def _decoder_plays(self):
         gate = ops.convert_to_tensor(self.gates)[0] > 0.5
-        return ops.logical_or(gate, ops.logical_not(self._started()))
+        return ops.logical_or(gate, ops.logical_not(self.started()))
 
     def _discriminator_plays(self):
-        started = self._started()
+        started = self.started()
         if self.equilibrium is None:
             return started
         return ops.logical_and(ops.convert_to_tensor(self.gates)[1] > 0.5, started)
@@ -255,7 +243,7 @@ class VAEGAN(VAE):
             x, outputs["parameters"], training
         )
         terms = {
-            "reconstruction": self._distance(
+            "reconstruction": feature_distance(
                 self._real_features(x, training), features
             ),
             "kl": self.kl_weight * self.kl(outputs, self.free_bits),
@@ -278,9 +266,9 @@ class VAEGAN(VAE):
         features, logits = self._look(reconstructed, training)
         _, sample_logits = self._look(sampled, training)
         gamma = self._current_gamma()
-        started = ops.cast(self._started(), "float32")
+        started = ops.cast(self.started(), "float32")
         terms = {
-            "decoder_reconstruction": gamma * self._distance(real_features, features),
+            "decoder_reconstruction": gamma * feature_distance(real_features, features),
             "adversarial_reconstruction": started * self._loss.generator(logits),
             "adversarial_sample": started * self._loss.generator(sample_logits),
         }
@@ -335,40 +323,30 @@ class VAEGAN(VAE):
     def _real_features(self, x, training):
         return ops.stop_gradient(self._look(x, training)[0])
 
-    def _distance(self, real_features, features):
-        scale = ops.maximum(ops.mean(ops.square(real_features)), 1e-12)
-        return 0.5 * ops.sum(ops.square(real_features - features), axis=1) / scale
-
     def _current_gamma(self):
         if self.gamma is not None:
             return self.gamma
-        adversarial_norm, reconstruction_norm = ops.unstack(
+        adversarial, reconstruction = ops.unstack(
             ops.convert_to_tensor(self.gradient_norms)
         )
-        # Both averages start at 0, which their ratio does not feel.
-        ratio = adversarial_norm / ops.maximum(reconstruction_norm, 1e-12)
-        return ops.where(adversarial_norm > 0, ops.clip(ratio, *GAMMA_RANGE), 1.0)
+        return ratio(adversarial, reconstruction)
 
     def _balance(self, reconstructed, real_features):
         """Updates the norms of both losses' gradients at the reconstructed pictures."""
-        reconstructed = ops.stop_gradient(reconstructed)
 
         def adversarial_loss(x):
             return self._loss.generator(self._look(x, True)[1])
 
         def distance(x):
-            return self._distance(real_features, self._look(x, True)[0])
+            return feature_distance(real_features, self._look(x, True)[0])
 
-        norms = []
-        for loss in (adversarial_loss, distance):
-            gradient = backend.gradient(backend.pure(self, loss), reconstructed)
-            gradient = ops.reshape(gradient, (ops.shape(gradient)[0], -1))
-            norms.append(ops.mean(ops.norm(ops.stop_gradient(gradient), axis=1)))
-        averages = ops.convert_to_tensor(self.gradient_norms)
-        updated = GAMMA_MOMENTUM * averages + (1 - GAMMA_MOMENTUM) * ops.stack(norms)
         # What an untrained discriminator says is no loss yet.
-        counts = ops.logical_and(self._started(), ops.all(ops.isfinite(updated)))
-        self.gradient_norms.assign(ops.where(counts, updated, averages))
+        self.follow_norms(
+            self.gradient_norms,
+            (adversarial_loss, distance),
+            reconstructed,
+            self.started(),
+        )
 
     def _set_gates(self, real, reconstruction, sample):
         """Decides who plays the next step, from the discriminator's losses."""
@@ -378,43 +356,6 @@ class VAEGAN(VAE):
         discriminator = ops.logical_not(ops.any(scores < loss - margin))
         gates = ops.cast(ops.stack([decoder, discriminator]), "float32")
         self.gates.assign(ops.where(ops.any(gates > 0.5), gates, ops.ones(2)))
-
-    def fit(
-        self,
-        x=None,
-        y=None,
-        batch_size: int | None = None,
-        epochs: int = 1,
-        verbose: str | int = "auto",
-        callbacks=None,
-        **kwargs,
-    ) -> keras.callbacks.History:
-        """Trains the model; see `Autoencoder.fit`.
-
-        Args:
-            x: Data as for `Autoencoder.fit`.
-            y: Ignored.
-            batch_size, epochs, verbose, callbacks, **kwargs: As in `keras.Model.fit`.
-                The discriminator starts by the number of the epoch, which
-                `initial_epoch` begins with.
-
-        Returns:
-            Keras' `History`: the loss, its terms and monitors by epoch.
-        """
-        counter = _CountEpochs()
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            counter.set_model(self)
-            callbacks.callbacks.append(counter)
-        else:
-            callbacks = [counter, *keras.tree.flatten(callbacks or [])]
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
-
-
-class _CountEpochs(keras.callbacks.Callback):
-    """Tells the model the number of the epoch, which its players go by."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.model.epoch.assign(epoch)
 
 
 def _check_equilibrium(equilibrium):
@@ -433,41 +374,3 @@ def _check_equilibrium(equilibrium):
             f"Received: equilibrium={equilibrium!r}"
         )
     return pair
-
-
-def _with_features(discriminator, name):
-    """The discriminator, with the features of one of its layers as first output."""
-    if not getattr(discriminator, "inputs", None):
-        raise ValueError(
-            "`discriminator` must be a functional or Sequential Keras model, so that a "
-            "layer's features can be seen. Received: a "
-            f"{type(discriminator).__name__}"
-        )
-    layers = [
-        layer
-        for layer in discriminator.layers
-        if not isinstance(layer, keras.layers.InputLayer)
-    ]
-    if name is None:
-        layer = _middle(discriminator, layers)
-    else:
-        found = [layer for layer in layers if layer.name == name]
-        if not found:
-            raise ValueError(
-                "`feature_layer` must be one of the discriminator's layers: "
-                f"{', '.join(layer.name for layer in layers)}. Received: "
-                f"feature_layer={name!r}"
-            )
-        layer = found[0]
-    outputs = [layer.output, discriminator.outputs[0]]
-    return keras.Model(discriminator.inputs[0], outputs)
-
-
-def _middle(discriminator, layers):
-    """The end of the middle stage of convolutions, or the middle hidden layer."""
-    # Of all layers of one size the last; those of the picture's size are no stage.
-    ends = {layer.output.shape[1:-1]: layer for layer in layers}
-    size = discriminator.inputs[0].shape[1:]
-    stages = [layer for sides, layer in ends.items() if sides != size[: len(sides)]]
-    hidden = stages or [layer for layer in layers[:-1] if layer.weights]
-    return hidden[len(hidden) // 2] if hidden else layers[-min(2, len(layers))]

@@ -117,12 +117,12 @@ class Refines:
         """
         if not self.has_prior:
             return ops.zeros_like(z[:, 0])
-        return self.prior.log_prob(z[:, : self.latent_dim])
+        return self.prior.log_prob(z[:, : self.prior_dim])
 
     def _refined(self, x, observed, guess, rates, steps):
         """Codes and both errors beside each other, `(batch, code_dim + 2)`."""
         # What is not the latent's, such as a label, stays as it is.
-        free = np.arange(self.code_dim) < self.latent_dim
+        free = np.arange(self.code_dim) < self.prior_dim
 
         def decoded(z):
             return self.parameters_batch(ops.where(free, z, guess))

@@ -119,6 +119,16 @@ class Samples:
         return hasattr(self, "prior")
 
     @property
+    def code_shape(self) -> tuple[int, ...]:
+        """Shape that a code has, all in a row: `(code_dim,)`, or a grid's."""
+        return (self.code_dim,)
+
+    @property
+    def prior_dim(self) -> int:
+        """The first so many numbers of a code are what is drawn to sample."""
+        return self.latent_dim
+
+    @property
     def draws_by_itself(self) -> bool:
         """Whether `sample` needs no fitted sampler."""
         return self.has_prior
@@ -358,11 +368,11 @@ class Samples:
 
     @property
     def _drawn_shape(self) -> tuple[int, ...]:
-        return (self.latent_dim,)
+        return (self.prior_dim,)
 
     def codes_to_fit(self, x, seed) -> np.ndarray:
-        """Returns the codes of x, `(n, latent_dim)`."""
-        return self.encode(x)[:, : self.latent_dim]
+        """Returns the codes of x, `(n, prior_dim)`."""
+        return self.encode(x)[:, : self.prior_dim]
 
     def _fit_sampler(self, sampler, codes, seed, **options):
         return samplers.fit(sampler, codes, seed, self, **options)

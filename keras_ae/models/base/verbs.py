@@ -222,10 +222,10 @@ class Verbs:
         """
         self.require_built("traverse")
         checks.check_count("steps", steps)
-        dims = range(self.latent_dim) if dims is None else dims
-        if not len(dims) or any(not 0 <= dim < self.latent_dim for dim in dims):
+        dims = range(self.prior_dim) if dims is None else dims
+        if not len(dims) or any(not 0 <= dim < self.prior_dim for dim in dims):
             raise ValueError(
-                f"`dims` must be dimensions from 0 to {self.latent_dim - 1}. "
+                f"`dims` must be dimensions from 0 to {self.prior_dim - 1}. "
                 f"Received: dims={list(dims)}"
             )
         z = np.tile(self.encode(np.asarray(x)[None]), (len(dims), steps, 1))

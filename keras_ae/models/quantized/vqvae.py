@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_ae import checks
+from keras_ae.models.base.grids import GridCodes
 from keras_ae.models.base.sampling import Choice
 from keras_ae.models.deterministic.autoencoder import AE
 from keras_ae.models.quantized.pixelcnn import PixelCNN
@@ -18,20 +19,15 @@ from keras_ae.models.quantized.quantizers import (
     check_tokens,
     code_usage,
 )
-from keras_ae.nn import networks
 from keras_ae.probability import samplers
 from keras_ae.training import inputs
 
-SPATIAL_WIDTHS = (64, 128)
 
-
-class QuantizedAE(AE):
+class QuantizedAE(GridCodes, AE):
     """Base of autoencoders between whose networks a quantizer sits.
 
-    Convolutions give a vector for each place of a grid, a quarter of the picture's
-    height and width by default: `widths` has a number of filters for each stage of
-    stride 2. Other networks give `positions` vectors. The encoder's and the decoder's
-    code is all of them in a row, `(batch, code_dim)`.
+    Codes are a grid of vectors, a quarter of the picture's height and width by default,
+    or `positions` of them: see `GridCodes`.
 
     A subclass makes `quantizer`, a layer from `keras_ae.quantizers`.
     """
@@ -41,60 +37,16 @@ class QuantizedAE(AE):
     SAMPLERS: tuple[str, ...] = ("pixelcnn",)
     learns_choice = True
 
-    def __init__(self, latent_dim: int, *, positions: int | None = None, **kwargs):
-        super().__init__(latent_dim, **kwargs)
-        if positions is not None:
-            checks.check_count("positions", positions)
-        self.positions = positions
-
     # Building
-
-    @property
-    def code_dim(self) -> int:
-        return math.prod(self.grid) * self.latent_dim
 
     @property
     def token_shape(self) -> tuple[int, ...]:
         """Shape of the tokens of one example."""
         return (*self.grid, *self.quantizer.token_shape)
 
-    def network_options(self, image_shape):
-        options = super().network_options(image_shape)
-        architecture, widths = networks.resolve(
-            image_shape, self.architecture, self.widths
-        )
-        if architecture in networks.CONVOLUTIONAL:
-            widths = self.widths or SPATIAL_WIDTHS
-        return {**options, "architecture": architecture, "widths": widths or None}
-
-    def build_networks(self, image_shape):
-        self.grid = self._grid(image_shape)
+    def build_grid(self, image_shape):
+        super().build_grid(image_shape)
         self.quantizer.build((None, *self.grid, self.latent_dim))
-        super().build_networks(image_shape)
-
-    def _grid(self, image_shape):
-        """What the vectors of one example are arranged in."""
-        architecture, _ = networks.resolve(image_shape, self.architecture, self.widths)
-        self.is_spatial = architecture in networks.CONVOLUTIONAL
-        if not self.is_spatial:
-            return (self.positions or 1,)
-        if self.positions is not None:
-            raise ValueError(
-                "`positions` must be None for convolutions, which have a vector for "
-                f"each place of a grid. Received: positions={self.positions} with "
-                f"architecture='{self.architecture}'; pass architecture='dense'."
-            )
-        return networks.grid(image_shape, self.widths or SPATIAL_WIDTHS, architecture)
-
-    def build_encoder(self, *, heads, **options):
-        if not self.is_spatial:
-            return super().build_encoder(heads=heads, **options)
-        return networks.spatial_encoder(**{**options, "latent_dim": self.latent_dim})
-
-    def build_decoder(self, **options):
-        if not self.is_spatial:
-            return super().build_decoder(**options)
-        return networks.spatial_decoder(**{**options, "latent_dim": self.latent_dim})
 
     # Training
 

@@ -21,9 +21,10 @@ from keras_ae.nn.networks.shapes import (
     resolve,
     with_channels,
 )
-from keras_ae.nn.networks.spatial import spatial_decoder, spatial_encoder
+from keras_ae.nn.networks.spatial import patch_critic, spatial_decoder, spatial_encoder
 from keras_ae.nn.networks.stacked import stacked_layers
 from keras_ae.nn.networks.vector import critic, decoder, encoder
+from keras_ae.nn.networks.velocity import velocity
 
 __all__ = [
     "ARCHITECTURES",
@@ -38,9 +39,11 @@ __all__ = [
     "encoder",
     "grid",
     "head_dims",
+    "patch_critic",
     "resolve",
     "spatial_decoder",
     "spatial_encoder",
     "stacked_layers",
+    "velocity",
     "with_channels",
 ]

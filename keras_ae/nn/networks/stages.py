@@ -1,6 +1,7 @@
 """The stages that convolutional networks are made of."""
 
 import functools
+import math
 
 from keras import layers
 
@@ -62,6 +63,37 @@ def _upsampled(
     if shape != tuple(image_shape):
         x = layers.Reshape(image_shape, dtype="float32")(x)
     return x
+
+
+def _judged(x, architecture, widths, activation, dtype, spectral_norm=False):
+    """The stages of a critic's convolutions, each of stride 2, named by number."""
+    normalized = SpectralNormalization if spectral_norm else _unchanged
+    shape = with_channels(x.shape[1:], architecture)
+    if shape != x.shape[1:]:
+        x = layers.Reshape(shape, dtype=dtype)(x)
+    size = 3 if architecture == "residual" else 4
+    for number, width in enumerate(widths, 1):
+        x = normalized(
+            _convolution(len(shape) - 1, width, size, 2, dtype, use_bias=True)
+        )(x)
+        options = {"dtype": dtype, "name": f"stage_{number}"}
+        if architecture == "residual":
+            x = ResidualBlock(width, activation, spectral_norm, **options)(x)
+        else:
+            x = layers.Activation(activation, **options)(x)
+    return x
+
+
+def _attended(x, dtype):
+    """Each place of a grid with what it has looked up at all others."""
+    *sides, channels = x.shape[1:]
+    groups = next(n for n in (8, 4, 2, 1) if channels % n == 0)
+    y = layers.GroupNormalization(groups, dtype=dtype)(x)
+    y = layers.Reshape((math.prod(sides), channels), dtype=dtype)(y)
+    y = layers.MultiHeadAttention(1, channels, dtype=dtype)(y, y)
+    return layers.Add(dtype=dtype)(
+        [x, layers.Reshape((*sides, channels), dtype=dtype)(y)]
+    )
 
 
 def _unchanged(layer):

@@ -6,17 +6,11 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from keras_ae.nn.layers import ResidualBlock, SpectralNormalization
-from keras_ae.nn.networks.shapes import (
-    CONVOLUTIONAL,
-    grid,
-    head_dims,
-    resolve,
-    with_channels,
-)
+from keras_ae.nn.layers import SpectralNormalization
+from keras_ae.nn.networks.shapes import CONVOLUTIONAL, grid, head_dims, resolve
 from keras_ae.nn.networks.stages import (
-    _convolution,
     _downsampled,
+    _judged,
     _unchanged,
     _upsampled,
 )
@@ -164,20 +158,7 @@ def critic(
         # Pictures in [0, 1] would push all units of a layer the same way.
         x = layers.Rescaling(2.0, -1.0, dtype=dtype)(x)
     if architecture in CONVOLUTIONAL:
-        shape = with_channels(image_shape, architecture)
-        if shape != tuple(image_shape):
-            x = layers.Reshape(shape, dtype=dtype)(x)
-        for number, width in enumerate(widths, 1):
-            size = 3 if architecture == "residual" else 4
-            convolution = _convolution(
-                len(shape) - 1, width, size, 2, dtype, use_bias=True
-            )
-            x = normalized(convolution)(x)
-            options = {"dtype": dtype, "name": f"stage_{number}"}
-            if architecture == "residual":
-                x = ResidualBlock(width, activation, spectral_norm, **options)(x)
-            else:
-                x = layers.Activation(activation, **options)(x)
+        x = _judged(x, architecture, widths, activation, dtype, spectral_norm)
         widths = widths[-1:] if code_dim else ()
     x = layers.Flatten(dtype=dtype)(x)
     if code_dim:

@@ -36,8 +36,8 @@ class LearnedPrior(keras.layers.Layer):
 
     def connect(self, model: keras.Model) -> None:
         """Makes the weights; `model` calls it once it has its networks."""
-        self._latent_dim = model.latent_dim
-        self.build((None, model.latent_dim))
+        self._latent_dim = model.prior_dim
+        self.build((None, model.prior_dim))
 
     def log_prob(self, z):
         """Returns log p(z) in nats, `(...)` for z of shape `(..., latent_dim)`."""

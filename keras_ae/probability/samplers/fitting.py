@@ -18,6 +18,8 @@ from keras_ae.probability.samplers.mixture import _FLOOR, _check_codes, fit_mixt
 from keras_ae.probability.samplers.rectified_flow import RectifiedFlow
 
 _MAKE = {"maf": AutoregressiveFlow, "two_stage": SecondStage}
+# Arguments of a rectified flow, beside those of its training.
+_SIZE = ("width", "blocks")
 # What a rectified flow takes at least, however few the codes are.
 _STEPS = 5000
 
@@ -51,7 +53,8 @@ def fit(
         seed: Integer >= 0.
         model: The model that the codes are of; learned ones need it.
         **options: Arguments of `fit_mixture` or `fit_density`. With `"flow"`
-            `labels` are integers `(n,)` from 0, the class of each code.
+            `labels` are integers `(n,)` from 0, the class of each code, and `width` and
+            `blocks` are those of `RectifiedFlow`.
 
     Returns:
         The fitted distribution.
@@ -90,7 +93,14 @@ def fit(
             options = _for_a_flow(len(codes), options)
             labels = options.get("labels")
             classes = None if labels is None else int(labels.max()) + 1
-            density = Standardized(RectifiedFlow(num_classes=classes))
+            shape = getattr(model, "code_shape", ())
+            size = {name: options.pop(name) for name in _SIZE if name in options}
+            flow = RectifiedFlow(
+                num_classes=classes,
+                code_shape=shape if len(shape) > 1 else None,
+                **size,
+            )
+            density = Standardized(flow)
         elif isinstance(sampler, str) and sampler in _MAKE:
             density = Standardized(_MAKE[sampler]())
         else:

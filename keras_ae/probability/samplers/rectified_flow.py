@@ -1,22 +1,17 @@
 """Noise that flows to codes along straight lines."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
 from keras_ae import backend
-from keras_ae.checks import check_count, check_share, check_weight
+from keras_ae.checks import check_count, check_counts, check_share, check_weight
+from keras_ae.nn import networks
 from keras_ae.probability.distributions import LearnedPrior, Normal, Seed, float32
 
-# Times in (0, 1) are given to the network as waves of so many frequencies, from one
-# wave in four up to so many.
-_FREQUENCIES, _HIGHEST = 32, 64.0
-# Numbers that time and class are told by to each block.
-_GIVEN = 128
 # Noise and times for each held-back value, on which a loss is measured.
 _DRAWS = 4
 
@@ -30,8 +25,8 @@ class RectifiedFlow(LearnedPrior):
 
     with ε ~ N(0, I) and t uniform: v learns the mean of all lines that pass through a
     point, and following it draws codes as they are distributed. It is a residual
-    network whose layers t, and a class, shift and scale. Draws take `steps` steps of
-    Heun's method, two passes of the network each.
+    network whose layers t, and a class, shift and scale: `networks.velocity`. Draws
+    take `steps` steps of Heun's method, two passes of the network each.
 
     With classes, v(z_t, t, y) is learned for each of them and, by leaving the class
     away from some codes, for all together. Draws then follow
@@ -41,8 +36,10 @@ class RectifiedFlow(LearnedPrior):
     with y the class that is asked for, or one drawn as often as it is among the codes.
 
     Args:
-        width: Units of each layer, >= 1.
+        width: Units of each layer, or filters of each convolution, >= 1.
         blocks: Number of residual blocks, >= 1.
+        code_shape: Sides of a grid of vectors and the numbers of one of them, where the
+            codes are such grids, all in a row. By default a code is a vector.
         num_classes: Number of classes, >= 1, or None.
         dropout: Share of the labels that are left away in training, from 0 to below 1.
 
@@ -70,9 +67,13 @@ class RectifiedFlow(LearnedPrior):
         blocks: int = 3,
         num_classes: int | None = None,
         dropout: float = 0.1,
+        code_shape: Sequence[int] | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if code_shape is not None:
+            code_shape = check_counts("code_shape", code_shape)
+        self.code_shape = code_shape
         self.width = check_count("width", width)
         self.blocks = check_count("blocks", blocks)
         if num_classes is not None:
@@ -82,8 +83,9 @@ class RectifiedFlow(LearnedPrior):
         self.seed_generator = keras.random.SeedGenerator()
 
     def build(self, input_shape):
-        self.network = _network(
-            input_shape[-1], self.width, self.blocks, self.num_classes
+        shape = input_shape[-1:] if self.code_shape is None else self.code_shape
+        self.network = networks.velocity(
+            shape, self.width, self.blocks, self.num_classes
         )
         if self.num_classes is not None:
             self.shares = self.add_weight(
@@ -278,38 +280,5 @@ class RectifiedFlow(LearnedPrior):
             "blocks": self.blocks,
             "num_classes": self.num_classes,
             "dropout": self.dropout,
+            "code_shape": self.code_shape,
         }
-
-
-def _network(latent_dim, width, blocks, num_classes):
-    z = keras.Input((latent_dim,), name="z")
-    time = keras.Input((1,), name="time")
-    inputs = {"z": z, "time": time}
-    given = layers.Dense(_GIVEN, "silu")(Waves()(time))
-    if num_classes is not None:
-        inputs["label"] = keras.Input((), name="label", dtype="int32")
-        given = given + layers.Embedding(num_classes + 1, _GIVEN)(inputs["label"])
-    given = layers.Dense(_GIVEN, "silu")(given)
-    x = layers.Dense(width)(z)
-    for _ in range(blocks):
-        change = layers.LayerNormalization(center=False, scale=False)(x)
-        scale = layers.Dense(width, kernel_initializer="zeros")(given)
-        shift = layers.Dense(width, kernel_initializer="zeros")(given)
-        change = layers.Dense(width, "silu")(change * (1.0 + scale) + shift)
-        # A block begins as the identity.
-        x = x + layers.Dense(width, kernel_initializer="zeros")(change)
-    x = layers.LayerNormalization()(x)
-    velocity = layers.Dense(latent_dim, kernel_initializer="zeros")(x)
-    return keras.Model(inputs, velocity, name="velocity")
-
-
-@keras.saving.register_keras_serializable(package="keras_ae")
-class Waves(layers.Layer):
-    """Sines and cosines of times `(batch, 1)`, `(batch, 2 * frequencies)`."""
-
-    def call(self, time):
-        exponents = np.linspace(0.0, 1.0, _FREQUENCIES)
-        turns = 0.25 * (_HIGHEST / 0.25) ** exponents
-        turns = ops.convert_to_tensor(2.0 * math.pi * turns, "float32")
-        angles = ops.cast(time, "float32") * turns
-        return ops.concatenate([ops.cos(angles), ops.sin(angles)], axis=-1)
