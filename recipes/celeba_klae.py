@@ -29,7 +29,6 @@ def main(
     discriminator_start=3,
     learning_rate=1e-3,
     discriminator_rate=5e-4,
-    flow_width=512,
     flow_epochs=100,
     beside="",
 ):
@@ -68,7 +67,7 @@ def main(
     model = run.model(build)
     run.fit(model, train, validation, epochs=epochs, batch_size=batch_size)
     run.fit_sampler(model, "mixture", train)
-    run.fit_sampler(model, "flow", train, epochs=flow_epochs, width=flow_width)
+    run.fit_sampler(model, "flow", train, epochs=flow_epochs)
     run.evaluate(model, test)
     run.pictures(model, test)
     models = {"klae": model} if other is None else {"klae": model, "beside": other}

@@ -647,9 +647,43 @@ def test_samples_are_decoded_tokens_of_a_pixelcnn(tmp_path, name):
     np.testing.assert_allclose(again.sample(5, seed=1), drawn, rtol=1e-5)
     flow = keras_ae.priors.AutoregressiveFlow()
     for call, message in (
-        (lambda: model.fit_sampler("mixture", x), "must be 'pixelcnn', or .*'mixture'"),
+        (
+            lambda: model.fit_sampler("mixture", x),
+            "be 'pixelcnn' or 'flow', .*'mixture'",
+        ),
         (lambda: model.fit_sampler(flow, x), "are tokens.* a AutoregressiveFlow"),
         (lambda: keras_ae.AE(2, image_shape=(6,)).fit_sampler(small, x), "such as a"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["VQVAE", "FSQVAE", "ResidualVQVAE"])
+def test_a_flow_draws_tokens(tmp_path, name):
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).random((40, 6)).astype("float32")
+    options = {
+        "FSQVAE": {"levels": (3, 2)},
+        "VQVAE": {"latent_dim": 2, "num_codes": 3},
+        "ResidualVQVAE": {"latent_dim": 2, "num_codes": 3, "num_quantizers": 2},
+    }[name]
+    model = getattr(keras_ae, name)(widths=(8,), positions=4, **options)
+    model.fit(x, epochs=1, batch_size=8, verbose=0)
+    labels = np.arange(40) % 2
+    model.fit_sampler("flow", x, width=8, blocks=1, epochs=2, labels=labels)
+    flow = model.sampler("flow")
+    tokens = to_numpy(flow.sample((5, *model.token_shape), seed=1, steps=2))
+    assert tokens.shape == (5, *model.token_shape)
+    z = to_numpy(super(type(flow), flow).sample((5, model.code_dim), seed=1, steps=2))
+    vectors = z.reshape(5, *model.grid, model.latent_dim).astype("float32")
+    np.testing.assert_array_equal(tokens, to_numpy(model.quantizer(vectors)["tokens"]))
+    drawn = model.sample(5, seed=1, labels=1)
+    assert drawn.shape == (5, 6)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(again.sample(5, seed=1, labels=1), drawn, rtol=1e-5)
+    with pytest.raises(ValueError, match="`grid` needs a model whose codes are grids"):
+        model.fit_sampler("flow", x, grid=True)
+    with pytest.raises(ValueError, match="A `TokenFlow` needs a model"):
+        flow.connect(keras_ae.AE(2, image_shape=(6,)))

@@ -165,3 +165,45 @@ def test_bad_arguments(model):
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@pytest.mark.thorough
+def test_a_flow_of_a_grid_learns_what_its_places_share(tmp_path):
+    """Pictures all of whose places are bright, or all dark."""
+    rng = np.random.default_rng(0)
+    bright = rng.integers(0, 2, 256)
+    shade = np.where(bright, 0.9, 0.1)[:, None, None, None]
+    x = (shade + rng.normal(0, 0.02, (256, 16, 18, 1))).astype("float32")
+    keras.utils.set_random_seed(0)
+    model = keras_ae.KLAutoencoder(1, widths=(4, 4), discriminator_start=9)
+    model.compile(keras.optimizers.Adam(1e-2))
+    model.fit(x, epochs=3, batch_size=32, verbose=0)
+    model.fit_sampler(
+        "flow", x, grid=True, width=16, blocks=1, epochs=80, learning_rate=3e-3
+    )
+    flow = model.sampler("flow").density
+    assert flow.code_shape == model.code_shape == (4, 5, 1)
+    kinds = {type(layer).__name__ for layer in flow.network.layers}
+    assert {"Conv2D", "MultiHeadAttention"} <= kinds
+    drawn = model.sample(64, seed=0)
+    means = drawn.mean(axis=(1, 2, 3))
+    assert 0.2 < np.mean(means > 0.5) < 0.8
+    # Places drawn each by itself would hardly ever come so far from the middle.
+    assert np.mean(np.abs(means - 0.5) > 0.25) > 0.6
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(again.sample(64, seed=0), drawn, atol=1e-5)
+
+
+@pytest.mark.once
+def test_velocities_begin_at_zero_for_grids_of_any_rank():
+    for code_shape in ((3,), (6, 2), (5, 4, 3), (2, 3, 2), (4, 5, 4, 2)):
+        network = keras_ae.networks.velocity(code_shape, 8, 1, num_classes=2)
+        dim = int(np.prod(code_shape))
+        inputs = {
+            "z": np.ones((2, dim), "float32"),
+            "time": np.full((2, 1), 0.5, "float32"),
+            "label": np.int32([0, 2]),
+        }
+        found = to_numpy(network(inputs))
+        np.testing.assert_array_equal(found, np.zeros((2, dim)))

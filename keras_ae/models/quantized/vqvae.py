@@ -19,6 +19,7 @@ from keras_ae.models.quantized.quantizers import (
     check_tokens,
     code_usage,
 )
+from keras_ae.models.quantized.token_flow import TokenFlow
 from keras_ae.probability import samplers
 from keras_ae.training import inputs
 
@@ -34,7 +35,8 @@ class QuantizedAE(GridCodes, AE):
 
     has_tokens = True
     monitor_names: tuple[str, ...] = (*AE.monitor_names, "perplexity", "usage")
-    SAMPLERS: tuple[str, ...] = ("pixelcnn",)
+    SAMPLERS: tuple[str, ...] = ("pixelcnn", "flow")
+    flow_class = TokenFlow
     learns_choice = True
 
     # Building
@@ -133,10 +135,14 @@ class QuantizedAE(GridCodes, AE):
         return self.tokens(x)
 
     def _fit_sampler(self, sampler, codes, seed, **options):
+        if sampler == "flow":
+            vectors = self.in_batches("codes_of_tokens", self._codes_of, codes, 256)
+            return samplers.fit("flow", vectors, seed, self, **options)
         if sampler != "pixelcnn" and not isinstance(sampler, PixelCNN):
             raise ValueError(
                 f"`sampler` of {type(self).__name__}, whose codes are tokens, must be "
-                f"'pixelcnn' or a `PixelCNN`. Received: a {type(sampler).__name__}"
+                "'pixelcnn', 'flow' or a `PixelCNN`. Received: a "
+                f"{type(sampler).__name__}"
             )
         with samplers.seeded(seed):
             if sampler == "pixelcnn":
