@@ -20,6 +20,7 @@ REFUSED = {
     "VariationalAutoDecoder": "no encoder",
     "FSQVAE": "tokens",
     "ResidualVQVAE": "tokens",
+    "VQGAN": "tokens",
     "VQVAE": "tokens",
 }
 
