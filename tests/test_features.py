@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_ae
 from keras_ae import datasets, metrics
 from keras_ae.evaluation import features
 
@@ -277,3 +278,32 @@ def test_inception_without_its_weights_names_the_remedy(monkeypatch, tmp_path):
 
 def test_a_classifier_resizes_nothing(network):
     assert network.resize == "none"
+
+
+def test_stages_are_what_the_classifier_computes(network):
+    shape = network.network.input_shape[1:]
+    pictures = np.random.default_rng(0).integers(0, 256, (3, *shape), "uint8")
+    stages = features.stages(network)
+    found = stages(pictures.astype("float32") / 255, training=False)
+    assert len({tuple(feature.shape) for feature in found}) == len(found) > 1
+    encoder = network.network.get_layer("encoder")
+    last = keras.ops.reshape(found[-1], (3, -1))
+    again = keras.ops.convert_to_numpy(encoder.layers[-1](last))
+    np.testing.assert_allclose(again, network.features(pictures), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="`network` must be one that .*another"):
+        x = keras.Input((8, 8, 1), dtype="uint8")
+        flat = keras.layers.Flatten(name="features")(x)
+        other = keras.Model(x, keras.layers.Dense(2)(flat), name="another")
+        features.stages(features.FeatureNetwork(other))
+
+
+def test_a_kl_autoencoder_looks_at_stages(network):
+    shape = network.network.input_shape[1:]
+    x = np.random.default_rng(0).integers(0, 256, (8, *shape), "uint8")
+    stages = features.stages(network)
+    before = [np.array(weight) for weight in network.network.get_weights()]
+    model = keras_ae.KLAutoencoder(2, widths=(4,), perceptual=stages)
+    history = model.fit(x, epochs=2, batch_size=4, verbose=0).history
+    assert np.all(np.array(history["perceptual"]) > 0)
+    for old, new in zip(before, network.network.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)

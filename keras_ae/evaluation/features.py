@@ -250,6 +250,41 @@ def train(
     return FeatureNetwork(network)
 
 
+def stages(network: FeatureNetwork) -> keras.Model:
+    """Returns the features of each hidden layer of a classifier that `train` has made.
+
+    Pass it as `perceptual` to a `KLAutoencoder` or a `VQGAN`, and measure them with a
+    network of another `seed`: they have learned to please this one.
+
+    Args:
+        network: What `train` or `for_data` returned.
+
+    Returns:
+        A model from pictures in [0, 1] `(batch, *image_shape)` to a list of features,
+        finest first: `(batch, rows, columns, channels)` after each stage of
+        convolutions, or `(batch, units)` of dense layers.
+
+    Raises:
+        ValueError: If it is a network of another kind.
+
+    Example:
+
+    ```python
+    network = keras_ae.features.train(faces, attributes)
+    model = keras_ae.KLAutoencoder(8, perceptual=keras_ae.features.stages(network))
+    ```
+    """
+    kinds = layers.Activation, layers.Dense
+    for encoder in network.network.layers:
+        if isinstance(encoder, keras.Model) and encoder.name == "encoder":
+            outputs = [x.output for x in encoder.layers[:-1] if isinstance(x, kinds)]
+            return keras.Model(encoder.input, outputs, name="stages")
+    raise ValueError(
+        "`network` must be one that `keras_ae.features.train` or `for_data` has made. "
+        f"Received: {network.name}"
+    )
+
+
 def for_data(
     images: np.ndarray,
     targets: np.ndarray,
