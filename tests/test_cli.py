@@ -79,6 +79,7 @@ def test_help_and_listings_import_no_keras(command):
         (["train", "sp"], {"sparseae", "sphericalvae"}),
         (["benchmark", "ae", "pc"], {"pca"}),
         (["sample", "runs/"], {"runs/"}),
+        (["reconstruct", "moon"], {"moon-vae"}),
         (["den"], {"denoise"}),
     ],
 )

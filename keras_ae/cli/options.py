@@ -7,6 +7,8 @@ from collections.abc import Callable
 import click
 from click.shell_completion import CompletionItem
 
+from keras_ae import catalogue
+
 _BACKENDS = ("tensorflow", "jax", "torch")
 # Sizes and seeds fit into 32 bits.
 _COUNT = click.IntRange(1, 2**31 - 1)
@@ -49,6 +51,11 @@ def _completes(names: Callable[[], dict[str, str]], files: bool = False):
         return found
 
     return complete
+
+
+_MODEL = click.argument(
+    "model", type=_PATH, shell_complete=_completes(catalogue.presets, files=True)
+)
 
 
 class _Size(click.ParamType):

@@ -6,7 +6,7 @@ import click
 
 from keras_ae.cli.backend import _settle_backend
 from keras_ae.cli.command import main
-from keras_ae.cli.options import _COUNT, _JSON, _PATH, _SCORES, _SEED, _options
+from keras_ae.cli.options import _COUNT, _JSON, _MODEL, _PATH, _SCORES, _SEED, _options
 
 
 def _scoring(command):
@@ -63,7 +63,7 @@ def _scoring(command):
 
 
 @main.command()
-@click.argument("model", type=_PATH)
+@_MODEL
 @click.argument("data", type=_PATH)
 @_scoring
 @click.option(

@@ -6,11 +6,11 @@ import click
 
 from keras_ae.cli.backend import _settle_backend
 from keras_ae.cli.command import main
-from keras_ae.cli.options import _COUNT, _PATH, _RESTORED, _SEED, _options
+from keras_ae.cli.options import _COUNT, _MODEL, _PATH, _RESTORED, _SEED, _options
 
 
 @main.command()
-@click.argument("model", type=_PATH)
+@_MODEL
 @click.argument("pictures", nargs=-1, required=True, type=_PATH)
 @_RESTORED
 @click.option(
@@ -32,7 +32,7 @@ def reconstruct(model, pictures, output, limit, refine, backend):
 
 
 @main.command()
-@click.argument("model", type=_PATH)
+@_MODEL
 @click.argument("pictures", nargs=-1, required=True, type=_PATH)
 @click.option("--output", required=True, metavar="FILE.kae")
 @click.option(
@@ -56,7 +56,7 @@ def compress(model, pictures, output, step, limit, backend):
 
 
 @main.command()
-@click.argument("model", type=_PATH)
+@_MODEL
 @click.argument("file", metavar="FILE.kae", type=_PATH)
 @click.option("--output", required=True, metavar="DIR", help="Folder for the pictures.")
 @_options("backend")
@@ -73,7 +73,7 @@ def decompress(model, file, output, backend):
 
 
 @main.command()
-@click.argument("model", type=_PATH)
+@_MODEL
 @click.option("-n", "number", type=_COUNT, default=64, show_default=True)
 @click.option("--output", metavar="FILE.png", help="One sheet of all.")
 @click.option("--separate", metavar="DIR", help="Folder for a PNG file of each.")
@@ -132,7 +132,7 @@ def sample(
 
 
 @main.command()
-@click.argument("model", type=_PATH)
+@_MODEL
 @click.argument("a", type=_PATH)
 @click.argument("b", type=_PATH)
 @click.option("--output", required=True, metavar="FILE.png")
@@ -152,7 +152,7 @@ def interpolate(model, a, b, output, steps, backend):
 
 
 @main.command()
-@click.argument("model", type=_PATH)
+@_MODEL
 @click.argument("pictures", nargs=-1, required=True, type=_PATH)
 @click.option(
     "--add",
@@ -203,7 +203,7 @@ def attribute(model, pictures, output, backend, **options):
 
 
 @main.command("map")
-@click.argument("model", type=_PATH)
+@_MODEL
 @click.argument("data", type=_PATH)
 @click.option("--output", required=True, metavar="FILE.png")
 @click.option(
@@ -252,7 +252,7 @@ def latent_map(model, data, output, backend, **options):
 
 
 @main.command()
-@click.argument("model", type=_PATH)
+@_MODEL
 @click.argument("pictures", nargs=-1, required=True, type=_PATH)
 @_RESTORED
 @_options("limit", "backend")
@@ -269,7 +269,7 @@ def denoise(model, pictures, output, limit, backend):
 
 
 @main.command()
-@click.argument("model", type=_PATH)
+@_MODEL
 @click.argument("data", metavar="FOLDER", type=_PATH)
 @click.option("--output", required=True, metavar="FILE.npz|.csv")
 @_options("data-dir", "limit", "backend")

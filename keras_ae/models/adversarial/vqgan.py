@@ -22,9 +22,11 @@ class VQGAN(JudgedByPatches, VQVAE):
         likelihood: Distribution of the data given a code. Defaults to a Laplace
             distribution of the optimal scale.
         codebook, commitment_weight, decay, reset_threshold, positions: As for `VQVAE`.
-        perceptual, perceptual_weight, adversarial_loss, adversarial_weight,
-            discriminator_start, ramp_steps, spectral_norm, attention, discriminator:
-            As for `KLAutoencoder`, also `architecture` and `widths`.
+        perceptual, perceptual_weight: As for `KLAutoencoder`, also `architecture` and
+            `widths`.
+        adversarial_loss, adversarial_weight: Likewise.
+        discriminator_start, ramp_steps, spectral_norm, discriminator: Likewise.
+        attention: Likewise.
         **kwargs: As for `AE`.
 
     Raises:
