@@ -50,6 +50,7 @@ SHOWN_BY = {
     "GAN": "mnist-gan",
     "GLO": "mnist-glo",
     "IWAE": "mnist-iwae",
+    "KLAutoencoder": "celeba-klae",
     "PCA": "mnist-pca",
     "RAE": "mnist-samplers",
     "StackedSAE": "mnist-sdae",
@@ -417,6 +418,18 @@ ROWS = (
         "{vae_reconstructions_sharpness:.0%} / {vae_samples_sharpness:.0%}, "
         "{vae_reconstructions_frechet_distance:.1f} / "
         "{vae_samples_frechet_distance:.1f}",
+    ),
+    (
+        "celeba-klae",
+        "held-back faces: PSNR of reconstructions in dB; sharpness kept by them, by "
+        "samples of a flow / of a mixture of codes; Fréchet distances in features of "
+        "an attribute classifier",
+        "",
+        "{klae_psnr:.1f}; {klae_reconstructions_sharpness:.0%}, "
+        "{klae_samples_flow_sharpness:.0%} / {klae_samples_mixture_sharpness:.0%}; "
+        "{klae_reconstructions_frechet_distance:.1f}, "
+        "{klae_samples_flow_frechet_distance:.1f} / "
+        "{klae_samples_mixture_frechet_distance:.1f}",
     ),
 )
 
