@@ -175,6 +175,16 @@ def test_each_learns_from_its_own_terms(x):
     assert moved(before[1], ours)
 
 
+def test_a_normalised_discriminator_follows_its_weights_in_training_only(x):
+    model = make(discriminator=None, spectral_norm=True)
+    vectors = model.discriminator.non_trainable_variables
+    before = values(vectors)
+    model.evaluate(x, verbose=0)
+    assert before and not moved(before, vectors)
+    fit(model, x, 1)
+    assert moved(before, vectors)
+
+
 def test_features_of_ones_own_are_frozen_and_saved(x, tmp_path):
     inputs = keras.Input((5,))
     hidden = keras.layers.Dense(4, "tanh")(inputs)

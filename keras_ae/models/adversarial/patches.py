@@ -1,6 +1,5 @@
 """Autoencoders whose reconstructions are judged patch by patch."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -181,28 +180,26 @@ class JudgedByPatches(Judged, GridCodes):
     def terms(self, x, outputs, training=False):
         """Returns the autoencoder's losses."""
         parameters = outputs["parameters"]
-        real = [ops.stop_gradient(features) for features in self._features(x)]
+        real = [ops.stop_gradient(features) for features in self._look(x, training)[0]]
 
-        def log_loss(parameters):
-            return -self.likelihood.log_prob(x, parameters, training)
-
-        def perceptual(parameters):
-            restored = self._features(self.likelihood.mean(parameters))
-            pairs = zip(real, restored, strict=True)
+        def distance(features):
+            pairs = zip(real, features, strict=True)
             return sum(feature_distance(*pair) for pair in pairs) / len(real)
 
-        def adversarial(parameters):
-            return self._over_patches(
-                self._loss.generator, self._logits(self.likelihood.mean(parameters))
-            )
+        def look(parameters):
+            return self._look(self.likelihood.mean(parameters), training)
+
+        def verdict(logits):
+            return ops.mean(self._loss.generator(logits), axis=1)
 
         if training:
-            self.follow_norms(
-                self.gradient_norms,
-                (log_loss, perceptual, adversarial),
-                parameters,
-                True,
+            pulls = (
+                lambda shown: -self.likelihood.log_prob(x, shown, training),
+                lambda shown: distance(look(shown)[0]),
+                lambda shown: verdict(look(shown)[1]),
             )
+            self.follow_norms(self.gradient_norms, pulls, parameters, True)
+        features, logits = look(parameters)
         perceptual_ratio, adversarial_ratio = self._ratios()
         loudness = ops.cast(self.started(), "float32") * ops.minimum(
             1.0, ops.convert_to_tensor(self.discriminator_steps) / self.ramp_steps
@@ -212,8 +209,8 @@ class JudgedByPatches(Judged, GridCodes):
             **super().terms(x, outputs, training),
             "perceptual": self.perceptual_weight
             * perceptual_ratio
-            * perceptual(parameters),
-            "adversarial": adversarial_weight * adversarial(parameters),
+            * distance(features),
+            "adversarial": adversarial_weight * verdict(logits),
         }
 
     def monitors(self, x, outputs, terms):
@@ -227,14 +224,16 @@ class JudgedByPatches(Judged, GridCodes):
     def discriminator_terms(self, x, outputs, training=False):
         """Returns the discriminator's losses."""
         restored = self.likelihood.mean(outputs["parameters"])
-        real, fake = (self._logits(ops.stop_gradient(shown)) for shown in (x, restored))
+        real, fake = (
+            self._look(ops.stop_gradient(shown), training)[1] for shown in (x, restored)
+        )
         outputs |= {"real_logits": real, "fake_logits": fake}
         if training:
             steps = ops.convert_to_tensor(self.discriminator_steps)
             self.discriminator_steps.assign(steps + ops.cast(self.started(), "float32"))
         return {
-            "discriminator_real": self._over_patches(self._loss.real, real),
-            "discriminator_fake": self._over_patches(self._loss.fake, fake),
+            "discriminator_real": ops.mean(self._loss.real(real), axis=1),
+            "discriminator_fake": ops.mean(self._loss.fake(fake), axis=1),
         }
 
     def discriminator_monitors(self, x, outputs, terms):
@@ -248,19 +247,13 @@ class JudgedByPatches(Judged, GridCodes):
         wanted, *received = ops.unstack(ops.convert_to_tensor(self.gradient_norms))
         return [ratio(wanted, norm) for norm in received]
 
-    def _features(self, x):
-        """Features of pictures in [0, 1], a list of tensors `(batch, ...)`."""
-        if self.perceptual == "discriminator":
-            return [self._judge(x)[0]]
-        return keras.tree.flatten(self.perceptual(x, training=False))
-
-    def _logits(self, x):
-        """Logits of the patches of pictures, `(batch, patches)`."""
-        logits = self.discriminator(x)
-        return ops.cast(ops.reshape(logits, (ops.shape(x)[0], -1)), "float32")
-
-    def _over_patches(self, loss: Callable, logits):
-        return ops.mean(loss(logits), axis=1)
+    def _look(self, x, training):
+        """Features of pictures, a list of tensors, and logits `(batch, patches)`."""
+        features, logits = self._judge(x, training=training)
+        if self.perceptual != "discriminator":
+            features = self.perceptual(x, training=False)
+        logits = ops.cast(ops.reshape(logits, (ops.shape(x)[0], -1)), "float32")
+        return keras.tree.flatten(features), logits
 
 
 def _check_logits(discriminator, image_shape):
