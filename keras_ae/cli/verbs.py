@@ -282,3 +282,46 @@ def embed(model, data, output, data_dir, limit, backend):
     from keras_ae.cli import commands
 
     commands.embed(model, data, output, data_dir=data_dir, limit=limit)
+
+
+@main.command()
+@_MODEL
+@click.option(
+    "--data",
+    metavar="DATA",
+    help="A data set or a folder of pictures, whose codes are shown (default: what the "
+    "model was trained on, where it is at hand).",
+)
+@click.option(
+    "--limit",
+    type=_COUNT,
+    default=2000,
+    show_default=True,
+    help="Encode at most this many pictures.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to serve the page at; 0.0.0.0 is every network of this machine.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="Port of the page (default: the first free one from 7860).",
+)
+@click.option(
+    "--seed", type=_SEED, default=0, show_default=True, help="Seed of what is drawn."
+)
+@_options("data-dir", "backend")
+def explore(model, backend, **options):
+    """Open a page to explore MODEL in a browser.
+
+    It has sliders along the principal directions of the codes, a map to click on,
+    attributes, the way between two pictures of your own, and samplers beside each
+    other. Ctrl-C ends it.
+    """
+    _settle_backend(backend)
+    from keras_ae.cli import commands
+
+    commands.explore(model, **options)

@@ -2,6 +2,7 @@
 
 from keras_ae.cli.commands.anomalies import fit_anomalies, score_anomalies
 from keras_ae.cli.commands.codes import compress, decompress, embed
+from keras_ae.cli.commands.explore import explore
 from keras_ae.cli.commands.pictures import (
     attribute,
     denoise,
@@ -30,6 +31,7 @@ __all__ = [
     "denoise",
     "embed",
     "evaluate",
+    "explore",
     "fit_anomalies",
     "interpolate",
     "latent_map",

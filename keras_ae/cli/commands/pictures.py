@@ -19,6 +19,7 @@ from keras_ae.cli.commands.reading import (
     check_absent,
     check_png,
     load_pictures,
+    load_some,
     save_image,
 )
 from keras_ae.cli.commands.training import _classes
@@ -392,16 +393,8 @@ def latent_map(
         raise ValueError(f"{output} would be overwritten; choose another `--output`.")
     model = load_model(path)
     known = datasets.known_name(data)
-    # Pictures of a folder come in the order of its sub-folders, so that the first of
-    # them would show a few of the classes only.
-    in_order = known is None and not datasets.celeba.is_celeba(data)
-    images, found = load_pictures(
-        model, data, "test" if known else "all", data_dir, None if in_order else limit
-    )
-    if len(images) > limit:
-        chosen = np.linspace(0, len(images) - 1, limit).astype(int)
-        images = images[chosen]
-        found = {name: values[chosen] for name, values in found.items()}
+    split = "test" if known else "all"
+    images, found = load_some(model, data, split, data_dir, limit)
     values, label_name = _classes(found)
     if labels is not None:
         values, label_name = _label(found, labels, data), labels

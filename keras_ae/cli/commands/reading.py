@@ -97,6 +97,20 @@ def load_pictures(model, data, split, data_dir, limit):
     return images.reshape(-1, *model.built_image_shape), labels
 
 
+def load_some(model, data, split, data_dir, limit):
+    """At most so many pictures and labels, of a folder spread over all of it."""
+    # Pictures of a folder come in the order of its sub-folders, so that the first of
+    # them would show a few of the classes only.
+    known = datasets.known_name(data) or datasets.celeba.is_celeba(data)
+    first = limit if known else None
+    images, labels = load_pictures(model, data, split, data_dir, first)
+    if len(images) > limit:
+        chosen = np.linspace(0, len(images) - 1, limit).astype(int)
+        images = images[chosen]
+        labels = {name: values[chosen] for name, values in labels.items()}
+    return images, labels
+
+
 def _files(paths):
     """Paths of pictures, folders replaced by the pictures in them."""
     files = []
