@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         datasets,
         estimators,
         evaluation,
+        explorer,
         metrics,
         models,
         plots,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from keras_ae.anomalies import AnomalyDetector  # noqa: F401
     from keras_ae.callbacks import trackers  # noqa: F401
     from keras_ae.evaluation import features, scores  # noqa: F401
+    from keras_ae.explorer import explore  # noqa: F401
     from keras_ae.models import *  # noqa: F403
     from keras_ae.models import Classifier  # noqa: F401
     from keras_ae.models.adversarial import losses as adversarial  # noqa: F401
@@ -62,6 +64,7 @@ _MODULES = {
     "distributions": "probability.distributions",
     "divergences": "probability.divergences",
     "evaluation": "evaluation",
+    "explorer": "explorer",
     "features": "evaluation.features",
     "flows": "probability.flows",
     "layers": "nn.layers",
@@ -125,7 +128,14 @@ _MODELS = (
     "WAE",
 )
 
-__all__ = ["AnomalyDetector", *_MODELS, "Classifier", "from_preset", *_MODULES]
+__all__ = [
+    "AnomalyDetector",
+    *_MODELS,
+    "Classifier",
+    "explore",
+    "from_preset",
+    *_MODULES,
+]
 
 
 if not TYPE_CHECKING:  # which would then take any name for one of ours
@@ -135,6 +145,8 @@ if not TYPE_CHECKING:  # which would then take any name for one of ours
             return importlib.import_module(f"keras_ae.{_MODULES[name]}")
         if name == "AnomalyDetector":
             return importlib.import_module("keras_ae.anomalies").AnomalyDetector
+        if name == "explore":
+            return importlib.import_module("keras_ae.explorer").explore
         if name == "from_preset":
             return importlib.import_module("keras_ae.presets").load
         # They need scikit-learn, so that they are not among the public names.

@@ -52,6 +52,7 @@ MAY_IMPORT = {
         "progress",
         "training",
     },
+    "explorer": {"checks", "datasets", "plots", "probability"},
     "benchmark": {"catalogue", "datasets", "files", "machine", "models", "plots"},
     "runs": {
         "backend",
@@ -77,6 +78,7 @@ MAY_IMPORT = {
         "compression",
         "datasets",
         "evaluation",
+        "explorer",
         "files",
         "metrics",
         "models",

@@ -12,6 +12,9 @@ from keras_ae import plots
 from keras_ae.explorer.directions import SPAN
 from keras_ae.explorer.view import View
 
+# Size of letters, in points.
+_WORDS = 13
+
 
 class LatentMap:
     """A picture of the codes along the first two directions.
@@ -45,8 +48,9 @@ class LatentMap:
             images=view.examples[shown],
         )
         axes = figure.axes[0]
-        for index, name in enumerate(("x", "y")):
-            axes.set(**{f"{name}label": f"direction {index + 1}, standard deviations"})
+        axes.set_xlabel("direction 1, standard deviations")
+        axes.set_ylabel("direction 2, standard deviations")
+        _enlarge_words(figure)
         file = io.BytesIO()
         figure.savefig(file)
         self.image = Image.open(file)
@@ -68,6 +72,18 @@ class LatentMap:
         """Returns the place `(x, y)` of positions, as `positions` takes it."""
         x, y = self._transform.transform(np.asarray(positions)[:2]) / self._size
         return float(x), float(1 - y)
+
+
+def _enlarge_words(figure):
+    """A page shows the map at half its size, or less."""
+    for axes in figure.axes:
+        axes.tick_params(labelsize=_WORDS)
+        axes.xaxis.label.set_size(_WORDS)
+        axes.yaxis.label.set_size(_WORDS)
+        legend = axes.get_legend()
+        if legend is not None:
+            for text in (legend.get_title(), *legend.get_texts()):
+                text.set_size(_WORDS)
 
 
 def _telling(points, labels):

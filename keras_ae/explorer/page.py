@@ -82,7 +82,9 @@ def serve(view: View, name: str, host: str, port: int) -> gr.Blocks:
         quiet=True,
         show_error=True,
         height=900,
-        theme=gr.themes.Default(font=_FONTS, font_mono=_MONOSPACED),
+        theme=gr.themes.Default(
+            primary_hue="indigo", font=_FONTS, font_mono=_MONOSPACED
+        ),
         css_paths=pathlib.Path(__file__).with_name("page.css"),
     )
     return page
@@ -115,6 +117,10 @@ def blocks(view: View, name: str) -> gr.Blocks:
     return page
 
 
+def _percent(share):
+    return f"{share:.0%}" if share >= 0.01 else f"{share:.1%}"
+
+
 def _told(view):
     model = view.model
     size = " x ".join(map(str, model.built_image_shape))
@@ -124,10 +130,11 @@ def _told(view):
     return f"{told}."
 
 
-def _shown(caption: str = "", **options) -> gr.HTML:
-    """Where a picture is shown, with a link that saves it."""
+def _shown(value: dict | str, **options) -> gr.HTML:
+    """Where a picture is shown, with a link that saves it; until then a caption."""
+    value = {"caption": value} if isinstance(value, str) else value
     return gr.HTML(
-        {"caption": caption}, html_template=_SHOWN, js_on_load=None, **options
+        value, html_template=_SHOWN, js_on_load=None, apply_default_css=False, **options
     )
 
 
@@ -172,7 +179,8 @@ def _upload(view, label, index):
         sources=["upload", "clipboard"],
         buttons=[],
         type="filepath",
-        height=320,
+        height=400,
+        elem_classes="upload",
     )
     # Gradio would open it, and has no sentence for one that is broken.
     image.preprocess = _path_of
@@ -195,17 +203,21 @@ class _Codes:
         # Of a code what sliders don't show, and how many codes were drawn.
         rest, drawn = gr.State(0.0), gr.State(0)
         with gr.Row():
-            with gr.Column(scale=4, min_width=300):
+            with gr.Column(scale=4, min_width=280):
                 with gr.Column(elem_classes="seen"):
-                    picture = gr.HTML(start, html_template=_SHOWN, js_on_load=None)
+                    picture = _shown(start)
                 with gr.Row():
-                    another = gr.Button("Another one", variant="primary")
-                    mean = gr.Button("Back to the mean")
+                    another = gr.Button("Another one", variant="primary", min_width=130)
+                    mean = gr.Button("To the mean", min_width=130)
                 told = self._told()
-            with gr.Column(scale=5, min_width=300, elem_classes="directions"):
+            with gr.Column(scale=4, min_width=280):
+                gr.Markdown(
+                    "Principal directions of the codes, in standard deviations, with "
+                    "their shares of the variance."
+                )
                 sliders = self._sliders()
             if self.map is not None:
-                with gr.Column(scale=6, min_width=300):
+                with gr.Column(scale=7, min_width=300):
                     at = self._map()
         fixed = [*told, *sliders]
         where = [] if self.map is None else [at]
@@ -257,7 +269,7 @@ class _Codes:
                 0,
                 step=0.01,
                 min_width=120,
-                label=f"Direction {index + 1} ({share:.0%} of the variance)",
+                label=f"Direction {index + 1} ({_percent(share)})",
             )
             for index, share in enumerate(self.view.known_directions.shares)
         ]
@@ -345,7 +357,8 @@ def _way(view, tab):
 def _samples(view, tab):
     """A sheet of each sampler, all of one seed."""
     seed = gr.State(0)
-    again = gr.Button("Draw again", variant="primary")
+    with gr.Row():
+        again = gr.Button("Draw again", variant="primary", scale=0, min_width=200)
     with gr.Row():
         sheets = [_shown("…", min_width=260) for _ in view.samplers]
 
@@ -371,8 +384,15 @@ def _refinement(view, tab):
     with gr.Row():
         picture = _upload(view, "Picture", 2)
         guess, refined = _shown("The guess"), _shown("Refined")
-    steps = gr.Radio(_STEPS, value=_STEPS[1], label="Steps of the search")
-    button = gr.Button("Refine", variant="primary")
+    steps = gr.Radio(
+        _STEPS,
+        value=_STEPS[1],
+        label="Steps of the search",
+        info="It looks for the likeliest code, the prior included: of a code that is "
+        "unlikely the error may grow.",
+    )
+    with gr.Row():
+        button = gr.Button("Refine", variant="primary", scale=0, min_width=200)
 
     def refine(path, steps):
         found = view.refine(_read(view, path, "The picture"), steps)
