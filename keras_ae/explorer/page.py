@@ -172,7 +172,7 @@ def _upload(view, label, index):
     """Where a picture is uploaded; there is one from the beginning, where there can."""
     example = view.example(index)
     image = gr.Image(
-        None if example is None else plots.sheet(example[None]).convert("RGB"),
+        None if example is None else plots.picture(example),
         label=label,
         format="png",
         image_mode=None,
@@ -332,7 +332,7 @@ def _way(view, tab):
         between = _shown("Upload two pictures")
         b = _upload(view, "To", 1)
     place = gr.Slider(0, 1, 0.5, step=1 / (WAY - 1), label="Place between them")
-    row = _shown("Upload two pictures", elem_classes="row")
+    row = _shown("Upload two pictures", elem_classes="whole")
 
     def at(way, place):
         if way is None:

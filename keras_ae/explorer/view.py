@@ -151,8 +151,8 @@ class View:
                 count = int(has.sum())
                 if min(count, len(has) - count) < _A_SIDE:
                     continue
-                if self.classes and title != name:
-                    # The model is told it.
+                if self.classes and title.startswith(f"{name} "):
+                    # A class, which the model is told.
                     continue
                 codes = self.codes.astype("float64")
                 vector = codes[has].mean(axis=0) - codes[~has].mean(axis=0)
