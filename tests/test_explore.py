@@ -412,8 +412,9 @@ def _move_everything(page, address, folder):
     assert float(first.input_value()) != 0
     page.get_by_label("Attribute to add").click()
     page.get_by_role("option", name="Smiling").click()
+    smiling = changed(clicked)
     page.get_by_label("number input for How much of it").fill("2")
-    changed(clicked)
+    changed(smiling)
     with page.expect_download() as download:
         page.locator("figure.shown a").first.click()
     assert download.value.suggested_filename.endswith(".png")
@@ -445,6 +446,7 @@ def _move_everything(page, address, folder):
     page.get_by_label("25", exact=True).click()
     page.get_by_role("button", name="Refine").click()
     page.get_by_text("After 25 steps").wait_for()
-    assert not said
+    # Gradio's own, of the progress of an upload.
+    assert {*said} <= {"Method not implemented."}
     own = ("http://127.0.0.1", "data:", "blob:")
     assert [url for url in asked if not url.startswith(own)] == []

@@ -199,11 +199,11 @@ class _Codes:
         count = len(view.known_directions)
         self.map = LatentMap(view) if count > 1 else None
         self.zeros = np.zeros(count)
-        start = self._picture(self.zeros, 0.0, 0, None, 0.0)
+        start = self._picture(self.zeros, 0.0, 0, None, 1.0)
         # Of a code what sliders don't show, and how many codes were drawn.
         rest, drawn = gr.State(0.0), gr.State(0)
         with gr.Row():
-            with gr.Column(scale=4, min_width=280):
+            with gr.Column(scale=4, min_width=280, elem_classes="left"):
                 with gr.Column(elem_classes="seen"):
                     picture = _shown(start)
                 with gr.Row():
@@ -253,7 +253,7 @@ class _Codes:
         strength = gr.Slider(
             -3,
             3,
-            0,
+            1,
             step=0.1,
             label="How much of it",
             info="1 is the way from pictures without to pictures with it.",
@@ -296,7 +296,7 @@ class _Codes:
         view = self.view
         code = view.code(np.asarray(positions), rest)
         picture = view.picture(code, label or 0, attribute or None, strength)
-        mean = not np.any(positions) and not np.any(rest) and not strength
+        mean = not np.any(positions) and not np.any(rest) and not attribute
         return _value(picture[None], "The mean code" if mean else "Picture of the code")
 
     def _shown(self, positions, *others):
@@ -314,8 +314,8 @@ class _Codes:
         return [drawn + 1, rest, *positions.tolist(), *shown]
 
     def to_mean(self, label):
-        shown = self._shown(self.zeros, 0.0, label, None, 0.0)
-        return [0.0, label, "", 0, *self.zeros.tolist(), *shown]
+        shown = self._shown(self.zeros, 0.0, label, None, 1.0)
+        return [0.0, label, "", 1, *self.zeros.tolist(), *shown]
 
     def click(self, at, rest, label, attribute, strength, *positions):
         first, second = self.map.positions(at["left"] / 100, at["top"] / 100)
