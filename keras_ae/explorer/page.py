@@ -22,6 +22,11 @@ _STEPS = (25, 100, 400)
 # Every how many pictures of the way one is in the row.
 _EVERY = 2
 
+# Of the page around the blocks, which their style sheet does not reach: what is hidden
+# behind its edge can't stay in sight.
+_HEAD = """<style>
+@media (max-width: 700px) { .gradio-container { overflow: visible !important; } }
+</style>"""
 _SHOWN = """
 {{#if value.src}}
 <figure class="shown">
@@ -85,6 +90,7 @@ def serve(view: View, name: str, host: str, port: int) -> gr.Blocks:
         theme=gr.themes.Default(
             primary_hue="indigo", font=_FONTS, font_mono=_MONOSPACED
         ),
+        head=_HEAD,
         css_paths=pathlib.Path(__file__).with_name("page.css"),
     )
     return page
