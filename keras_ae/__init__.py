@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from keras_ae import backend as autodiff  # noqa: F401
     from keras_ae.anomalies import AnomalyDetector  # noqa: F401
+    from keras_ae.backend import distribute  # noqa: F401
     from keras_ae.callbacks import trackers  # noqa: F401
     from keras_ae.evaluation import features, scores  # noqa: F401
     from keras_ae.explorer import explore  # noqa: F401
@@ -132,6 +133,7 @@ __all__ = [
     "AnomalyDetector",
     *_MODELS,
     "Classifier",
+    "distribute",
     "explore",
     "from_preset",
     *_MODULES,
@@ -145,6 +147,8 @@ if not TYPE_CHECKING:  # which would then take any name for one of ours
             return importlib.import_module(f"keras_ae.{_MODULES[name]}")
         if name == "AnomalyDetector":
             return importlib.import_module("keras_ae.anomalies").AnomalyDetector
+        if name == "distribute":
+            return importlib.import_module("keras_ae.backend").distribute
         if name == "explore":
             return importlib.import_module("keras_ae.explorer").explore
         if name == "from_preset":

@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from test_cli import assert_one_sentence
 
 import keras_ae
 
@@ -86,6 +88,47 @@ def test_two_devices_train_as_one():
         text=True,
     )
     assert run.returncode == 0, run.stderr[-3000:]
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(BACKEND != "jax", reason="`distribute` is for JAX")
+@pytest.mark.parametrize("count", [2, 4])
+def test_any_model_is_on_several_devices_what_it_is_on_one(count):
+    """Noise, statistics of the batch, players, codebooks, a table of codes, phases."""
+    names = {
+        2: ("VAE", "BetaTCVAE", "VQVAE", "AutoDecoder", "StackedSAE"),
+        4: ("SphericalVAE", "VAEGAN", "WAE"),
+    }[count]
+    script = Path(__file__).parent / "devices.py"
+    run = subprocess.run(
+        [sys.executable, script, str(count), *names], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    rows = [line.split() for line in run.stdout.splitlines()]
+    assert [name for name, *_ in rows] == [*names]
+    for name, of_logs, of_weights in rows:
+        assert float(of_logs) < 1e-4, name
+        assert float(of_weights) < 1e-5, name
+
+
+def test_devices_that_are_not_there_are_refused():
+    if BACKEND != "jax":
+        with pytest.raises(ValueError, match="several devices .* needs the 'jax'"):
+            keras_ae.distribute(2)
+        return
+    for wrong in (0, 2, -1, True, "two", [], [1], [0, 0], 1.0):
+        with pytest.raises(ValueError, match="`devices` must be 'all', a number from"):
+            keras_ae.distribute(wrong)
+    assert keras_ae.distribute() == keras_ae.distribute([0])
+
+
+@pytest.mark.once
+def test_devices_on_the_command_line(invoke):
+    refused = invoke("train", "vae", "moon-phases", "--devices", "some")
+    assert refused.exit_code == 2
+    assert "'some' is neither 'all', a number of devices" in refused.output
+    refused = invoke("train", "vae", "moon-phases", "--devices", "0,1")
+    assert_one_sentence(refused, "several devices", "needs the 'jax' backend")
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="SavedModel is TensorFlow's format")

@@ -49,6 +49,7 @@ __all__ = [
     "common_size",
     "compiled",
     "convolved_to_one",
+    "distribute",
     "draws_on_device",
     "filters_in_order",
     "fuses_steps",
@@ -66,6 +67,7 @@ __all__ = [
     "run_step",
     "shuffled",
     "softplus",
+    "spread_batches",
     "stacked",
     "start_epoch",
     "step_cost",
@@ -93,6 +95,66 @@ def build_scope(model: keras.Model):
 def replicas(model: keras.Model) -> int:
     """On how many devices tf.distribute trains `model`; 1 without it."""
     return _engine.replicas(model)
+
+
+def distribute(devices: int | str | Sequence[int] = "all") -> list[str]:
+    """Trains on several devices of this machine from here on, on JAX.
+
+    One line, before a model is made:
+
+    ```python
+    keras_ae.distribute()
+    ```
+
+    Each device computes an equal part of every batch. The results are those of one
+    device, to rounding: noise, batch statistics and losses that look across the batch
+    are those of the whole batch. A batch that has no equal part for each device, such
+    as the last of an epoch, is computed whole by all of them, which takes longer.
+    Weights are whole on each device. `keras.distribution.DataParallel` does the same.
+
+    Args:
+        devices: `"all"`, how many, or which, numbered from 0.
+
+    Returns:
+        The devices, as the backend calls them.
+
+    Raises:
+        ValueError: If there are no such devices, or the backend is not JAX.
+    """
+    require("jax", "Training on several devices with the results of one")
+    found = _engine.devices()
+    chosen = _chosen_devices(devices, len(found))
+    if chosen is None:
+        raise ValueError(
+            "`devices` must be 'all', a number from 1, or distinct numbers from 0 in a "
+            f"list, of the {len(found)} that there are: {', '.join(found)}. Received: "
+            f"devices={devices!r}"
+        )
+    _engine.distribute(chosen)
+    return [found[index] for index in chosen]
+
+
+def _chosen_devices(devices, count):
+    """Numbers of devices, or None where there are no such."""
+    if devices == "all":
+        return [*range(count)]
+    whole = (int, np.integer)
+    if isinstance(devices, whole) and not isinstance(devices, bool):
+        return [*range(devices)] if 1 <= devices <= count else None
+    if not isinstance(devices, Sequence) or isinstance(devices, str) or not devices:
+        return None
+    fit = all(isinstance(index, whole) and 0 <= index < count for index in devices)
+    return [*devices] if fit and len({*devices}) == len(devices) else None
+
+
+def spread_batches():
+    """A block in which the steps that are made cut their batches for all devices.
+
+    Those of `distribute`, or of `keras.distribution.DataParallel`, with which Keras
+    would cut each batch before it takes the step, and fail at one that has no equal
+    part for each. Of several processes, and of other distributions, Keras takes care.
+    """
+    return _engine.spread_batches()
 
 
 def common_size(size: int) -> int:

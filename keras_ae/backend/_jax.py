@@ -8,12 +8,17 @@ import operator
 import jax
 import keras
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from keras import ops
 
 from keras_ae.backend import _shared
 
 LOOPS = True
 TAKES_FEEDS = True
+
+# The devices that `distribute` chose, and those of the steps that are being made.
+_chosen: jax.sharding.Mesh | None = None
+_mesh: jax.sharding.Mesh | None = None
 
 
 def build_scope(model):
@@ -26,6 +31,48 @@ def replicas(model):
 
 def replicas_here():
     return 1
+
+
+def devices():
+    return [str(device) for device in jax.local_devices()]
+
+
+def distribute(chosen):
+    global _chosen
+    found = np.array([jax.local_devices()[index] for index in chosen])
+    _chosen = jax.sharding.Mesh(found, ("batch",))
+
+
+@contextlib.contextmanager
+def spread_batches():
+    global _mesh
+    before, distribution = _mesh, keras.distribution.distribution()
+    if type(distribution) is keras.distribution.DataParallel:
+        mesh = distribution.device_mesh.backend_mesh
+    else:
+        mesh = None if distribution else before or _chosen
+    if mesh is None or jax.process_count() > 1:
+        yield
+        return
+    _mesh = mesh
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        _mesh = before
+        keras.distribution.set_distribution(distribution)
+
+
+def _spread(batch, mesh):
+    """Cuts a batch along its first axis, an equal part a device, where it can be."""
+
+    def spread(part):
+        if part.ndim == 0 or part.shape[0] % mesh.size:
+            return part
+        layout = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
+        return jax.lax.with_sharding_constraint(part, layout)
+
+    return jax.tree.map(spread, batch)
 
 
 def common_size(size):
@@ -132,14 +179,20 @@ def fuses_steps(model):
     return (
         bool(model.jit_compile)
         and not model.run_eagerly
-        # Keras shards the batches one by one.
+        # Keras cuts the batches one by one.
         and keras.distribution.distribution() is None
         and not keras.config.is_nnx_enabled()
     )
 
 
 def many_steps(model, step):
-    single = jax.jit(step, donate_argnums=0)
+    compile_step = functools.partial(jax.jit, donate_argnums=0)
+    if _mesh is not None:
+        # What a step returns is whole on each device.
+        whole = NamedSharding(_mesh, PartitionSpec())
+        compile_step = functools.partial(compile_step, out_shardings=whole)
+        step = _on_all(step, _mesh)
+    single = compile_step(step)
     # By shapes: what a step costs, and whether a block is looped over.
     costs, loops = {}, {}
 
@@ -149,7 +202,7 @@ def many_steps(model, step):
             costs[shapes] = _cost(single.lower(state, batch))
         return costs[shapes]
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    @compile_step
     def loop(state, block):
         logs, _ = jax.eval_shape(single, state, _batch(block, 0))
         logs = jax.tree.map(lambda log: jax.numpy.zeros(log.shape, log.dtype), logs)
@@ -187,6 +240,11 @@ def many_steps(model, step):
 
     run.cost = cost
     return run
+
+
+def _on_all(step, mesh):
+    """A step that all devices take together, each with its part of the batch."""
+    return lambda state, batch: step(state, _spread(batch, mesh))
 
 
 def _batch(block, step):

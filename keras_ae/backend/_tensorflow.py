@@ -23,6 +23,10 @@ def replicas(model):
     return model.distribute_strategy.num_replicas_in_sync
 
 
+def spread_batches():
+    return contextlib.nullcontext()
+
+
 def replicas_here():
     return tf.distribute.get_strategy().num_replicas_in_sync
 

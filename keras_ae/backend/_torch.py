@@ -24,6 +24,10 @@ def replicas(model):
     return 1
 
 
+def spread_batches():
+    return contextlib.nullcontext()
+
+
 def replicas_here():
     return 1
 

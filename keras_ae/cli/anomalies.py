@@ -62,7 +62,7 @@ def anomalies():
     help="Where the rows of a table are steps of a series: how many are one example.",
 )
 @_options(*_TRAINING)
-def fit(normal, model, backend, run_dir, resume, **options):
+def fit(normal, model, backend, devices, run_dir, resume, **options):
     """Learn from NORMAL pictures or rows alone what is normal.
 
     NORMAL is a folder or zip of pictures, or the name of a data set; in a folder that
@@ -73,7 +73,7 @@ def fit(normal, model, backend, run_dir, resume, **options):
     """
     name = catalogue.run_name(f"anomalies-{catalogue.find_model(model)}", normal)
     directory = catalogue.run_directory(name, run_dir, resume)
-    _settle_backend(backend, directory)
+    _settle_backend(backend, directory, devices)
     from keras_ae.cli import commands
 
     training = {key: options.pop(key) for key in ("chosen", "latent_dim", "window")}

@@ -9,9 +9,11 @@ import os
 import sys
 import tempfile
 
+import click
 
-def _settle_backend(backend, directory=None):
-    """Chooses the backend before keras is imported, and quiets its start.
+
+def _settle_backend(backend, directory=None, devices=None):
+    """Chooses the backend before keras is imported, quiets its start; then the devices.
 
     A run that goes on keeps the backend that it began with.
     """
@@ -38,6 +40,10 @@ def _settle_backend(backend, directory=None):
         # Saving and loading make Keras import TensorFlow on any backend, where it is
         # installed: better now, while it is quiet.
         keras.saving.serialize_keras_object(keras.layers.Identity())
+    if devices is not None:
+        from keras_ae import distribute
+
+        click.echo(f"Devices: {', '.join(distribute(devices))}.", err=True)
 
 
 @contextlib.contextmanager

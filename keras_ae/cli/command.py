@@ -42,7 +42,7 @@ def main():
 @click.option(
     "--copy", metavar="DIR", help="Copy the recipe's script to DIR and do nothing else."
 )
-def recipe(name, copy, run_dir, backend, resume, chosen, **options):
+def recipe(name, copy, run_dir, backend, devices, resume, chosen, **options):
     """Run the recipe NAME.
 
     NAME is one that `keras-ae recipes` lists, or the path of a script of your own: copy
@@ -55,7 +55,7 @@ def recipe(name, copy, run_dir, backend, resume, chosen, **options):
     script = catalogue.find_recipe(name)
     catalogue.choose(catalogue.settings(script), chosen)
     directory = catalogue.run_directory(catalogue.recipe_name(script), run_dir, resume)
-    _settle_backend(backend, directory)
+    _settle_backend(backend, directory, devices)
     from keras_ae.cli import commands
 
     commands.recipe(name, directory, resume=resume, chosen=chosen, options=options)
@@ -152,7 +152,18 @@ def info(data_dir, backend, as_json):
     help="Go on with the trained model of another run, or of a .keras file.",
 )
 @_options(*_TRAINING)
-def train(model, data, latent_dim, start, run_dir, backend, resume, chosen, **options):
+def train(
+    model,
+    data,
+    latent_dim,
+    start,
+    run_dir,
+    backend,
+    devices,
+    resume,
+    chosen,
+    **options,
+):
     """Train MODEL on the pictures in FOLDER.
 
     FOLDER is a folder or zip of pictures, or the name of a data set; `keras-ae models`
@@ -160,7 +171,7 @@ def train(model, data, latent_dim, start, run_dir, backend, resume, chosen, **op
     """
     name = catalogue.run_name(catalogue.find_model(model), data)
     directory = catalogue.run_directory(name, run_dir, resume)
-    _settle_backend(backend, directory)
+    _settle_backend(backend, directory, devices)
     from keras_ae.cli import commands
 
     commands.train(

@@ -77,6 +77,29 @@ class _Size(click.ParamType):
         return int(sides[0]) if len(sides) == 1 else [int(side) for side in sides]
 
 
+class _Devices(click.ParamType):
+    """ "all", how many, or which."""
+
+    name = "devices"
+
+    def get_metavar(self, *args, **kwargs):
+        return "all|N|I,J"
+
+    def convert(self, value, param, context):
+        if value == "all" or not isinstance(value, str):
+            return value
+        parts = value.split(",")
+        if not all(part.isdecimal() for part in parts):
+            self.fail(
+                f"{value!r} is neither 'all', a number of devices, nor which of them, "
+                "numbered from 0: 0,1.",
+                param,
+                context,
+            )
+        numbers = [int(part) for part in parts]
+        return numbers[0] if len(numbers) == 1 else numbers
+
+
 def _options(*names):
     """Click options that several commands share, by name."""
     shared = {
@@ -122,6 +145,12 @@ def _options(*names):
             type=click.Choice(_BACKENDS),
             help="What computes (default: KERAS_BACKEND, else tensorflow).",
         ),
+        "devices": click.option(
+            "--devices",
+            type=_Devices(),
+            help="Devices that share each batch, with the results of one: all, how "
+            "many, or which, as 0,1 (with JAX; default: one).",
+        ),
         "track": click.option(
             "--track",
             multiple=True,
@@ -165,6 +194,7 @@ _TRAINING = (
     "white",
     "seed",
     "backend",
+    "devices",
     "track",
     "resume",
     "set",

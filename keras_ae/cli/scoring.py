@@ -71,15 +71,15 @@ def _scoring(command):
     metavar="FILE.json",
     help="Where the scores go (default: evaluation.json in a run's directory).",
 )
-@_options("data-dir", "limit", "backend")
+@_options("data-dir", "limit", "backend", "devices")
 @_JSON
-def evaluate(model, data, backend, **options):
+def evaluate(model, data, backend, devices, **options):
     """Score MODEL on DATA.
 
     DATA is a folder or zip of pictures, or the name of a data set, whose test split is
     meant. Every score is kept with all that it depends on.
     """
-    _settle_backend(backend)
+    _settle_backend(backend, devices=devices)
     from keras_ae.cli import commands
 
     commands.evaluate(model, data, **options)

@@ -137,7 +137,8 @@ class Trainer:
         """Sets the number of steps in an execution, as long as the block lasts."""
         before, self.steps_per_execution = self.steps_per_execution, steps
         try:
-            yield
+            with backend.spread_batches():
+                yield
         finally:
             self.steps_per_execution = before
 
@@ -222,9 +223,10 @@ class Trainer:
     def _feed(self, *args, **kwargs):
         """Runs Keras' `fit`, fed as fast as the backend can."""
         arguments = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs)
-        arguments, self.feeding = feeding.prepare(
-            self, {k: v for k, v in arguments.arguments.items() if k != "self"}
-        )
+        with backend.spread_batches():
+            arguments, self.feeding = feeding.prepare(
+                self, {k: v for k, v in arguments.arguments.items() if k != "self"}
+            )
         self._forget_recorded("train_function", "test_function")
         with self._executing(self.feeding.steps_per_execution):
             return keras.Model.fit(self, **arguments)
@@ -274,7 +276,8 @@ class Trainer:
         """Takes one step on one batch; see `keras.Model.train_on_batch`."""
         x = self.check_data(x, "x", y, learns=not self.built)
         self._forget_recorded("train_function")
-        return super().train_on_batch(x, y, *args, **kwargs)
+        with backend.spread_batches():
+            return super().train_on_batch(x, y, *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         """Evaluates one batch; see `keras.Model.test_on_batch`."""
@@ -282,13 +285,16 @@ class Trainer:
         self._forget_recorded("test_function")
         self._evaluating = True
         try:
-            return super().test_on_batch(x, y, *args, **kwargs)
+            with backend.spread_batches():
+                return super().test_on_batch(x, y, *args, **kwargs)
         finally:
             self._evaluating = False
 
     def predict_on_batch(self, x):
         """Reconstructs one batch; see `keras.Model.predict_on_batch`."""
-        return super().predict_on_batch(self.check_data(x, "x", restored=False))
+        x = self.check_data(x, "x", restored=False)
+        with backend.spread_batches():
+            return super().predict_on_batch(x)
 
     def check_data(self, data, name, y=None, restored=True, learns=False):
         """Builds from the first batch, or refuses it; returns the data, unconsumed.
