@@ -17,6 +17,8 @@ from typing import Any
 
 _PACKAGE = pathlib.Path(__file__).parent
 PRESETS = _PACKAGE / "presets"
+# How the names of presets on hubs begin.
+HUBS = ("hf://", "kaggle://")
 
 
 def recipes() -> dict[str, str]:
@@ -71,6 +73,11 @@ def presets() -> dict[str, str]:
             f"{(path.parent / 'model.keras').stat().st_size / 1e6:.1f} MB"
         )
     return found
+
+
+def is_preset(name: str) -> bool:
+    """Whether it is named as one that comes with the package, or as one on a hub."""
+    return name.startswith(HUBS) or name in presets()
 
 
 def description(path: pathlib.Path) -> str:

@@ -148,6 +148,6 @@ def test_commands_take_presets_by_name(invoke, tmp_path):
     content[len(content) // 2] ^= 1
     (tmp_path / "mine" / "model.keras").write_bytes(content)
     damaged = invoke("sample", "mine", "-n", 4, "--output", "again.png")
-    assert_one_sentence(damaged, "could not be loaded", "SHA-256 is not that of")
+    assert_one_sentence(damaged, "not the file that was saved", "SHA-256 is not that")
     missing = invoke("sample", "sun-vae", "-n", 4, "--output", "again.png")
     assert_one_sentence(missing, "no model file, run directory or preset sun-vae")

@@ -84,6 +84,7 @@ def presets(as_json):
     """List the trained models that come with keras-ae.
 
     Every command that takes a MODEL takes the name of one: `keras-ae sample NAME`.
+    It takes those on hubs, too: `keras-ae sample hf://user/name`.
     """
     _list(catalogue.presets(), as_json)
 

@@ -1,6 +1,6 @@
 """Trained models by name: a folder with a model, its card and where it comes from.
 
-Those that come with the package lie beside this file.
+Those that come with the package lie beside this file; others are on hubs.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import io
 import json
 import os
 import pathlib
+import shutil
+import tempfile
 import warnings
 import zipfile
 from typing import Any
@@ -19,6 +21,8 @@ import keras
 import numpy as np
 
 from keras_ae import catalogue, files
+from keras_ae.presets import card, hubs
+from keras_ae.presets.reading import read
 
 # Halves of numbers are of layers; a sampler's covariances must stay what they are.
 _HALVED = "layers"
@@ -29,12 +33,20 @@ def find(preset: str | os.PathLike) -> pathlib.Path:
     """Returns the folder of a preset.
 
     Args:
-        preset: Path of a folder that `save` has written, or the name of a preset that
-            comes with the package: `keras-ae presets` lists them.
+        preset: Path of a folder that `save` has written, the name of a preset that
+            comes with the package (`keras-ae presets` lists them), or where one is on a
+            hub: `hf://user/name`, `hf://user/name@revision`, or
+            `kaggle://user/model/framework/variation`, with `/version` or without. From
+            there it comes into the cache of the hub's client.
 
     Raises:
         FileNotFoundError: If there is no such folder and no preset of that name.
+        ValueError: If it begins as that of a hub and has another form.
+        ImportError: If the hub's client is not installed.
+        OSError: If the hub can't be reached.
     """
+    if str(preset).startswith(catalogue.HUBS):
+        return hubs.download(str(preset))
     folder = pathlib.Path(preset)
     if (folder / "preset.json").is_file():
         return folder
@@ -42,8 +54,8 @@ def find(preset: str | os.PathLike) -> pathlib.Path:
     if str(preset) in names:
         return catalogue.PRESETS / str(preset)
     raise FileNotFoundError(
-        f"There is no preset {preset}: expected a folder with a preset.json, or one of "
-        f"{', '.join(names)}."
+        f"There is no preset {preset}: expected a folder with a preset.json, "
+        f"hf://user/name, or one of {', '.join(names)}."
     )
 
 
@@ -60,25 +72,33 @@ def load(preset: str | os.PathLike) -> keras.Model:
         The model, compiled as its constructor does, as new: without optimizer state.
 
     Raises:
-        FileNotFoundError: As `find`.
+        FileNotFoundError, ImportError, OSError: As `find`.
         ValueError: If the files are not what was saved, or can't be read.
     """
     folder = find(preset)
+    _facts(folder)
+    with warnings.catch_warnings():
+        # It has no state to load.
+        warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+        return read(folder / "model.keras")
+
+
+def _facts(folder):
+    """What `preset.json` says, once the model beside it is what it tells of."""
     path = folder / "model.keras"
     try:
         facts = json.loads((folder / "preset.json").read_text("utf-8"))
-        digest, data = facts["sha256"], path.read_bytes()
+        digest = facts["sha256"]
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"The preset {folder} is damaged: {error!r}.") from error
-    if hashlib.sha256(data).hexdigest() != digest:
+    if found != digest:
         raise ValueError(
             f"{path} is not the file that was saved: its SHA-256 is not that of "
             "preset.json. Get it anew."
         )
-    with warnings.catch_warnings():
-        # It has no state to load.
-        warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
-        return keras.saving.load_model(path)
+    return facts
 
 
 def save(model: keras.Model, folder: str | os.PathLike, **facts: Any) -> None:
@@ -116,6 +136,47 @@ def save(model: keras.Model, folder: str | os.PathLike, **facts: Any) -> None:
     }
     with files.replacing(folder / "preset.json") as temporary:
         temporary.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def upload(folder: str | os.PathLike, uri: str, private: bool | None = None) -> None:
+    """Sends a preset to a hub, for `from_preset` to load it from there.
+
+    `preset.json`, `model.keras` and the card, `README.md`, are sent, with the pictures
+    in `pictures` that a run's card shows, and nothing else. Where there is no card, a
+    short one is written, of what `preset.json` says. The hub's client finds the token.
+
+    Args:
+        folder: Path of a folder that `save` has written.
+        uri: Where to: `hf://user/name`, or `kaggle://user/model/keras/variation`. It is
+            made if it does not exist; what it holds is kept as an earlier version.
+        private: Whether to make it private. Defaults to the hub's way: on Kaggle it is.
+
+    Raises:
+        ValueError: If `folder` is no preset or a damaged one, or `uri` of another form.
+        ImportError: If the hub's client is not installed.
+        PermissionError: If you may not write there.
+        OSError: If the hub can't be reached.
+
+    Example:
+
+    ```python
+    keras_ae.presets.upload("round-moons", "hf://me/round-moons")
+    ```
+    """
+    folder = pathlib.Path(folder)
+    hubs.check(uri)
+    facts = _facts(folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        sent = pathlib.Path(temporary)
+        pictures = folder.glob("pictures/*.png")
+        for path in (*map(folder.joinpath, hubs.FILES), *pictures):
+            if path.is_file():
+                target = sent / path.relative_to(folder)
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, target)
+        if not (sent / "README.md").exists():
+            (sent / "README.md").write_text(card.write(facts, uri), encoding="utf-8")
+        hubs.upload(sent, uri, private)
 
 
 def _lightened(path):

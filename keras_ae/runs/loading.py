@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pathlib
 import platform
-import zipfile
 from typing import Any
 
 import keras
@@ -14,27 +13,12 @@ import numpy as np
 from keras_ae import backend, catalogue, machine, models, presets
 
 
-def _check_sizes(path):
-    """Refuses a file that unpacks to far more than it is: it could fill a memory."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            declared = sum(member.file_size for member in archive.infolist())
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is damaged ({error}).") from error
-    size = path.stat().st_size
-    if declared > 20 * size + 2**26:
-        raise ValueError(
-            f"{path} claims to hold {declared:,} bytes, more than a model file of "
-            f"{size:,} does; it is damaged, or made to fill a memory."
-        )
-
-
 def load_model(path: str | os.PathLike) -> keras.Model:
     """Loads a model of this package.
 
     Args:
-        path: A `.keras` file, a run directory (whose best model is meant), or the name
-            or folder of a preset.
+        path: A `.keras` file, a run directory (whose best model is meant), or a preset,
+            as for `presets.find`.
 
     Returns:
         The model, compiled, with optimizer state but for presets.
@@ -42,10 +26,11 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     Raises:
         FileNotFoundError: If there is no such file or directory, or no model in it.
         ValueError: If the file can't be read, or holds a model of another kind.
+        ImportError, OSError: As `presets.find`, of one on a hub.
     """
     name, path = str(path), pathlib.Path(path)
-    if name in catalogue.presets() and not path.exists():
-        path = catalogue.PRESETS / name
+    if catalogue.is_preset(name) and not path.exists():
+        path = presets.find(name)
     preset = path if (path / "preset.json").is_file() else None
     if path.is_dir():
         if not (path / "model.keras").is_file():
@@ -55,17 +40,7 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         raise FileNotFoundError(
             f"There is no model file, run directory or preset {path}."
         )
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not a .keras file, or it is damaged.")
-    _check_sizes(path)
-    try:
-        model = presets.load(preset) if preset else keras.saving.load_model(path)
-    except Exception as error:
-        # Keras raises many kinds, with the whole configuration in the message.
-        sentence = str(error).strip().partition("\n")[0][:200]
-        raise ValueError(
-            f"{path} could not be loaded as a model: {sentence}"
-        ) from error
+    model = presets.load(preset) if preset else presets.read(path)
     if not any(isinstance(model, getattr(models, name)) for name in models.__all__):
         raise ValueError(
             f"{path} holds a {type(model).__name__}. Expected a model of keras-ae: "

@@ -124,7 +124,7 @@ def compare(
     if len(paths) < 2:
         raise ValueError(f"Two runs or more can be compared. Received: {paths[0]}")
     for path in paths:
-        if not pathlib.Path(path).exists() and path not in catalogue.presets():
+        if not pathlib.Path(path).exists() and not catalogue.is_preset(path):
             raise FileNotFoundError(
                 f"There is no model file, run directory or preset {path}."
             )

@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import os
+import tempfile
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -310,11 +311,13 @@ class Autoencoder(
         """Returns a trained model: see `keras_ae.presets.load`.
 
         Args:
-            preset: Name of a preset that comes with the package, or path of a folder
-                that `save_to_preset` has written.
+            preset: Name of a preset that comes with the package, path of a folder that
+                `save_to_preset` has written, or where one is on a hub:
+                `hf://user/name`, or `kaggle://user/model/framework/variation`.
 
         Raises:
             FileNotFoundError: If there is none.
+            ImportError, OSError: As `keras_ae.presets.find`, of one on a hub.
             ValueError: If it is damaged, or a model of another class.
 
         Example:
@@ -346,6 +349,24 @@ class Autoencoder(
             ValueError: If the model is not built, or `folder` is not empty.
         """
         presets.save(self, folder, **facts)
+
+    def push_to_hub(self, uri: str, private: bool | None = None, **facts: Any) -> None:
+        """Sends the model as a preset, with a card: see `keras_ae.presets.upload`.
+
+        Args:
+            uri: Where to: `hf://user/name`, or `kaggle://user/model/keras/variation`.
+            private: Whether to make it private. Defaults to the hub's way.
+            **facts: As for `save_to_preset`.
+
+        Raises:
+            ValueError: If the model is not built, or `uri` of another form.
+            ImportError: If the hub's client is not installed.
+            PermissionError: If you may not write there.
+            OSError: If the hub can't be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_to_preset(folder, **facts)
+            presets.upload(folder, uri, private)
 
     def get_config(self):
         config = {"name": self.name, "trainable": self.trainable}
