@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import textwrap
 import zipfile
 
 import keras
@@ -25,8 +26,10 @@ def read(path: pathlib.Path) -> keras.Model:
     try:
         return keras.saving.load_model(path)
     except Exception as error:
-        # Keras raises many kinds, with the whole configuration in the message.
-        sentence = str(error).strip().partition("\n")[0][:200]
+        # Keras raises many kinds, with the whole configuration in the message, and what
+        # was wrong inside of it at the end.
+        inmost = str(error).rpartition("Exception encountered: ")[2]
+        sentence = textwrap.shorten(inmost.strip().partition("\n")[0], 200)
         raise ValueError(
             f"{path} could not be loaded as a model: {sentence}"
         ) from error
