@@ -44,13 +44,16 @@ def hub(tmp_path, monkeypatch):
 
 def lies_at(address, monkeypatch):
     """Tells both clients where the hub is, which they ask for when imported."""
-    from huggingface_hub import constants, hf_api
+    from huggingface_hub import constants, file_download, hf_api
     from kagglesdk import kaggle_env
 
     monkeypatch.setattr(constants, "ENDPOINT", address)
     monkeypatch.setattr(hf_api.api, "endpoint", address)
     template = address + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    # Before its version 1, the client had a copy of it.
+    for module in (constants, file_download):
+        name = "HUGGINGFACE_CO_URL_TEMPLATE"
+        monkeypatch.setattr(module, name, template, raising=False)
     prod = kaggle_env.KaggleEnv.PROD
     monkeypatch.setitem(kaggle_env._env_to_endpoint, prod, address)
 

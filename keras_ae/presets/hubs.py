@@ -6,7 +6,6 @@ cache is theirs to settle.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import pathlib
 import re
@@ -164,22 +163,27 @@ def _chain(error):
         error = error.__cause__
 
 
-def _status(error):
-    """What the hub answered, where it did."""
+def _answered(error):
+    """The error that has the hub's answer, where there was one."""
     for cause in _chain(error):
-        response = getattr(cause, "response", None)
-        if response is not None:
-            return response.status_code
+        if getattr(cause, "response", None) is not None:
+            return cause
     return None
+
+
+def _status(error):
+    answered = _answered(error)
+    return None if answered is None else answered.response.status_code
 
 
 def _failure(uri, done, error):
     kinds = [type(cause).__name__ for cause in _chain(error)]
-    if any(re.search("Connect|Timeout|Offline", kind) for kind in kinds):
+    answered = _answered(error)
+    if not answered and any(re.search("Connect|Timeout|Offline", k) for k in kinds):
         return ConnectionError(
             f"The hub of {uri} can't be reached. Is there a network? What was "
             "downloaded once is found without one."
         )
-    with contextlib.suppress(IndexError):
-        kinds[0] += f": {str(error).strip().splitlines()[0][:200]}"
-    return OSError(f"{uri} could not be {done} ({kinds[0]}).")
+    error = answered or error
+    sentence = str(error).strip().partition("\n")[0][:200]
+    return OSError(f"{uri} could not be {done}: {type(error).__name__}: {sentence}")
