@@ -164,7 +164,7 @@ def test_what_can_not_be_had_is_told_in_a_sentence(uri, hub, model, monkeypatch)
     monkeypatch.setenv("KAGGLEHUB_CACHE", "elsewhere")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "elsewhere")
     told(OSError, "could not be read", "500")
-    with pytest.raises(OSError, match="could not be written .*500"):
+    with pytest.raises(OSError, match="could not be written: .*500"):
         model.push_to_hub(uri)
 
 
