@@ -27,13 +27,7 @@ LICENCES = {
 def make(run: Path, folder: Path) -> None:
     """Writes the preset of a run to a folder, in place of what is there."""
     settings = json.loads((run / "settings.json").read_text("utf-8"))
-    command = settings.get("first_command", settings["command"]).split()
-    hidden = {"--run-dir", "--data-dir"}
-    words = [
-        word
-        for word, before in zip(command, ["", *command], strict=False)
-        if word not in (*hidden, "--resume") and before not in hidden
-    ]
+    command = settings.get("first_command", settings["command"])
     model = runs.load_model(run)
     shutil.rmtree(folder, ignore_errors=True)
     model.save_to_preset(
@@ -41,12 +35,16 @@ def make(run: Path, folder: Path) -> None:
         data=settings["data"],
         licence=LICENCES[settings["data"]],
         description=settings["description"],
-        command=" ".join(words),
+        command=without_paths(command),
         started=settings["started"],
         environment=settings["environment"],
         scores=json.loads((run / "scores.json").read_text("utf-8")),
     )
     card = (run / "README.md").read_text("utf-8")
+    for name in ("command", "first_command"):
+        text = settings.get(name, command)
+        card = card.replace(text, without_paths(text))
+    card = re.sub(r"\| data dir \|.*\n", "", card)
     # The pictures stay where they are.
     card = re.sub(r"!\[[^\]]*\]\(pictures/[^)]*\)\n+", "", card)
     card = card.replace(
@@ -54,6 +52,17 @@ def make(run: Path, folder: Path) -> None:
         f'model = keras_ae.from_preset("{folder.name}")',
     )
     (folder / "README.md").write_text(card, "utf-8")
+
+
+def without_paths(command: str) -> str:
+    """A command without the folders of the machine that it was given on."""
+    words = command.split()
+    hidden = {"--run-dir", "--data-dir"}
+    return " ".join(
+        word
+        for word, before in zip(words, ["", *words], strict=False)
+        if word not in (*hidden, "--resume") and before not in hidden
+    )
 
 
 def main(paths):
