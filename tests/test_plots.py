@@ -444,3 +444,9 @@ def test_a_plane_has_a_panel_each_for_points_gaussians_and_densities():
         plots.plane({"x": (points, points[:3])}, 1.0)
     with pytest.raises(ValueError, match="Gaussians must be means"):
         plots.plane({"x": (np.ones((4, 3)), np.ones((4, 3)))}, 1.0)
+
+
+def test_a_notebook_shows_a_figure():
+    figure = plots.loss_curves({"loss": [2.0, 1.0], "val_loss": [2.5, 1.5]})
+    shown = Image.open(io.BytesIO(figure._repr_png_()))
+    assert shown.format == "PNG" and shown.width > 300

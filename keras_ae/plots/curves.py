@@ -432,10 +432,10 @@ def _figure(width, height, rows=1, columns=1):
 
 
 def _empty(width, height):
-    # `Figure` rather than pyplot: no global state, no window system.
-    from matplotlib.figure import Figure
+    # Not pyplot: no global state, no window system.
+    from keras_ae.plots.figures import ShownFigure
 
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    figure = ShownFigure(figsize=(width, height), dpi=150, layout="constrained")
     figure.patch.set_alpha(0)
     return figure
 
