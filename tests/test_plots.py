@@ -1,5 +1,6 @@
 """Pictures: what is where, and in which colour."""
 
+import io
 import subprocess
 import sys
 
