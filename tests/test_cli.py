@@ -79,7 +79,7 @@ def test_help_and_listings_import_no_keras(command):
         (["train", "sp"], {"sparseae", "sphericalvae"}),
         (["benchmark", "ae", "pc"], {"pca"}),
         (["sample", "runs/"], {"runs/"}),
-        (["reconstruct", "moon"], {"moon-vae"}),
+        (["reconstruct", "moon-v"], {"moon-vae"}),
         (["den"], {"denoise"}),
     ],
 )

@@ -122,6 +122,36 @@ def test_devices_that_are_not_there_are_refused():
     assert keras_ae.distribute() == keras_ae.distribute([0])
 
 
+TWO_PROCESSES = """
+    import sys, torch, numpy as np
+    import keras_ae
+    place = f"file://{sys.argv[1]}"
+    rank = int(sys.argv[2])
+    torch.distributed.init_process_group("gloo", place, rank=rank, world_size=2)
+    try:
+        keras_ae.AE(2, architecture="linear").fit(np.ones((4, 3), "float32"))
+    except ValueError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="processes of torch.distributed")
+def test_processes_do_not_train_each_by_itself(tmp_path):
+    code = textwrap.dedent(TWO_PROCESSES)
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path / "meeting", str(rank)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for rank in ranks:
+        said, _ = rank.communicate(timeout=120)
+        assert "must run in one process on PyTorch" in said
+        assert "Received: 2 processes of torch.distributed" in said
+
+
 @pytest.mark.once
 def test_devices_on_the_command_line(invoke):
     refused = invoke("train", "vae", "moon-phases", "--devices", "some")

@@ -28,8 +28,8 @@ def discs(name, split="train", *, image_size=28, limit=300, labels=False):
     if name == "moon-phases":
         return load(name, split, limit=1000, labels=labels)
     rng = np.random.default_rng(len(split))
-    # A twentieth of a tenth is what an alarm at 5 % is set by.
-    count = min(limit, 1200)
+    # Of a tenth of them, a part sets an alarm at 5 %.
+    count = min(limit, 2000)
     rows, columns = np.mgrid[:image_size, :image_size] / image_size
     centres = rng.uniform(0.3, 0.7, (count, 2, 1, 1))
     distance = np.hypot(rows - centres[:, 0], columns - centres[:, 1])

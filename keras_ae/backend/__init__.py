@@ -46,6 +46,7 @@ __all__ = [
     "assign_rows",
     "black_and_white",
     "build_scope",
+    "check_processes",
     "common_size",
     "compiled",
     "convolved_to_one",
@@ -145,6 +146,20 @@ def _chosen_devices(devices, count):
         return None
     fit = all(isinstance(index, whole) and 0 <= index < count for index in devices)
     return [*devices] if fit and len({*devices}) == len(devices) else None
+
+
+def check_processes() -> None:
+    """Raises `ValueError` in one of several processes of torch.distributed.
+
+    Each would train a model of its own, and no one would be told.
+    """
+    count = _engine.processes() if BACKEND == "torch" else 1
+    if count > 1:
+        raise ValueError(
+            "`fit` must run in one process on PyTorch: it exchanges no gradients. "
+            f"Received: {count} processes of torch.distributed; start it without "
+            "torchrun, or use KERAS_BACKEND=jax and `keras_ae.distribute`."
+        )
 
 
 def spread_batches():

@@ -24,6 +24,11 @@ def replicas(model):
     return 1
 
 
+def processes():
+    known = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if known else 1
+
+
 def spread_batches():
     return contextlib.nullcontext()
 

@@ -194,8 +194,10 @@ class Trainer:
             Keras' `History`: the loss, its terms and monitors by epoch.
 
         Raises:
-            ValueError: If the first batch is not what the model can describe.
+            ValueError: If the first batch is not what the model can describe, or in one
+                of several processes of torch.distributed.
         """
+        backend.check_processes()
         self.forget_samplers()
         y = inputs.plain(y)
         x = self.check_data(x, "x", y, learns=True)
