@@ -151,3 +151,20 @@ def test_commands_take_presets_by_name(invoke, tmp_path):
     assert_one_sentence(damaged, "not the file that was saved", "SHA-256 is not that")
     missing = invoke("sample", "sun-vae", "-n", 4, "--output", "again.png")
     assert_one_sentence(missing, "no model file, run directory or preset sun-vae")
+
+
+@pytest.mark.once
+def test_training_goes_on_with_a_preset(invoke, tmp_path):
+    train = ("train", "vae", "moon-phases", "--limit", 60, "--epochs", 1)
+    rate = ("--set", "learning_rate=1e-9")
+    result = invoke(*train, "--from", "moon-vae", *rate, "--run-dir", "mine")
+    assert result.exit_code == 0, result.output
+    assert "Goes on with moon-vae." in result.output
+    moons = keras_ae.datasets.load("moon-phases", "test", limit=8)
+    preset = keras_ae.from_preset("moon-vae")
+    went_on = keras_ae.runs.load_model(tmp_path / "mine")
+    np.testing.assert_allclose(
+        went_on.encode(moons), preset.encode(moons), rtol=1e-3, atol=1e-3
+    )
+    missing = invoke(*train, "--from", "sun-vae", "--run-dir", "other")
+    assert_one_sentence(missing, "no model file, run directory or preset", "sun-vae")

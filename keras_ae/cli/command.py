@@ -149,8 +149,9 @@ def info(data_dir, backend, as_json):
 @click.option(
     "--from",
     "start",
-    metavar="RUN",
-    help="Go on with the trained model of another run, or of a .keras file.",
+    metavar="MODEL",
+    shell_complete=_completes(catalogue.presets, files=True),
+    help="Go on with a trained model: of another run, of a .keras file or a preset.",
 )
 @_options(*_TRAINING)
 def train(

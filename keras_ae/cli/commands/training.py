@@ -80,8 +80,8 @@ def train(
         data: Path of a folder or zip of pictures, or name of a data set.
         directory: Directory of the run.
         latent_dim: Numbers in a code.
-        start: A trained model to go on with on these pictures, a `.keras` file or a run
-            directory; its size of pictures and its arguments are kept.
+        start: A trained model to go on with on these pictures, a `.keras` file, a run
+            directory or a preset; its size of pictures and its arguments are kept.
         resume: Whether to go on with the run in that directory.
         chosen: `learning_rate`, `patience`, `mirror` (whether mirror images are learned
             from) and arguments of the model's constructor, as `name=value`.
@@ -102,7 +102,8 @@ def train(
     what = {"model": model_name, "data": str(pathlib.Path(data))}
     trained = None
     if start is not None:
-        start = str(pathlib.Path(start).resolve())
+        if pathlib.Path(start).exists() or not catalogue.is_preset(start):
+            start = str(pathlib.Path(start).resolve())
         what["from"] = start
         trained = _trained(start, constructor)
         options = _kept_from(start, trained, settings, options)
