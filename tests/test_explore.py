@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 SHAPE = (16, 12, 3)
-SETTINGS = {"image_shape": SHAPE, "architecture": "dense", "widths": (8,)}
+SETTINGS = {"image_shape": SHAPE, "architecture": "dense", "widths": (24,)}
 
 
 def pictures(count=60):
