@@ -10,6 +10,7 @@ data that it learned from.
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def make(run: Path, folder: Path) -> None:
         f'model = keras_ae.from_preset("{folder.name}")',
     )
     (folder / "README.md").write_text(card, "utf-8")
+    # The code in the card, as all code here.
+    subprocess.run(["ruff", "format", "-q", folder], check=True)
 
 
 def without_paths(command: str) -> str:
