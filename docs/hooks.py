@@ -1,11 +1,20 @@
-"""Makes a page of each notebook, for MkDocs."""
+"""Makes pages of README, CONTRIBUTING and each notebook, for MkDocs."""
+
+from pathlib import Path
 
 import nbconvert
 from mkdocs.structure.files import File
 
 
+ROOT = Path(__file__).parents[1]
+
+
 def on_files(files, config):
-    """Puts a page and its pictures in the place of each notebook."""
+    """Adds what lies outside the folder of pages, and the notebooks as pages."""
+    for source, page in (("README.md", "index.md"), ("CONTRIBUTING.md",) * 2):
+        # Links start at the folder of pages here.
+        content = (ROOT / source).read_text("utf-8").replace("](docs/", "](")
+        files.append(File.generated(config, page, content=content))
     for notebook in [file for file in files if file.src_uri.endswith(".ipynb")]:
         page, resources = nbconvert.MarkdownExporter().from_filename(
             notebook.abs_src_path,
