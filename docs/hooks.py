@@ -5,7 +5,6 @@ from pathlib import Path
 import nbconvert
 from mkdocs.structure.files import File
 
-
 ROOT = Path(__file__).parents[1]
 
 

@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -50,11 +51,30 @@ def processor() -> str:
 
 
 def environment() -> dict[str, str]:
-    """What a result says of the machine."""
-    return {
+    """What a result says of the machine, and of the code that it ran."""
+    found = {
         "machine": f"{platform.system()} {platform.machine()}, {cores()} CPU cores",
         "processor": processor(),
+        "commit": commit(),
     }
+    return {name: text for name, text in found.items() if text is not None}
+
+
+def commit() -> str | None:
+    """Commit of the checkout that this package is run from, `-dirty` if changed since.
+
+    None where it is installed, or where there is no git.
+    """
+    checkout = Path(__file__).parents[1]
+    # Installed, it may lie in somebody else's checkout.
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        said = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    except OSError:
+        return None
+    return said.stdout.strip() or None
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:

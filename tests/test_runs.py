@@ -4,6 +4,7 @@ import csv
 import errno
 import itertools
 import json
+import subprocess
 import zipfile
 
 import keras
@@ -13,7 +14,7 @@ from command import keras_ae_command
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import callbacks, catalogue, evaluation, metrics, runs
+from keras_ae import callbacks, catalogue, evaluation, machine, metrics, runs
 from keras_ae.runs.training import TimeLeft
 
 # A recipe that trains in a second; `stop` presses Ctrl-C in that epoch.
@@ -111,6 +112,29 @@ def whole(tmp_path_factory):
     return folder / "run"
 
 
+def test_a_commit_is_that_of_the_package_s_own_checkout(tmp_path, monkeypatch):
+    def git(*arguments):
+        who = ("-c", "user.name=A", "-c", "user.email=a@example.com")
+        command = ["git", *who, "-C", str(tmp_path), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True)
+
+    package, installed = tmp_path / "keras_ae", tmp_path / "site-packages" / "keras_ae"
+    for folder in (package, installed):
+        folder.mkdir(parents=True)
+        (folder / "machine.py").write_text("")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "First")
+    head = git("rev-parse", "--short=12", "HEAD").stdout.strip()
+    monkeypatch.setattr(machine, "__file__", str(package / "machine.py"))
+    assert machine.commit() == head
+    (package / "machine.py").write_text("changed = True")
+    assert machine.commit() == f"{head}-dirty"
+    monkeypatch.setattr(machine, "__file__", str(installed / "machine.py"))
+    assert machine.commit() is None
+    assert "commit" not in machine.environment()
+
+
 def test_a_run_leaves_everything_that_tells_of_it(whole):
     settings = json.loads((whole / "settings.json").read_text())
     assert settings["recipe"] == "tiny"
@@ -119,6 +143,7 @@ def test_a_run_leaves_everything_that_tells_of_it(whole):
     assert settings["training"]["epochs"] == 4
     assert settings["environment"]["versions"]["keras"] == keras.__version__
     assert settings["environment"]["backend"] == keras.config.backend()
+    assert settings["environment"]["commit"] == machine.commit()
     assert (whole / "tiny.py").read_text() == SCRIPT
 
     history = rows(whole / "history.csv")

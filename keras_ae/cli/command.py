@@ -134,6 +134,8 @@ def info(data_dir, backend, as_json):
     click.echo(f"machine     {environment['machine']}")
     for package, version in environment["versions"].items():
         click.echo(f"{package:11} {version}")
+    if environment["commit"] is not None:
+        click.echo(f"commit      {environment['commit']}")
     where = data_dir or os.environ.get("KERAS_AE_DATA")
     click.echo(f"data folder {where or 'none (--data-dir or KERAS_AE_DATA names one)'}")
     for name in datasets.names():

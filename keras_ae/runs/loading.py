@@ -56,7 +56,7 @@ def load_model(path: str | os.PathLike) -> keras.Model:
 
 
 def environment() -> dict[str, Any]:
-    """Backend, devices and versions."""
+    """Backend, devices, versions and, in a checkout, the commit."""
     packages = ("keras-ae", "keras", "tensorflow", "jax", "torch", "numpy")
     try:
         devices = keras.distribution.list_devices()
@@ -67,6 +67,7 @@ def environment() -> dict[str, Any]:
         "devices": list(devices),
         "device": machine.device(backend.BACKEND)["device"],
         "versions": machine.versions(packages),
+        "commit": machine.commit(),
         "python": platform.python_version(),
         "machine": f"{platform.platform()}, {os.cpu_count()} CPU cores",
     }

@@ -293,7 +293,7 @@ class Facts:
 
     @property
     def environment(self) -> list[tuple[str, str]]:
-        """Command, seed, machine and versions: what it takes to do it again."""
+        """Command, seed, machine, versions and commit: what it takes to do it again."""
         known = self.settings.get("environment", {})
         versions = known.get("versions", {})
         rows = [
@@ -307,6 +307,7 @@ class Facts:
             ("Machine", known.get("machine")),
             ("Python", known.get("python")),
             ("Packages", ", ".join(f"{name} {v}" for name, v in versions.items())),
+            ("Commit", known.get("commit")),
         ]
         return [(what, str(text)) for what, text in rows if text not in (None, "")]
 
