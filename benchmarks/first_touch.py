@@ -98,7 +98,7 @@ def _pictures(name, where, limit, image_size=None):
     return np.asarray(
         datasets.load(
             str(path) if path.exists() else name,
-            split="train" if datasets.known_name(name) else "all",
+            split="train" if datasets.recognise(name) else "all",
             image_size=image_size,
             limit=limit,
             data_dir=where,

@@ -360,6 +360,19 @@ def test_celeba_layouts(tmp_path, layout, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_what_data_are_is_told_by_name_or_layout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    faces = write_zip(tmp_path / "half.zip", celeba_files(3))
+    whole = write(tmp_path / "whole", celeba_files(3))
+    own = write(tmp_path / "own", {"a.jpg": face(0)})
+    write(tmp_path / "table", {"rows.csv": b"a,b"})
+    found = [faces, whole, "half.zip", "whole", "CelebA", "Moon_Phases"]
+    named = ["celeba"] * 5 + ["moon-phases"]
+    assert [datasets.recognise(data) for data in found] == named
+    for data in (own, "own", "table/rows.csv", "absent", "absent.zip"):
+        assert datasets.recognise(data) is None
+
+
 def test_celeba_is_recognised_by_its_content_and_split_where_needed(tmp_path, capsys):
     path = write_zip(tmp_path / "half.zip", celeba_files(20, split=False))
     parts = [datasets.load(path, part) for part in splits.NAMES]

@@ -29,6 +29,7 @@ __all__ = [
     "plane",
     "read_pictures",
     "read_table",
+    "recognise",
 ]
 
 _DESCRIPTIONS = {
@@ -61,6 +62,25 @@ def known_name(name: str | os.PathLike) -> str | None:
     """
     name = str(name).lower().replace("_", "-")
     return name if name in _DESCRIPTIONS else None
+
+
+def recognise(data: str | os.PathLike) -> str | None:
+    """Returns which of the named data sets something is.
+
+    Args:
+        data: Name of a data set, in lower or upper case, with `-` or `_`, or path of a
+            folder, zip or table.
+
+    Returns:
+        Its name in `names()`, or `"celeba"` for a folder or zip that has the layout of
+        CelebA: these have splits, labels and a crop of their own. None for anything
+        else.
+    """
+    name = known_name(data)
+    location = Path(data).expanduser()
+    if name is None and location.exists() and celeba.is_celeba(location):
+        return "celeba"
+    return name
 
 
 def find(name: str, data_dir: str | os.PathLike | None = None) -> Path | None:

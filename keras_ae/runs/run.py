@@ -184,7 +184,7 @@ class Run(Training, Gallery):
                     f"The {split} split of {data} holds no pictures: training needs "
                     "some to learn from and some held back. Add more pictures."
                 )
-            if self.white is None and datasets.known_name(data) is None:
+            if self.white is None and datasets.recognise(data) is None:
                 self.white = datasets.find_white([data])
             loaded.append(images)
             self.labels[split] = labels

@@ -201,8 +201,4 @@ def embed(
 
 def _is_plain_folder(data):
     """Whether `data` is a folder of pictures, not a data set with its own crop."""
-    return (
-        datasets.known_name(data) is None
-        and pathlib.Path(data).is_dir()
-        and not datasets.celeba.is_celeba(data)
-    )
+    return datasets.recognise(data) is None and pathlib.Path(data).is_dir()

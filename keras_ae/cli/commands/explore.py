@@ -68,7 +68,7 @@ def explore(
 
 
 def _load(model, data, data_dir, limit):
-    split = "train" if datasets.known_name(data) else "all"
+    split = "train" if datasets.recognise(data) else "all"
     return *load_some(model, data, split, data_dir, limit), str(data)
 
 

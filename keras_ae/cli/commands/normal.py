@@ -49,7 +49,7 @@ def read_normal(run: Run, data: str, training: Training, window: int | None) -> 
                 "`--window` must be left out for pictures: it makes windows of the "
                 f"rows of a table. Received: {data}"
             )
-        split = "train+validation" if datasets.known_name(data) else "all"
+        split = "train+validation" if datasets.recognise(data) else "all"
         (pictures,) = run.load(_folder(data), splits=(split,))
         return _drawn(run, data, "pictures", "PICTURES", pictures)
     schema, rows = run.load_table(data)
@@ -100,7 +100,7 @@ def _of_series(data: str, rows: Any, window: int) -> Normal:
 
 def _folder(data):
     """Where a folder has its normal pictures."""
-    if datasets.known_name(data):
+    if datasets.recognise(data):
         return data
     folder = pathlib.Path(data).expanduser()
     for name in _FOLDERS:

@@ -206,7 +206,7 @@ def sample(
         raise ValueError(f"This {type(model).__name__} {model.no_samplers}.")
     if data is not None:
         sampler = sampler or ("mixture" if "mixture" in model.SAMPLERS else "pixelcnn")
-        split = "train" if datasets.known_name(data) else "all"
+        split = "train" if datasets.recognise(data) else "all"
         images, known = load_pictures(model, data, split, data_dir, limit)
         print(
             f"Fitting {sampler} to the codes of {len(images):,} pictures.", flush=True
@@ -392,7 +392,7 @@ def latent_map(
     if target.exists() and pathlib.Path(data).resolve() in target.parents:
         raise ValueError(f"{output} would be overwritten; choose another `--output`.")
     model = load_model(path)
-    known = datasets.known_name(data)
+    known = datasets.recognise(data)
     split = "test" if known else "all"
     images, found = load_some(model, data, split, data_dir, limit)
     values, label_name = _classes(found)

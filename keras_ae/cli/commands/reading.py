@@ -101,7 +101,7 @@ def load_some(model, data, split, data_dir, limit):
     """At most so many pictures and labels, of a folder spread over all of it."""
     # Pictures of a folder come in the order of its sub-folders, so that the first of
     # them would show a few of the classes only.
-    known = datasets.known_name(data) or datasets.celeba.is_celeba(data)
+    known = datasets.recognise(data)
     first = limit if known else None
     images, labels = load_pictures(model, data, split, data_dir, first)
     if len(images) > limit:

@@ -187,7 +187,7 @@ def _measure(
 ):
     """Evaluates a model on a data set."""
     images, found = _test_pictures(model, data, loading)
-    split = " (test split)" if _has_splits(data) else ""
+    split = " (test split)" if datasets.recognise(data) else ""
     wanted = evaluation.CHEAP if groups is None else groups
     if binarize is None:
         binarize = _recorded(path).get("training", {}).get("binarize", False)
@@ -225,19 +225,15 @@ def _test_pictures(model, data, loading):
     return load_pictures(
         model,
         data,
-        "test" if _has_splits(data) else "all",
+        "test" if datasets.recognise(data) else "all",
         loading.get("data_dir"),
         loading.get("limit"),
     )
 
 
-def _has_splits(data):
-    return bool(datasets.known_name(data) or datasets.celeba.is_celeba(data))
-
-
 def _with_factors(found, model, data, seed):
     """Adds scores of disentanglement on moons, the data whose factors are known."""
-    if datasets.known_name(data) != "moon-phases":
+    if datasets.recognise(data) != "moon-phases":
         found.left_out["factors"] = (
             f"the factors behind the pictures of {data} are not known; those of "
             "moon-phases are"
