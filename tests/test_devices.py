@@ -220,10 +220,10 @@ def test_verbs_export_to_savedmodel(images, tmp_path):
 
 # Of the exporters, not of what they export.
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.skipif(BACKEND == "jax", reason="Keras exports from JAX with jax2onnx")
 def test_encoder_and_decoder_export_to_onnx(images, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("tf2onnx" if BACKEND == "tensorflow" else "onnxscript")
+    exporters = {"tensorflow": "tf2onnx", "torch": "onnxscript", "jax": "jax2onnx"}
+    pytest.importorskip(exporters[BACKEND])
     model = keras_ae.VAE(2, image_shape=images.shape[1:])
     x = images.astype("float32") / 255
 
