@@ -48,11 +48,34 @@ def play(model, images, labels=None, training=False):
     others = {} if labels is None else {"labels": ops.convert_to_tensor(labels)}
     found = {}
     for player in model.players():
-        outputs = model(x, training=training, **others)
+        outputs = (player.call or model)(x, training=training, **others)
         terms = player.terms(x, outputs, training=training)
         figures = player.monitors(x, outputs, terms) if player.monitors else {}
         found |= {name: to_numpy(value) for name, value in {**terms, **figures}.items()}
     return found
+
+
+class Smooth(keras_ae.AAE):
+    """As in the guide: a term and a figure of what is restored."""
+
+    term_names = (*keras_ae.AAE.term_names, "roughness")
+    monitor_names = (*keras_ae.AAE.monitor_names, "brightness")
+
+    def terms(self, x, outputs, training=False):
+        mean = self.likelihood.mean(outputs["parameters"])
+        roughness = ops.sum(ops.square(mean[:, 1:] - mean[:, :-1]), axis=(1, 2, 3))
+        return {**super().terms(x, outputs, training), "roughness": roughness}
+
+    def monitors(self, x, outputs, terms):
+        brightness = ops.mean(outputs["parameters"], axis=(1, 2, 3))
+        return {**super().monitors(x, outputs, terms), "brightness": brightness}
+
+
+def test_a_subclass_sees_what_is_restored(images):
+    model = make(images, Smooth)
+    history = model.fit(images, batch_size=16, verbose=0).history
+    assert history["roughness"][0] > 0
+    assert np.isfinite(history["brightness"]).all()
 
 
 @pytest.mark.parametrize("loss", ADVERSARIAL_LOSSES)

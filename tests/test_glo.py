@@ -93,6 +93,26 @@ def test_codes_never_leave_the_unit_ball(images):
     assert after.min() > 1 - 1e-6
 
 
+class Telling(keras_ae.GLO):
+    """Its terms tell a figure that it would be easy to minimise."""
+
+    monitor_names = (*keras_ae.GLO.monitor_names, "brightness")
+
+    def terms(self, x, outputs, training=False):
+        means = ops.mean(outputs["parameters"], axis=(1, 2, 3))
+        terms = super().terms(x, outputs, training)
+        return {**terms, "brightness": 1e3 * means}
+
+
+def test_a_search_minimises_the_terms_alone(images):
+    found = []
+    for Model in (keras_ae.GLO, Telling):
+        keras.utils.set_random_seed(1)
+        model = Model(**SMALL, image_shape=images.shape[1:])
+        found.append(model.infer(images[:4], steps=20).codes)
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-5)
+
+
 def test_codes_that_are_searched_for_stay_in_the_unit_ball(images):
     model = make()
     fit(model, images, epochs=5)

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 from contract import few_everywhere
+from keras import ops
+from numerics import to_numpy
 from scipy import stats
 from sklearn.decomposition import PCA
 
@@ -263,6 +265,48 @@ def test_a_model_may_have_metrics_of_its_own(images):
     assert model.evaluate(images, batch_size=8, verbose=0, return_dict=True)[
         "batches"
     ] == pytest.approx(4.0)
+
+
+class Telling(keras_ae.AE):
+    """Its terms tell a figure that it would be easy to minimise."""
+
+    monitor_names = (*keras_ae.AE.monitor_names, "brightness")
+
+    def terms(self, x, outputs, training=False):
+        means = ops.mean(outputs["parameters"], axis=(1, 2, 3))
+        terms = super().terms(x, outputs, training)
+        return {**terms, "brightness": 1e3 * means}
+
+
+def test_what_terms_tell_by_names_of_monitors_is_not_minimised(images):
+    histories = []
+    for Model in (keras_ae.AE, Telling):
+        keras.utils.set_random_seed(1)
+        model = Model(2, architecture="dense", widths=(8,))
+        weights = np.linspace(0, 2, len(images), dtype="float32")
+        options = {"sample_weight": weights, "shuffle": False, "verbose": 0}
+        history = model.fit(images, batch_size=16, epochs=2, **options).history
+        histories.append(history)
+    (brightness,) = histories[1].keys() - histories[0].keys()
+    assert brightness == "brightness"
+    for name, values in histories[0].items():
+        np.testing.assert_allclose(values, histories[1][name], 1e-5, err_msg=name)
+    model.compile(keras.optimizers.SGD(0.0))
+    history = model.fit(images, verbose=0).history
+    means = to_numpy(model(model.to_floats(images))["parameters"]).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(history["brightness"], 1e3 * means.mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["terms", "monitors"])
+def test_what_call_returned_is_read_only(images, method):
+    def write(self, x, outputs, *args, **kwargs):
+        outputs["more"] = x
+        return {}
+
+    Writing = type("Writing", (keras_ae.VAE,), {method: write})
+    model = Writing(2, architecture="dense", widths=(8,))
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        model.fit(images, verbose=0)
 
 
 def test_constructors_may_build_and_compile(images):

@@ -75,17 +75,15 @@ def test_terms_are_the_formulae(x, adversarial_loss):
     model = make(
         adversarial_loss=adversarial_loss, gamma=0.3, pixel_weight=0.2, beta=0.7
     )
-    terms, figures = {}, {}
+    found = {}
     for player in model.players():
         outputs = model(x)
         mine = player.terms(ops.convert_to_tensor(x), outputs)
-        assert not terms.keys() & mine.keys()
-        terms |= {name: to_numpy(value) for name, value in mine.items()}
         if player.monitors:
-            found = player.monitors(ops.convert_to_tensor(x), outputs, mine)
-            figures |= {name: to_numpy(value) for name, value in found.items()}
-    assert set(terms) == set(model.term_names)
-    assert set(figures) == set(model.monitor_names)
+            mine |= player.monitors(ops.convert_to_tensor(x), outputs, mine)
+        assert not found.keys() & mine.keys()
+        found |= {name: to_numpy(value) for name, value in mine.items()}
+    assert set(found) == {*model.term_names, *model.monitor_names}
 
     hidden, verdict = (layer.get_weights() for layer in model.discriminator.layers)
 
@@ -123,12 +121,13 @@ def test_terms_are_the_formulae(x, adversarial_loss):
         "discriminator_sample": 0.5 * on_fake(sample),
     }
     for name, value in expected.items():
-        np.testing.assert_allclose(terms[name], value, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(figures["elbo"], log_prob - kl, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["elbo"], log_prob - kl, rtol=1e-4, atol=1e-4)
     mse = np.mean((x - reconstructed) ** 2, axis=1)
-    np.testing.assert_allclose(figures["mse"], mse, rtol=1e-4)
+    np.testing.assert_allclose(found["mse"], mse, rtol=1e-4)
+    np.testing.assert_array_equal(found["discriminator_accuracy"], real > sample)
     # All samples are the same one here.
-    np.testing.assert_allclose(figures["diversity"], 0, atol=1e-6)
+    np.testing.assert_allclose(found["diversity"], 0, atol=1e-6)
 
 
 def test_encoder_does_not_hear_the_verdict(x):

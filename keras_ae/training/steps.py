@@ -1,6 +1,7 @@
 """One step: who learns what from a batch, and what is logged of it."""
 
 from collections.abc import Callable, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import keras
@@ -15,13 +16,15 @@ class Player(NamedTuple):
 
     Attributes:
         terms: Function of (x, outputs, training) that returns named losses, each
-            `(batch,)`. It may add to `outputs` what its monitors look at.
+            `(batch,)`. What else it returns, by names of `monitor_names`, is logged.
         variables: What the player learns.
-        monitors: Function of (x, outputs, terms) that returns figures to log.
+        monitors: Function of (x, outputs, terms) that returns more figures to log.
         name: One of the model's `player_names`.
         plays: None, or a function of nothing that returns whether the player takes this
             step, a boolean scalar; otherwise its variables and optimizer stay as they
             are.
+        call: None, or what the player needs of the model's `call`: a function of the
+            same arguments that returns its `outputs`.
     """
 
     terms: Callable[..., dict[str, Any]]
@@ -29,6 +32,7 @@ class Player(NamedTuple):
     monitors: Callable[..., dict[str, Any]] | None = None
     name: str = ""
     plays: Callable[[], Any] | None = None
+    call: Callable[..., dict[str, Any]] | None = None
 
 
 class Steps:
@@ -141,16 +145,18 @@ class Steps:
     def _objective(self, player, x, others, weight, training):
         """Returns a player's losses `(batch,)` and every figure to log, by name."""
         of_values, weight = self._weights(weight)
-        outputs = self(x, training=training, **others)
+        call = self if player.call is None else player.call
+        outputs = MappingProxyType(call(x, training=training, **others))
         # Of this call, not of those that terms may make.
         penalties = self.losses
         with self.likelihood.weighing(of_values):
-            terms = player.terms(x, outputs, training=training)
-        figures = {} if player.monitors is None else player.monitors(x, outputs, terms)
+            told = player.terms(x, outputs, training=training)
+        figures = {} if player.monitors is None else player.monitors(x, outputs, told)
+        terms = self.minimised(told)
         if weight is not None:
             terms = {name: value * weight for name, value in terms.items()}
         losses = sum(terms.values())  # (batch,)
-        figures = {**terms, **figures}
+        figures = {**told, **terms, **figures}
         if player.name:
             figures[f"{player.name}_loss"] = losses
             return losses + self._regularization(player.name), figures
@@ -159,6 +165,10 @@ class Steps:
             losses = losses + penalty
             figures["regularization"] = ops.broadcast_to(penalty, ops.shape(losses))
         return losses, figures
+
+    def minimised(self, told):
+        """Returns the losses in what `terms` returned, without what is only logged."""
+        return {name: told[name] for name in told if name not in self.monitor_names}
 
     def _weights(self, weight):
         """Splits `sample_weight` into weights of values and weights of examples.

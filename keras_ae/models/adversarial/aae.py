@@ -1,5 +1,6 @@
 """Adversarial autoencoders: codes that a discriminator takes for draws of a prior."""
 
+import functools
 from typing import Any
 
 import keras
@@ -179,16 +180,18 @@ class AAE(TakesLabels, AE):
         discriminators = [*self.discriminator.trainable_variables]
         if self.num_classes is not None:
             discriminators += self.label_discriminator.trainable_variables
+        # They have no need of the decoder.
+        of_codes = functools.partial(Player, call=self.codes)
         players = [
             Player(self.terms, self._restoring, self.monitors, "autoencoder"),
-            Player(
-                self.discriminator_terms, discriminators, self.contest, "discriminator"
-            ),
-            Player(self.adversarial_terms, encoder, name="encoder"),
+            of_codes(self.discriminator_terms, discriminators, name="discriminator"),
+            of_codes(self.adversarial_terms, encoder, name="encoder"),
         ]
         if self.num_classes is not None:
             players.append(
-                Player(self.classification_terms, encoder, self.accuracy, "classifier")
+                of_codes(
+                    self.classification_terms, encoder, self.accuracy, "classifier"
+                )
             )
         return players
 
@@ -199,6 +202,12 @@ class AAE(TakesLabels, AE):
         return [variable for part in parts for variable in part.trainable_variables]
 
     def call(self, x, training=False, labels=None):
+        outputs = self.codes(x, training, labels)
+        parameters = self.decoder(outputs["code"], training=training)
+        return {**outputs, "parameters": parameters}
+
+    def codes(self, x, training=False, labels=None) -> dict[str, Any]:
+        """Returns what `call` returns, but for the likelihood's parameters."""
         code = super().code(x, training)  # (batch, code_dim)
         if self.num_classes is None:
             return {"z": code, "code": code}
@@ -216,37 +225,33 @@ class AAE(TakesLabels, AE):
 
     def code(self, x, training=False):
         """Returns the codes of a batch, `(batch, code_dim)`: z, or z and y."""
-        return self.call(x, training)["code"]
-
-    def terms(self, x, outputs, training=False):
-        """Returns what the autoencoder minimises."""
-        # Here, not in `call`: the other players have no need of it.
-        outputs["parameters"] = self.decoder(outputs["code"], training=training)
-        return super().terms(x, outputs, training)
+        return self.codes(x, training)["code"]
 
     def discriminator_terms(self, x, outputs, training=False):
-        """Returns the discriminators' losses; draws of the prior are the real ones."""
-        outputs["prior"] = self.prior_sampling(x)  # (batch, latent_dim)
+        """Returns the discriminators' losses, and how the contest stands.
+
+        Draws of the prior are the real ones.
+        """
+        prior = self.prior_sampling(x)  # (batch, latent_dim)
         terms = losses.critic_terms(
-            self,
-            self.discriminator,
-            (outputs["prior"],),
-            (outputs["z"],),
-            outputs,
-            training,
+            self, self.discriminator, (prior,), (outputs["z"],), training
         )
+        terms["prior_mmd"] = self._mmd(outputs["z"], prior)
         if self.num_classes is not None:
             drawn = ops.floor(self.num_classes * self.label_sampling(x))
             one_hot = ops.one_hot(ops.cast(drawn, "int32"), self.num_classes)
-            terms |= losses.critic_terms(
+            of_labels = losses.critic_terms(
                 self,
                 self.label_discriminator,
                 (ops.cast(one_hot, "float32"),),
                 (outputs["y"],),
-                outputs,
                 training,
-                prefix="label_",
             )
+            terms |= {
+                f"label_{name}": value
+                for name, value in of_labels.items()
+                if name not in ("real_score", "fake_score")
+            }
         return terms
 
     def adversarial_terms(self, x, outputs, training=False):
@@ -272,26 +277,9 @@ class AAE(TakesLabels, AE):
         loss = self._nan_unless_valid(labels, cross_entropy * labelled / share)
         return {"classification": loss}
 
-    def contest(self, x, outputs, terms) -> dict[str, Any]:
-        """Returns how the discriminators fare, and how far codes are from the prior."""
-        figures = losses.contest(
-            self._loss, outputs["real_logits"], outputs["fake_logits"]
-        )
-        figures["prior_mmd"] = self._prior_mmd(outputs)
-        if self.num_classes is not None:
-            labels = losses.contest(
-                self._loss, outputs["label_real_logits"], outputs["label_fake_logits"]
-            )
-            accuracy = labels["discriminator_accuracy"]
-            figures["label_discriminator_accuracy"] = accuracy
-        return figures
-
-    def _prior_mmd(self, outputs):
-        """Returns the distance of a batch of codes to the prior, `(batch,)`."""
-        z = outputs["z"]
-        distance = divergences.mmd(
-            z, outputs["prior"], self.kernel, scale=self._prior_scale
-        )
+    def _mmd(self, z, prior):
+        """Returns the distance of codes to as many draws of the prior, `(batch,)`."""
+        distance = divergences.mmd(z, prior, self.kernel, scale=self._prior_scale)
         return ops.broadcast_to(distance, (ops.shape(z)[0],))
 
     def accuracy(self, x, outputs, terms) -> dict[str, Any]:

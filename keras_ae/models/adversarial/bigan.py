@@ -110,12 +110,10 @@ class BiGAN(GAN):
         }
 
     def discriminator_terms(self, x, outputs, training=False):
-        """Returns the discriminator's losses."""
+        """Returns the discriminator's losses, and how the contest stands."""
         real = (x, ops.stop_gradient(outputs["code"]))
         fake = (outputs["fake"], outputs["z"])
-        return losses.critic_terms(
-            self, self.discriminator, real, fake, outputs, training
-        )
+        return losses.critic_terms(self, self.discriminator, real, fake, training)
 
     # Verbs
 

@@ -148,8 +148,7 @@ class FactorVAE(VAE):
             Player(
                 self.discriminator_terms,
                 self.discriminator.trainable_variables,
-                self.discriminator_monitors,
-                "discriminator",
+                name="discriminator",
             ),
         ]
 
@@ -162,22 +161,15 @@ class FactorVAE(VAE):
         }
 
     def discriminator_terms(self, x, outputs, training=False):
-        """Returns the discriminator's losses."""
+        """Returns the discriminator's losses, and how often it is right."""
         z = ops.stop_gradient(outputs["z"])
-        for name, codes in (("codes", z), ("permuted", self.permutation(z))):
-            outputs[f"{name}_logits"] = losses.logits(
-                self.discriminator, codes, training=training
-            )
+        codes, permuted = (
+            losses.logits(self.discriminator, codes, training=training)
+            for codes in (z, self.permutation(z))
+        )
         loss = losses.get_loss("non_saturating")
         return {
-            "discriminator_codes": 0.5 * loss.real(outputs["codes_logits"]),
-            "discriminator_permuted": 0.5 * loss.fake(outputs["permuted_logits"]),
+            "discriminator_codes": 0.5 * loss.real(codes),
+            "discriminator_permuted": 0.5 * loss.fake(permuted),
+            "discriminator_accuracy": losses.accuracy(codes, permuted),
         }
-
-    def discriminator_monitors(self, x, outputs, terms):
-        contest = losses.contest(
-            losses.get_loss("non_saturating"),
-            outputs["codes_logits"],
-            outputs["permuted_logits"],
-        )
-        return {"discriminator_accuracy": contest["discriminator_accuracy"]}

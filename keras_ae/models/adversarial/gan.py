@@ -227,16 +227,13 @@ class GAN(Autoencoder):
         return {"adversarial": self._loss.generator(fake)}
 
     def discriminator_terms(self, x, outputs, training=False):
-        """Returns the discriminator's losses."""
+        """Returns the discriminator's losses, and how the contest stands."""
         return losses.critic_terms(
-            self, self.discriminator, (x,), (outputs["fake"],), outputs, training
+            self, self.discriminator, (x,), (outputs["fake"],), training
         )
 
     def monitors(self, x, outputs, terms):
-        contest = losses.contest(
-            self._loss, outputs["real_logits"], outputs["fake_logits"]
-        )
-        return {**contest, "diversity": losses.diversity(x, outputs["fake"])}
+        return {"diversity": losses.diversity(x, outputs["fake"])}
 
     def end_step(self):
         if self.ema_momentum is None:

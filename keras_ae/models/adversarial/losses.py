@@ -94,11 +94,9 @@ def critic_terms(
     critic: keras.Model,
     real: Sequence,
     fake: Sequence,
-    outputs: dict[str, Any],
     training: bool = False,
-    prefix: str = "",
 ) -> dict[str, Any]:
-    """Returns what a critic minimises, and keeps its logits in `outputs`.
+    """Returns what a critic minimises, and how the contest stands.
 
     Args:
         model: The model that it belongs to, with `adversarial_loss`,
@@ -106,25 +104,22 @@ def critic_terms(
         critic: The critic.
         real: Its inputs, real ones; a tuple of tensors `(batch, ...)`.
         fake: Generated ones, of the same shapes.
-        outputs: Gets `real_logits` and `fake_logits`, `(batch,)`.
         training: Whether the model learns.
-        prefix: What the names of terms and logits begin with.
     """
     loss = get_loss(model.adversarial_loss)
     fake = tuple(ops.stop_gradient(x) for x in fake)
     judge = functools.partial(logits, critic, training=training)
     real_logits, fake_logits = judge(*real), judge(*fake)
-    outputs[f"{prefix}real_logits"] = real_logits
-    outputs[f"{prefix}fake_logits"] = fake_logits
     terms = {
-        f"{prefix}discriminator_real": loss.real(real_logits),
-        f"{prefix}discriminator_fake": loss.fake(fake_logits),
+        "discriminator_real": loss.real(real_logits),
+        "discriminator_fake": loss.fake(fake_logits),
+        **contest(loss, real_logits, fake_logits),
     }
     weight = penalty_weight(model.gradient_penalty, model.adversarial_loss)
     if weight:
         share = model.mixing(real[0])
         penalty = gradient_penalty(backend.pure(model, judge), real, fake, share)
-        terms[f"{prefix}gradient_penalty"] = weight * penalty
+        terms["gradient_penalty"] = weight * penalty
     return terms
 
 
@@ -173,18 +168,23 @@ def gradient_penalty(critic: Callable, real: Sequence, fake: Sequence, share):
 
 
 def contest(loss: AdversarialLoss, real_logits, fake_logits) -> dict[str, Any]:
-    """Returns D(real), D(fake) and how often the critic is right, each `(batch,)`.
-
-    `discriminator_accuracy` is the share of pairs of a real and a generated example in
-    which the real one scores higher: 0.5 is a draw, 1 an outright win of the critic.
-    """
-    right = ops.cast(real_logits > fake_logits, "float32")
-    draw = ops.cast(ops.equal(real_logits, fake_logits), "float32")
+    """Returns D(real), D(fake) and how often the critic is right, each `(batch,)`."""
     return {
         "real_score": loss.score(real_logits),
         "fake_score": loss.score(fake_logits),
-        "discriminator_accuracy": right + 0.5 * draw,
+        "discriminator_accuracy": accuracy(real_logits, fake_logits),
     }
+
+
+def accuracy(real_logits, fake_logits):
+    """Returns how often a critic is right, `(batch,)`.
+
+    That is the share of pairs of a real and a generated example in which the real one
+    scores higher: 0.5 is a draw, 1 an outright win of the critic.
+    """
+    right = ops.cast(real_logits > fake_logits, "float32")
+    draw = ops.cast(ops.equal(real_logits, fake_logits), "float32")
+    return right + 0.5 * draw
 
 
 def diversity(real, fake):

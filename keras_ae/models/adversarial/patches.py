@@ -171,7 +171,6 @@ class JudgedByPatches(Judged, GridCodes):
             Player(
                 self.discriminator_terms,
                 self.discriminator.trainable_variables,
-                self.discriminator_monitors,
                 name="discriminator",
                 plays=self.started if self.discriminator_start else None,
             ),
@@ -222,26 +221,20 @@ class JudgedByPatches(Judged, GridCodes):
         return {**super().monitors(x, outputs, terms), **ratios}
 
     def discriminator_terms(self, x, outputs, training=False):
-        """Returns the discriminator's losses."""
+        """Returns the discriminator's losses and the contest, means over patches."""
         restored = self.likelihood.mean(outputs["parameters"])
         real, fake = (
             self._look(ops.stop_gradient(shown), training)[1] for shown in (x, restored)
         )
-        outputs |= {"real_logits": real, "fake_logits": fake}
         if training:
             steps = ops.convert_to_tensor(self.discriminator_steps)
             self.discriminator_steps.assign(steps + ops.cast(self.started(), "float32"))
-        return {
-            "discriminator_real": ops.mean(self._loss.real(real), axis=1),
-            "discriminator_fake": ops.mean(self._loss.fake(fake), axis=1),
+        of_patches = {
+            "discriminator_real": self._loss.real(real),
+            "discriminator_fake": self._loss.fake(fake),
+            **losses.contest(self._loss, real, fake),
         }
-
-    def discriminator_monitors(self, x, outputs, terms):
-        """Returns how the contest stands, means over patches."""
-        contest = losses.contest(
-            self._loss, outputs["real_logits"], outputs["fake_logits"]
-        )
-        return {name: ops.mean(value, axis=1) for name, value in contest.items()}
+        return {name: ops.mean(value, axis=1) for name, value in of_patches.items()}
 
     def _ratios(self):
         wanted, *received = ops.unstack(ops.convert_to_tensor(self.gradient_norms))

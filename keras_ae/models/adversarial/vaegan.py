@@ -213,14 +213,12 @@ class VAEGAN(Judged, VAE):
             Player(
                 self.decoder_terms,
                 decoder_variables,
-                self.decoder_monitors if self.gamma is None else None,
                 name="decoder",
                 plays=self._decoder_plays if keeps_even else None,
             ),
             Player(
                 self.discriminator_terms,
                 self.discriminator.trainable_variables,
-                self.discriminator_monitors,
                 name="discriminator",
                 plays=self._discriminator_plays if waits or keeps_even else None,
             ),
@@ -237,27 +235,22 @@ class VAEGAN(Judged, VAE):
         return ops.logical_and(ops.convert_to_tensor(self.gates)[1] > 0.5, started)
 
     def terms(self, x, outputs, training=False):
-        """Returns the encoder's losses."""
+        """Returns the encoder's losses, and the ELBO."""
         features, _ = self._look(self.likelihood.mean(outputs["parameters"]), training)
-        outputs["log_prob"] = self.likelihood.log_prob(
-            x, outputs["parameters"], training
-        )
+        log_prob = self.likelihood.log_prob(x, outputs["parameters"], training)
         terms = {
             "reconstruction": feature_distance(
                 self._real_features(x, training), features
             ),
             "kl": self.kl_weight * self.kl(outputs, self.free_bits),
+            "elbo": log_prob - self.kl(outputs),
         }
         if self.pixel_weight:
-            terms["pixels"] = -self.pixel_weight * outputs["log_prob"]
+            terms["pixels"] = -self.pixel_weight * log_prob
         return terms
 
-    def monitors(self, x, outputs, terms):
-        pixels = {"reconstruction": -outputs["log_prob"]}
-        return super().monitors(x, outputs, pixels)
-
     def decoder_terms(self, x, outputs, training=False):
-        """Returns the decoder's losses."""
+        """Returns the decoder's losses, and an adaptive weight."""
         reconstructed = self.likelihood.mean(outputs["parameters"])
         sampled = self._sample(x, training)
         real_features = self._real_features(x, training)
@@ -275,22 +268,18 @@ class VAEGAN(Judged, VAE):
         if self.pixel_weight:
             log_prob = self.likelihood.log_prob(x, outputs["parameters"], training)
             terms["decoder_pixels"] = -gamma * self.pixel_weight * log_prob
+        if self.gamma is None:
+            terms["gamma"] = ops.broadcast_to(gamma, (ops.shape(x)[0],))
         return terms
 
-    def decoder_monitors(self, x, outputs, terms):
-        """Returns the adaptive weight."""
-        gamma = ops.broadcast_to(self._current_gamma(), (ops.shape(x)[0],))
-        return {"gamma": gamma}
-
     def discriminator_terms(self, x, outputs, training=False):
-        """Returns the discriminator's losses."""
+        """Returns the discriminator's losses, and how the contest stands."""
         reconstructed = self.likelihood.mean(outputs["parameters"])
         sampled = self._sample(x, training)
         real, reconstruction, sample = (
             self._look(ops.stop_gradient(shown), training)[1]
             for shown in (x, reconstructed, sampled)
         )
-        outputs |= {"real_logits": real, "sample_logits": sample, "sampled": sampled}
         terms = {
             "discriminator_real": self._loss.real(real),
             "discriminator_reconstruction": 0.5 * self._loss.fake(reconstruction),
@@ -298,15 +287,10 @@ class VAEGAN(Judged, VAE):
         }
         if training and self.equilibrium is not None:
             self._set_gates(*terms.values())
-        return terms
-
-    def discriminator_monitors(self, x, outputs, terms):
-        """Returns how the contest stands, and how varied samples are."""
         return {
-            **losses.contest(
-                self._loss, outputs["real_logits"], outputs["sample_logits"]
-            ),
-            "diversity": losses.diversity(x, outputs["sampled"]),
+            **terms,
+            **losses.contest(self._loss, real, sample),
+            "diversity": losses.diversity(x, sampled),
         }
 
     def _sample(self, x, training):

@@ -140,12 +140,5 @@ class WAE(AAE):
         if self.penalty == "gan":
             fooling = self.adversarial_terms(x, outputs, training)["adversarial"]
             return {**terms, "adversarial": self._weight * fooling}
-        outputs["prior"] = self.prior_sampling(x)  # (batch, latent_dim)
-        outputs["prior_mmd"] = self._prior_mmd(outputs)
-        return {**terms, "mmd": self._weight * outputs["prior_mmd"]}
-
-    def monitors(self, x, outputs, terms):
-        figures = super().monitors(x, outputs, terms)
-        if self.penalty == "mmd":
-            figures["prior_mmd"] = outputs["prior_mmd"]
-        return figures
+        distance = self._mmd(outputs["z"], self.prior_sampling(x))
+        return {**terms, "mmd": self._weight * distance, "prior_mmd": distance}

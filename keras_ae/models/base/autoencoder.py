@@ -287,7 +287,10 @@ class Autoencoder(
         raise NotImplementedError
 
     def terms(self, x, outputs, training=False) -> dict[str, Any]:
-        """Returns the named losses, each `(batch,)`, in nats."""
+        """Returns the named losses, each `(batch,)`, in nats.
+
+        What it returns by names of `monitor_names` is logged and not minimised.
+        """
         raise NotImplementedError
 
     def monitors(self, x, outputs, terms) -> dict[str, Any]:

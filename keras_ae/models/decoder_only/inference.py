@@ -186,7 +186,7 @@ class Infers:
             # NaN again, which is how `terms` is told.
             x = ops.where(observed, x, float("nan"))
             outputs = self.decoded(self.constrain(rows), False, step)
-            return sum(self.terms(x, outputs).values())
+            return sum(self.minimised(self.terms(x, outputs)).values())
 
         starts, spread = self._starts(candidates)
         found = latent_search.search(

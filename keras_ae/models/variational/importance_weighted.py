@@ -5,7 +5,6 @@ import math
 from keras import ops
 
 from keras_ae import checks
-from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.models.variational.vae import VAE
 from keras_ae.training.steps import Player
 
@@ -71,8 +70,9 @@ class IWAE(VAE):
         }
 
     def terms(self, x, outputs, training=False):
-        outputs["log_weights"] = self._weigh(x, outputs, training)
-        return {"negative_bound": -self.bound(outputs["log_weights"])}
+        log_weights = self._weigh(x, outputs, training)
+        elbo = ops.mean(log_weights, axis=0)
+        return {"negative_bound": -self.bound(log_weights), "elbo": elbo}
 
     def bound(self, log_weights):
         """Returns the bound `(batch,)` for the weights `(draws, batch)`, in nats."""
@@ -81,8 +81,7 @@ class IWAE(VAE):
     def monitors(self, x, outputs, terms):
         # The error of one code an example, as in a VAE.
         first = {"parameters": outputs["parameters"][: ops.shape(x)[0]]}
-        elbo = ops.mean(outputs["log_weights"], axis=0)
-        return {"elbo": elbo, **Autoencoder.monitors(self, x, first, terms)}
+        return super().monitors(x, first, terms)
 
     def _weigh(self, x, outputs, training):
         posterior = self.posterior_of(outputs)

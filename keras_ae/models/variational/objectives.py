@@ -408,7 +408,7 @@ class MSSSIMVAE(VAE):
 
     def terms(self, x, outputs, training=False):
         terms = super().terms(x, outputs, training)
-        outputs["log_prob"] = -terms["reconstruction"]
+        log_prob = -terms["reconstruction"]
         mean = self.likelihood.mean(outputs["parameters"])
         if len(self.built_image_shape) == 2:
             x, mean = x[..., None], mean[..., None]
@@ -417,9 +417,7 @@ class MSSSIMVAE(VAE):
             weight = self.weight
         return {
             "structure": weight * (1.0 - divergences.ms_ssim(x, mean)),
-            "pixels": -self.pixel_weight * outputs["log_prob"],
+            "pixels": -self.pixel_weight * log_prob,
             "kl": terms["kl"],
+            "elbo": log_prob - self.kl(outputs),
         }
-
-    def monitors(self, x, outputs, terms):
-        return super().monitors(x, outputs, {"reconstruction": -outputs["log_prob"]})

@@ -134,14 +134,14 @@ class VAE(Autoencoder):
     def terms(self, x, outputs, training=False):
         log_prob = self.likelihood.log_prob(x, outputs["parameters"], training)
         kl = self.kl(outputs, self.free_bits)
-        if not self.free_bits:
-            outputs["kl"] = kl
         return {"reconstruction": -log_prob, "kl": self.kl_weight * kl}
 
     def monitors(self, x, outputs, terms):
-        kl = outputs["kl"] if "kl" in outputs else self.kl(outputs)
-        elbo = -terms["reconstruction"] - kl
-        return {"elbo": elbo, **super().monitors(x, outputs, terms)}
+        figures = super().monitors(x, outputs, terms)
+        # `terms` tells it where `reconstruction` is not -log p(x | z).
+        if "elbo" not in terms:
+            figures["elbo"] = -terms["reconstruction"] - self.kl(outputs)
+        return figures
 
     def kl(self, outputs, free_bits: float = 0.0):
         """Returns KL(q(z | x) || p(z)) of what `call` returned, `(batch,)`, in nats."""
