@@ -108,9 +108,10 @@ def test_a_search_minimises_the_terms_alone(images):
     found = []
     for Model in (keras_ae.GLO, Telling):
         keras.utils.set_random_seed(1)
-        model = Model(**SMALL, image_shape=images.shape[1:])
+        model = Model(**SMALL)
+        model.fit(images, epochs=3, batch_size=16, verbose=0)
         found.append(model.infer(images[:4], steps=20).codes)
-    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-4)
 
 
 def test_codes_that_are_searched_for_stay_in_the_unit_ball(images):
