@@ -70,6 +70,7 @@ def test_terms_are_the_papers(x):
     expected = {
         "reconstruction": -stats.norm(decoded, 0.5).logpdf(x).sum(axis=1),
         "kl": 0.7 * kl,
+        "elbo": stats.norm(decoded, 0.5).logpdf(x).sum(axis=1) - kl,
         "total_correlation": 3 * logits,
         # -log D(z) and -log (1 - D(z')), of probabilities.
         "discriminator_codes": -0.5 * np.log(1 / (1 + np.exp(-logits))),

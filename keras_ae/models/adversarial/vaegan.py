@@ -236,18 +236,12 @@ class VAEGAN(Judged, VAE):
 
     def terms(self, x, outputs, training=False):
         """Returns the encoder's losses, and the ELBO."""
-        features, _ = self._look(self.likelihood.mean(outputs["parameters"]), training)
-        log_prob = self.likelihood.log_prob(x, outputs["parameters"], training)
-        terms = {
-            "reconstruction": feature_distance(
-                self._real_features(x, training), features
-            ),
-            "kl": self.kl_weight * self.kl(outputs, self.free_bits),
-            "elbo": log_prob - self.kl(outputs),
-        }
+        terms = super().terms(x, outputs, training)
         if self.pixel_weight:
-            terms["pixels"] = -self.pixel_weight * log_prob
-        return terms
+            terms["pixels"] = self.pixel_weight * terms["reconstruction"]
+        features, _ = self._look(self.likelihood.mean(outputs["parameters"]), training)
+        distance = feature_distance(self._real_features(x, training), features)
+        return {**terms, "reconstruction": distance}
 
     def decoder_terms(self, x, outputs, training=False):
         """Returns the decoder's losses, and an adaptive weight."""

@@ -111,9 +111,9 @@ class ConditionalVAE(TakesLabels, VAE):
 
     def terms(self, x, outputs, training=False):
         terms = super().terms(x, outputs, training)
-        reconstruction = terms["reconstruction"]
-        reconstruction = self._nan_unless_valid(outputs["labels"], reconstruction)
-        return {**terms, "reconstruction": reconstruction}
+        for name in ("reconstruction", "elbo"):
+            terms[name] = self._nan_unless_valid(outputs["labels"], terms[name])
+        return terms
 
     # Classes of examples without labels
 

@@ -408,7 +408,6 @@ class MSSSIMVAE(VAE):
 
     def terms(self, x, outputs, training=False):
         terms = super().terms(x, outputs, training)
-        log_prob = -terms["reconstruction"]
         mean = self.likelihood.mean(outputs["parameters"])
         if len(self.built_image_shape) == 2:
             x, mean = x[..., None], mean[..., None]
@@ -417,7 +416,7 @@ class MSSSIMVAE(VAE):
             weight = self.weight
         return {
             "structure": weight * (1.0 - divergences.ms_ssim(x, mean)),
-            "pixels": -self.pixel_weight * log_prob,
+            "pixels": self.pixel_weight * terms["reconstruction"],
             "kl": terms["kl"],
-            "elbo": log_prob - self.kl(outputs),
+            "elbo": terms["elbo"],
         }

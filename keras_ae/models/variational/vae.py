@@ -133,12 +133,17 @@ class VAE(Autoencoder):
 
     def terms(self, x, outputs, training=False):
         log_prob = self.likelihood.log_prob(x, outputs["parameters"], training)
-        kl = self.kl(outputs, self.free_bits)
-        return {"reconstruction": -log_prob, "kl": self.kl_weight * kl}
+        kl = self.kl(outputs)
+        paid = self.kl(outputs, self.free_bits) if self.free_bits else kl
+        return {
+            "reconstruction": -log_prob,
+            "kl": self.kl_weight * paid,
+            "elbo": log_prob - kl,
+        }
 
     def monitors(self, x, outputs, terms):
         figures = super().monitors(x, outputs, terms)
-        # `terms` tells it where `reconstruction` is not -log p(x | z).
+        # A subclass may have terms of its own, which don't tell it.
         if "elbo" not in terms:
             figures["elbo"] = -terms["reconstruction"] - self.kl(outputs)
         return figures
