@@ -8,6 +8,7 @@ description the first line of its docstring, its settings the keyword arguments 
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib.util
 import json
 import pathlib
@@ -51,8 +52,8 @@ def find_recipe(name: str) -> pathlib.Path:
     wanted = name.lower().replace("_", "-")
     if wanted not in known:
         raise ValueError(
-            f"Unknown recipe: {name}. There are {', '.join(known)}; a path to a "
-            "script of your own ends in .py."
+            f"Unknown recipe: {name}.{did_you_mean(name, known)} There are "
+            f"{', '.join(known)}; a path to a script of your own ends in .py."
         )
     return _folder() / f"{wanted.replace('-', '_')}.py"
 
@@ -221,7 +222,17 @@ def find_model(name: str) -> str:
     for known_name in known:
         if known_name.lower() == name.lower().replace("-", "").replace("_", ""):
             return known_name
-    raise ValueError(f"Unknown model: {name}. There are {', '.join(known)}.")
+    raise ValueError(
+        f"Unknown model: {name}.{did_you_mean(name, known)} There are "
+        f"{', '.join(known)}."
+    )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence, after a space, with the names that `name` is most like, or none."""
+    lower = {other.lower(): other for other in known}
+    like = difflib.get_close_matches(name.lower(), lower, n=3)
+    return f" Did you mean {' or '.join(lower[other] for other in like)}?" * bool(like)
 
 
 def run_directory(

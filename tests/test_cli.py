@@ -134,6 +134,37 @@ def test_models_tells_of_one(invoke):
     assert_one_sentence(invoke("models", "vea"), "Unknown model: vea", "VAEGAN")
 
 
+@pytest.mark.parametrize(
+    ("words", "like"),
+    [
+        (("models", "betavea"), "Did you mean BetaVAE"),
+        (("models", "zzz"), "Unknown model: zzz. There are"),
+        (("recipe", "moonvae"), "Did you mean moon-vae"),
+        (("sample", "moonvae", "--output", "a.png"), "Did you mean moon-vae"),
+        (("sample", "zzz", "--output", "a.png"), "zzz. `keras-ae presets` lists"),
+    ],
+)
+def test_a_slip_of_a_name_is_answered_with_those_like_it(invoke, words, like):
+    assert_one_sentence(invoke(*words), like)
+
+
+def test_a_recipe_without_a_name_tells_where_names_are(invoke):
+    assert_one_sentence(invoke("recipe"), "`keras-ae recipes` lists", status=2)
+
+
+@pytest.mark.parametrize(
+    ("level", "seen"), [(None, ""), ("3", ""), ("2", ""), ("1", "loud"), ("0", "loud")]
+)
+def test_the_start_is_as_loud_as_it_was_asked_to_be(monkeypatch, capfd, level, seen):
+    monkeypatch.delenv("KERAS_AE_DEBUG", raising=False)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level or "")
+    if level is None:
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    with cli.backend._quiet():
+        os.write(2, b"loud")
+    assert capfd.readouterr().err == seen
+
+
 def test_info_names_backend_versions_and_data(invoke, tmp_path):
     np.savez(tmp_path / "mnist.npz", x_train=np.zeros(1))
     result = invoke("info", "--data-dir", tmp_path)

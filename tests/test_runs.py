@@ -240,6 +240,13 @@ def test_long_training_is_told_of_once(capsys):
         callback.on_epoch_end(epoch)
     (line,) = capsys.readouterr().out.split("\n")[1:-1]
     assert line.startswith("An epoch takes 30 s: at most 8 min 0 s more. Ctrl-C")
+    rows[-1] = {"seconds": 0.4}
+    callback = TimeLeft(rows)
+    callback.set_params({"epochs": 900})
+    callback.on_epoch_end(2)
+    callback.on_epoch_end(3)
+    assert "An epoch takes less than 1 s: at most" in capsys.readouterr().out
+    rows[-1] = {"seconds": 30.0}
     callback = TimeLeft(rows)
     callback.set_params({"epochs": 5})
     callback.on_epoch_end(2)

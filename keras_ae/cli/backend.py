@@ -51,12 +51,13 @@ def _quiet():
     """Holds back what TensorFlow's C++ logs while it starts, unless that fails.
 
     It writes to the file descriptor itself, before any log level applies. Whoever sets
-    TF_CPP_MIN_LOG_LEVEL or KERAS_AE_DEBUG sees it.
+    TF_CPP_MIN_LOG_LEVEL below 2, or KERAS_AE_DEBUG, sees it.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ or os.environ.get("KERAS_AE_DEBUG"):
+    wanted = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1")
+    if wanted or os.environ.get("KERAS_AE_DEBUG"):
         yield
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         stderr = os.dup(2)

@@ -37,7 +37,12 @@ def main():
 
 
 @main.command()
-@click.argument("name", shell_complete=_completes(catalogue.recipes, files=True))
+@click.argument(
+    "name",
+    required=False,
+    metavar="NAME",
+    shell_complete=_completes(catalogue.recipes, files=True),
+)
 @_options(*_TRAINING)
 @click.option(
     "--copy", metavar="DIR", help="Copy the recipe's script to DIR and do nothing else."
@@ -48,6 +53,10 @@ def recipe(name, copy, run_dir, backend, devices, resume, chosen, **options):
     NAME is one that `keras-ae recipes` lists, or the path of a script of your own: copy
     one with --copy and change it.
     """
+    if name is None:
+        raise click.UsageError(
+            "Missing argument 'NAME'; `keras-ae recipes` lists the recipes."
+        )
     if copy is not None:
         _copy(catalogue.find_recipe(name), pathlib.Path(copy))
         return

@@ -39,6 +39,8 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     if not path.is_file():
         raise FileNotFoundError(
             f"There is no model file, run directory or preset {path}."
+            f"{catalogue.did_you_mean(name, catalogue.presets())} "
+            "`keras-ae presets` lists the presets."
         )
     model = presets.load(preset) if preset else presets.read(path)
     if not any(isinstance(model, getattr(models, name)) for name in models.__all__):

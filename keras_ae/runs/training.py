@@ -356,8 +356,9 @@ class TimeLeft(keras.callbacks.Callback):
         seconds = self._rows[-1]["seconds"]
         left = seconds * (self.params["epochs"] - epoch - 1)
         if left > _MINUTES:
+            takes = report.duration(seconds) if seconds >= 0.5 else "less than 1 s"
             print(
-                f"\nAn epoch takes {report.duration(seconds)}: at most "
+                f"\nAn epoch takes {takes}: at most "
                 f"{report.duration(left)} more. Ctrl-C stops and keeps it all.",
                 flush=True,
             )
