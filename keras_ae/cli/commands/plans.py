@@ -278,9 +278,13 @@ def _say_what_is_learned(model, pictures):
     """Says that clean pictures are needed, and whether these look clean."""
     level = getattr(model.corruption, "level", None)
     level = f" of {level}" if level is not None else ""
+    size = ""
+    if pictures.ndim > 2:
+        size = f", at {pictures.shape[1]} x {pictures.shape[2]} pixels"
     print(
         f"It learns to take {type(model.corruption).__name__}{level} from pictures "
-        "that are clean.",
+        f"that are clean{size}. Other noise, and pictures that are not made smaller: "
+        "--set noise_level=X, --image-size HEIGHTxWIDTH.",
         flush=True,
     )
     large = pictures.ndim > 2 and min(pictures.shape[1:3]) > 9
