@@ -83,7 +83,7 @@ def test_rows_of_a_table_are_learned_as_it_says(tmp_path, monkeypatch):
     table = pandas.DataFrame({"length": length, "weight": weight, "kind": kind})
     monkeypatch.chdir(tmp_path)
     table.to_csv("measurements.csv", index=False)
-    (code,) = blocks(ROOT / "docs" / "guides" / "data.md")
+    _, code = blocks(ROOT / "docs" / "guides" / "data.md")
     code = code.replace("epochs=200", "epochs=5, verbose=0")
     found = {"keras": keras, "keras_ae": keras_ae}
     keras.utils.set_random_seed(0)
@@ -96,7 +96,7 @@ def test_rows_of_a_table_are_learned_as_it_says(tmp_path, monkeypatch):
 
 def test_a_loss_term_of_ones_own_is_minimised_logged_and_saved(images, tmp_path):
     found = {"keras": keras, "keras_ae": keras_ae}
-    (code,) = blocks(ROOT / "docs" / "guides" / "extending.md")
+    code, _ = blocks(ROOT / "docs" / "guides" / "extending.md")
     exec(code, found)
     model = found["SmoothAE"](2, roughness_weight=0.5)
     history = model.fit(images, epochs=2, verbose=0).history
@@ -107,6 +107,19 @@ def test_a_loss_term_of_ones_own_is_minimised_logged_and_saved(images, tmp_path)
     again = keras.saving.load_model(tmp_path / "smooth.keras")
     assert again.roughness_weight == 0.5
     np.testing.assert_array_equal(again.encode(images), model.encode(images))
+
+
+def test_a_number_of_ones_own_changes_in_training_and_is_saved(images, tmp_path):
+    found = {"keras": keras, "keras_ae": keras_ae}
+    _, code = blocks(ROOT / "docs" / "guides" / "extending.md")
+    exec(code, found)
+    model = found["GrowingBetaVAE"](2, epochs_to_full=4)
+    grow = found["Grow"]()
+    history = model.fit(images, epochs=3, verbose=0, callbacks=[grow]).history
+    assert history["kl"][0] == 0 and min(history["kl"][1:]) > 0
+    model.save(tmp_path / "growing.keras")
+    again = keras.saving.load_model(tmp_path / "growing.keras")
+    assert again.epochs_to_full == 4 and float(again.share) == 0.5
 
 
 def test_every_model_is_in_the_table():
@@ -140,6 +153,8 @@ def test_code_runs(page, tmp_path, monkeypatch):
     found = {"keras": keras, "keras_ae": keras_ae, "labels": labels}
     found |= {"train": discs, "test": discs[::-1], "faces": discs, "new": discs[:5]}
     found["normal"] = discs
+    found["pages"] = np.tile(discs[:2], (1, 4, 4, 1))[:, :100, :100]
+    found["noisy_pages"] = found["pages"]
     found["observed"] = rng.random(discs.shape) < 0.5
     found["model"] = keras_ae.AE(2, architecture="linear")
     found["model"].fit(discs, verbose=0)
