@@ -122,7 +122,12 @@ def distribute(devices: int | str | Sequence[int] = "all") -> list[str]:
     Raises:
         ValueError: If there are no such devices, or the backend is not JAX.
     """
-    require("jax", "Training on several devices with the results of one")
+    if BACKEND == "torch":
+        raise ValueError(
+            "Training on several devices with the results of one needs the 'jax' or "
+            "'tensorflow' backend. Received: the backend in use is 'torch'; set "
+            "KERAS_BACKEND before keras is imported."
+        )
     found = _engine.devices()
     chosen = _chosen_devices(devices, len(found))
     if chosen is None:

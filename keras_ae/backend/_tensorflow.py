@@ -1,6 +1,7 @@
 """TensorFlow: state is assigned in place, steps are looped over inside a graph."""
 
 import contextlib
+import functools
 import itertools
 import math
 
@@ -9,14 +10,27 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_ae.backend import _shared, keras_private
+from keras_ae.backend import _shared, _tensorflow_devices, keras_private
 
 LOOPS = True
 TAKES_FEEDS = False
 
 
+@contextlib.contextmanager
 def build_scope(model):
-    return model.distribute_strategy.scope()
+    with model.distribute_strategy.scope(), contextlib.ExitStack() as stack:
+        if _tensorflow_devices.mirrored(model) is None and _tensorflow_devices.chosen:
+            stack.enter_context(tf.device(_tensorflow_devices.chosen[0]))
+        yield
+
+
+def devices():
+    return _tensorflow_devices.found()
+
+
+def distribute(chosen):
+    found = devices()
+    _tensorflow_devices.chosen = tuple(found[index] for index in chosen)
 
 
 def replicas(model):
@@ -28,6 +42,8 @@ def spread_batches():
 
 
 def replicas_here():
+    if tf.distribute.in_cross_replica_context():
+        return 1
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
@@ -51,7 +67,7 @@ def loss_gradients(model, loss_fn, variables, optimizer, given):
         # tf.distribute sums the gradients of its replicas.
         loss = optimizer.scale_loss(loss / replicas_here())
     values = [variable.value for variable in variables]
-    return others, *tape.gradient(loss, (values, given))
+    return others, *_tensorflow_devices.gradients(tape, loss, (values, given))
 
 
 def apply(optimizer, gradients, variables, condition, fused):
@@ -67,8 +83,11 @@ def apply(optimizer, gradients, variables, condition, fused):
     update = contextlib.nullcontext()
     if fused and _shared.is_adam(inner):
         update = _shared.replaced(inner, "update_step", _adam(inner))
+    update_all = optimizer.apply
+    if tf.distribute.in_cross_replica_context():
+        update_all = functools.partial(_tensorflow_devices.apply_outside, optimizer)
     with _shared.kept_unless(condition, touched), update:
-        optimizer.apply(gradients, variables)
+        update_all(gradients, variables)
 
 
 def _adam(optimizer):
@@ -101,7 +120,7 @@ def gradient(function, x):
     with tf.GradientTape() as tape:
         tape.watch(x)
         total = tf.reduce_sum(function(x))
-    return tape.gradient(total, x)
+    return _tensorflow_devices.gradients(tape, total, x)
 
 
 def take_rows(variable, rows):
@@ -121,16 +140,21 @@ def compiled(function, variables):
 
 def fuses_steps(model):
     strategy = model.distribute_strategy
-    # Keras' own loop knows tf.distribute.
+    # Keras' own loop knows the other strategies of tf.distribute.
     alone = strategy is tf.distribute.get_strategy() and not (
         tf.distribute.has_strategy()
     )
-    return alone and not model.run_eagerly
+    spreads = _tensorflow_devices.mirrored(model) is not None
+    return (alone or spreads) and not model.run_eagerly
 
 
 def many_steps(model, step):
+    compiles = model.jit_compile
+    if _tensorflow_devices.of(model):
+        # XLA compiles for one device.
+        step, compiles = _tensorflow_devices.spread(model, step), False
     step = tf.function(
-        step, reduce_retracing=True, jit_compile=model.jit_compile, autograph=False
+        step, reduce_retracing=True, jit_compile=compiles, autograph=False
     )
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -155,7 +179,8 @@ def many_steps(model, step):
         steps = model.steps_per_execution
         if isinstance(iterator, tf.data.Iterator):
             return several(iterator, tf.constant(steps))
-        for batch in itertools.islice(iterator, steps):
+        logs = step(next(iterator))
+        for batch in itertools.islice(iterator, steps - 1):
             logs = step(batch)
         return logs
 

@@ -4,26 +4,35 @@ Keras is bounded from above in `setup.cfg` for their sake: a new release of it i
 when the tests have passed with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
+from keras.src.backend.common.variables import AutocastScope
+from keras.src.models.functional import Functional, operation_fn, unpack_singleton
 
 # The data adapters have no public name; `fit` takes one as `x`.
 from keras.src.trainers.data_adapters import get_data_adapter
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 __all__ = [
+    "MOMENTS",
     "PARALLEL_UPDATE",
     "DataAdapter",
     "get_data_adapter",
+    "graph",
     "layers",
     "moments",
+    "no_autocast",
     "replace",
+    "run_graph",
     "tracked",
 ]
 
 # The method of PyTorch's optimizers that updates all variables at once.
 PARALLEL_UPDATE = "_parallel_update_step"
+# The method of batch normalisation that returns a batch's mean and variance.
+MOMENTS = "_moments"
 
 
 def moments(
@@ -51,3 +60,44 @@ def replace(model: keras.layers.Layer, name: str, layer: keras.layers.Layer) -> 
     model._tracker.untrack(getattr(model, name))
     setattr(model, name, layer)
     model._tracker.lock()
+
+
+def graph(layer: Any) -> Functional | None:
+    """Returns the functional model that a layer is, or None where it is none."""
+    if isinstance(layer, Functional):
+        return layer if type(layer).call is Functional.call else None
+    if isinstance(layer, keras.Sequential):
+        return layer._functional if type(layer).call is keras.Sequential.call else None
+    return None
+
+
+def run_graph(network: Functional, inputs: Any, run: Callable, training: bool | None):
+    """Calls a functional model, and each of its operations by `run`.
+
+    Args:
+        network: The functional model.
+        inputs: What it is given.
+        run: Function of an operation, of what calls it, and of its arguments: a tuple
+            and a dict.
+        training: Whether it is training.
+
+    Returns:
+        What the network returns, of what `run` has returned.
+    """
+
+    def each(operation):
+        call = operation_fn(operation)
+        options = {}
+        if "training" in getattr(operation, "_call_context_args", {}):
+            options = {"training": training}
+        return lambda *args, **kwargs: run(operation, call, args, {**kwargs, **options})
+
+    outputs = network._run_through_graph(
+        network._standardize_inputs(inputs), operation_fn=each
+    )
+    return unpack_singleton(outputs)
+
+
+def no_autocast() -> AutocastScope:
+    """A block in which variables are read in the precision that they have."""
+    return AutocastScope(None)

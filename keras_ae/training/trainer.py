@@ -162,6 +162,9 @@ class Trainer:
         else:
             super().make_test_function(force)
 
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Nothing: Keras would look at a batch that replicas must share evenly."""
+
     def _forget_recorded(self, *functions):
         """Lets whatever has been changed between calls have its effect."""
         for function in functions:

@@ -17,6 +17,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         **kwargs: As for `keras.layers.BatchNormalization`.
     """
 
+    sees_moments = True
+
     def build(self, input_shape):
         super().build(input_shape)
         self._is_plain = (
@@ -50,6 +52,8 @@ class Conv2D(keras.layers.Conv2D):
     Args:
         *args, **kwargs: As for `keras.layers.Conv2D`.
     """
+
+    sees_each_by_itself = True
 
     def convolution_op(self, inputs, kernel):
         found = None
@@ -85,6 +89,8 @@ class DepthToSpace(keras.layers.Layer):
         (https://arxiv.org/abs/1609.05158).
     """
 
+    sees_each_by_itself = True
+
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
 
@@ -111,6 +117,8 @@ class DepthToSpace(keras.layers.Layer):
 @keras.saving.register_keras_serializable(package="keras_ae")
 class SpaceToDepth(keras.layers.Layer):
     """Turns pixels into channels: `(2 h, 2 w, c)` becomes `(h, w, 4 c)`."""
+
+    sees_each_by_itself = True
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -143,6 +151,8 @@ class ResidualBlock(keras.layers.Layer):
         He et al., Identity Mappings in Deep Residual Networks, 2016
         (https://arxiv.org/abs/1603.05027).
     """
+
+    sees_each_by_itself = True
 
     def __init__(
         self, filters: int, activation="swish", spectral_norm: bool = False, **kwargs

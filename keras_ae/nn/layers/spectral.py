@@ -25,6 +25,8 @@ class SpectralNormalization(keras.layers.Wrapper):
         (https://arxiv.org/abs/1802.05957).
     """
 
+    sees_each_by_itself = True
+
     # Keras' own layer overwrites the kernel whenever it is called. On JAX a training
     # step keeps no such update of a trainable variable: the kernel is never normalised.
 

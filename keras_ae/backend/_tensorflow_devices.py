@@ -1,0 +1,363 @@
+"""TensorFlow on several devices: networks are spread, all else is computed whole.
+
+In a step, each network that is a functional or `Sequential` Keras model computes a part
+of the batch on each device. What looks across the batch (noise, losses, codebooks,
+figures, updates) is computed on the first device, where the weights are: it is what it
+is on one device. A layer in a network that is not known to see each example by itself
+is given the whole batch there.
+"""
+
+import contextlib
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_ae.backend import _shared, keras_private
+
+# What computes each example by itself, whatever its settings.
+_EACH_BY_ITSELF = tuple(
+    getattr(keras.layers, name)
+    for name in (
+        "Activation",
+        "Add",
+        "Average",
+        "AveragePooling1D",
+        "AveragePooling2D",
+        "AveragePooling3D",
+        "Conv1D",
+        "Conv1DTranspose",
+        "Conv2D",
+        "Conv2DTranspose",
+        "Conv3D",
+        "Conv3DTranspose",
+        "Cropping1D",
+        "Cropping2D",
+        "Cropping3D",
+        "Dense",
+        "DepthwiseConv1D",
+        "DepthwiseConv2D",
+        "ELU",
+        "EinsumDense",
+        "Flatten",
+        "GlobalAveragePooling1D",
+        "GlobalAveragePooling2D",
+        "GlobalAveragePooling3D",
+        "GlobalMaxPooling1D",
+        "GlobalMaxPooling2D",
+        "GlobalMaxPooling3D",
+        "GroupNormalization",
+        "Identity",
+        "LeakyReLU",
+        "MaxPooling1D",
+        "MaxPooling2D",
+        "MaxPooling3D",
+        "Maximum",
+        "Minimum",
+        "MultiHeadAttention",
+        "Multiply",
+        "PReLU",
+        "Permute",
+        "ReLU",
+        "RepeatVector",
+        "Rescaling",
+        "Reshape",
+        "SeparableConv1D",
+        "SeparableConv2D",
+        "Subtract",
+        "UpSampling1D",
+        "UpSampling2D",
+        "UpSampling3D",
+        "ZeroPadding1D",
+        "ZeroPadding2D",
+        "ZeroPadding3D",
+    )
+)
+
+_ALONG_AN_AXIS = (
+    keras.layers.Concatenate,
+    keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
+    keras.layers.Softmax,
+)
+
+# The devices that `distribute` chose.
+chosen: tuple[str, ...] = ()
+# Whether the step that is being traced is spread.
+_spreading = False
+
+
+class _Parts:
+    """A tensor that is cut along its first axis, a part on each device."""
+
+    def __init__(self, parts: Sequence[tf.Tensor]):
+        self.parts = parts
+
+
+def found() -> list[str]:
+    """Returns the names of the accelerators, or of the CPUs where there is none."""
+    kinds = ("GPU", "CPU")
+    by_kind = [tf.config.list_logical_devices(kind) for kind in kinds]
+    return [device.name for device in next(filter(None, by_kind))]
+
+
+def mirrored(model: keras.Model) -> tf.distribute.MirroredStrategy | None:
+    """Returns the strategy of several devices that `model` was made in, if any."""
+    strategy = model.distribute_strategy
+    is_it = type(strategy) is tf.distribute.MirroredStrategy
+    return strategy if is_it and strategy.num_replicas_in_sync > 1 else None
+
+
+def of(model: keras.Model) -> tuple[str, ...]:
+    """Returns the devices that `model` trains on; none where nobody has chosen any."""
+    strategy = mirrored(model)
+    if strategy is not None:
+        return tuple(strategy.extended.worker_devices)
+    return () if chosen == (found()[0],) else chosen
+
+
+def spread(model: keras.Model, step: Callable) -> Callable:
+    """Returns a step in which the networks of `model` compute on all its devices.
+
+    Args:
+        model: The model.
+        step: Function of a batch, to be traced.
+    """
+    devices, strategy = of(model), mirrored(model)
+
+    def spread_step(data):
+        global _spreading
+        with contextlib.ExitStack() as stack:
+            if strategy is not None:
+                # Outside of its replicas: all of them have the same weights.
+                stack.enter_context(strategy.scope())
+            stack.enter_context(tf.device(devices[0]))
+            for layer in keras_private.layers(model) if len(devices) > 1 else ():
+                network = keras_private.graph(layer)
+                if network is not None:
+                    call = functools.partial(_call, layer, network, devices)
+                    stack.enter_context(_shared.replaced(layer, "call", call))
+            _spreading = True
+            try:
+                return step(keras.tree.map_structure(_joined, data))
+            finally:
+                _spreading = False
+
+    return spread_step
+
+
+def _joined(batch):
+    """A batch that a strategy has cut for its replicas, in one piece."""
+    if isinstance(batch, tf.distribute.DistributedValues):
+        return tf.concat(_copies(batch), 0)
+    return batch
+
+
+def _copies(value):
+    """What a strategy has of a value: one on each device."""
+    is_one_each = isinstance(value, tf.distribute.DistributedValues)
+    return value.values if is_one_each else (value,)
+
+
+def gradients(tape: tf.GradientTape, target, sources):
+    """Returns gradients of what `tape` has seen, each part's on the part's device."""
+    if not _spreading:
+        return tape.gradient(target, sources)
+    copies = [_copies(source) for source in tf.nest.flatten(sources)]
+    # A tape's would all be computed on the first device.
+    slopes = iter(
+        tf.compat.v1.gradients(
+            target,
+            [*itertools.chain.from_iterable(copies)],
+            colocate_gradients_with_ops=True,
+        )
+    )
+    sums = [_sum([next(slopes) for _ in each]) for each in copies]
+    return tf.nest.pack_sequence_as(sources, sums)
+
+
+def _sum(slopes):
+    slopes = [slope for slope in slopes if slope is not None]
+    return tf.add_n([*slopes]) if len(slopes) > 1 else next(iter(slopes), None)
+
+
+def apply_outside(optimizer, gradients, variables) -> None:
+    """Updates what all replicas of a strategy have alike, outside of them.
+
+    Optimizers of Keras meet there, and find nobody to wait for.
+    """
+    extended = tf.distribute.get_strategy().extended
+    with _shared.replaced(extended, "_use_merge_call", lambda: False):
+        optimizer.apply(gradients, variables)
+
+
+def _call(layer, network, devices, inputs, training=None, mask=None, **kwargs):
+    """What a network's `call` returns, computed on all devices."""
+    if mask is not None or kwargs:
+        return type(layer).call(layer, inputs, training, mask, **kwargs)
+    with tf.device(devices[0]):
+        outputs = _Run(layer, devices, inputs).through(network, inputs, training)
+        return keras.tree.map_structure(_whole, outputs)
+
+
+def _whole(value):
+    return tf.concat(value.parts, 0) if isinstance(value, _Parts) else value
+
+
+class _Run:
+    """One call of a network on all devices.
+
+    Args:
+        network: The network, whose weights are copied to the other devices.
+        devices: Names of devices.
+        inputs: What the network is given.
+    """
+
+    def __init__(self, network: keras.Layer, devices: Sequence[str], inputs: Any):
+        self.devices = devices
+        first = keras.tree.flatten(inputs)[0]
+        self.size = first.shape[0]
+        size = tf.shape(first)[0] if self.size is None else self.size
+        count = len(devices)
+        self.sizes = [(size + count - 1 - index) // count for index in range(count)]
+        self.copies: list[dict[int, tuple]] = [{}]
+        for device in devices[1:]:
+            with tf.device(device), keras_private.no_autocast():
+                self.copies.append(
+                    {
+                        id(variable): (variable, tf.identity(variable.value))
+                        for variable in network.variables
+                    }
+                )
+
+    def through(self, network, inputs, training):
+        """Returns what a network gives, some of it `_Parts`."""
+        return keras_private.run_graph(network, inputs, self._operation, training)
+
+    def _operation(self, operation, call, args, kwargs):
+        """What an operation of a network gives, `_Parts` where it can be."""
+        network = keras_private.graph(operation)
+        if network is not None and len(args) == 1:
+            return self.through(network, args[0], kwargs.get("training"))
+        if self._can_be_cut(args, kwargs):
+            if _sees_each_by_itself(operation):
+                return self._on_each(operation, call, args, kwargs)
+            if _sees_moments(operation) and len(args) == 1:
+                return self._normalized(operation, call, args, kwargs)
+        args, kwargs = keras.tree.map_structure(_whole, (args, kwargs))
+        return call(*args, **kwargs)
+
+    def _can_be_cut(self, args, kwargs):
+        """Whether each tensor has a row an example."""
+        tensors = [
+            value
+            for value in keras.tree.flatten((args, kwargs))
+            if isinstance(value, tf.Tensor | tf.Variable)
+        ]
+        return all(tensor.shape[:1] == [self.size] for tensor in tensors)
+
+    def _on_each(self, operation, call, args, kwargs):
+        """What an operation gives of each part, on the part's device."""
+        args, kwargs = keras.tree.map_structure(self._cut, (args, kwargs))
+        found = []
+        for index in range(len(self.devices)):
+            part = functools.partial(_part, index)
+            given, options = keras.tree.map_structure(part, (args, kwargs))
+            with self._on_device(index, operation):
+                found.append(call(*given, **options))
+        structure = found[0]
+        flat = zip(*map(keras.tree.flatten, found), strict=True)
+        return keras.tree.pack_sequence_as(structure, [*map(_Parts, flat)])
+
+    def _normalized(self, layer, call, args, kwargs):
+        """Batch normalisation by the moments of all parts."""
+        if not (kwargs.get("training") and layer.trainable):
+            return self._on_each(layer, call, args, kwargs)
+        x = self._cut(args[0])
+        axes = [axis for axis in range(x.parts[0].shape.rank)]
+        del axes[layer.axis]
+        floats = [tf.cast(part, "float32") for part in x.parts]
+
+        def mean(function):
+            sums = [
+                self._at(index, lambda part=part: tf.reduce_sum(function(part), axes))
+                for index, part in enumerate(floats)
+            ]
+            return tf.add_n(sums) / count
+
+        values = tf.add_n([tf.size(part) for part in floats])
+        count = tf.cast(values // x.parts[0].shape[layer.axis], "float32")
+        shape = [1] * x.parts[0].shape.rank
+        shape[layer.axis] = -1
+        center = mean(tf.identity)
+        variance = mean(lambda part: tf.square(part - tf.reshape(center, shape)))
+        moments = functools.partial(_settled, (center, variance))
+        plain = functools.partial(keras.layers.BatchNormalization.call, layer)
+        with (
+            _shared.replaced(layer, keras_private.MOMENTS, moments),
+            _shared.replaced(layer, "call", plain),
+        ):
+            return self._on_each(layer, call, (x,), kwargs)
+
+    def _at(self, index, function):
+        with tf.device(self.devices[index]):
+            return function()
+
+    def _cut(self, value):
+        """A tensor with a row an example in parts; anything else as it is."""
+        if isinstance(value, tf.Tensor | tf.Variable):
+            return _Parts(tf.split(value, self.sizes, num=len(self.devices)))
+        return value
+
+    @contextlib.contextmanager
+    def _on_device(self, index, operation):
+        """A block on a device, with the weights that are there."""
+        with tf.device(self.devices[index]):
+            if index == 0:
+                yield
+                return
+            # What is assigned to them, the first part has assigned to the variables.
+            copies = self.copies[index]
+            variables = getattr(operation, "variables", [])
+            with keras.StatelessScope([copies[id(variable)] for variable in variables]):
+                yield
+
+
+def _part(index, value):
+    return value.parts[index] if isinstance(value, _Parts) else value
+
+
+def _settled(moments, inputs, mask):
+    return moments
+
+
+def _sees_each_by_itself(operation):
+    """Whether an operation computes each example by itself, and draws nothing."""
+    if not isinstance(operation, keras.Layer):
+        return False
+    return all(map(_is_known, keras_private.layers(operation)))
+
+
+def _is_known(layer):
+    kind = type(layer)
+    # What is derived from ours may see more.
+    known = kind in _EACH_BY_ITSELF or "sees_each_by_itself" in vars(kind)
+    if kind in _ALONG_AN_AXIS:
+        axes = keras.tree.flatten(layer.axis)
+        known = all(axis == -1 or axis > 0 for axis in axes)
+    elif kind is keras.layers.Dropout:
+        known = not layer.rate
+    activation = getattr(layer, "activation", None)
+    if activation is not None:
+        known &= activation.__module__.startswith("keras.")
+    return known and layer.activity_regularizer is None
+
+
+def _sees_moments(layer):
+    """Whether a layer sees of other examples the mean and the variance alone."""
+    kind = type(layer)
+    known = kind is keras.layers.BatchNormalization or "sees_moments" in vars(kind)
+    return known and not layer.renorm and layer.activity_regularizer is None
