@@ -15,45 +15,61 @@ import keras_ae
 
 BACKEND = keras.backend.backend()
 
-MIRRORED = """
-    import keras, numpy as np, tensorflow as tf
+OWN_NETWORKS = """
+    import collections, keras, numpy as np, tensorflow as tf
+    from devices import start_tensorflow
+    start_tensorflow(3)
     import keras_ae
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    two = [tf.config.LogicalDeviceConfiguration()] * 2
-    tf.config.set_logical_device_configuration(cpu, two)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    def train(scope, make, Optimizer=keras.optimizers.SGD):
-        with scope:
-            keras.utils.set_random_seed(0)
-            model = make()
-            model.compile(Optimizer(1e-3))
-        return model.fit(x, batch_size=16, epochs=3, shuffle=False, verbose=0)
-    x = np.random.default_rng(0).random((32, 6), dtype="float32")
-    def gan():
-        model = keras_ae.GAN(2, architecture="dense", widths=(8,))
-        # Replicas draw numbers of their own.
-        model.prior_sampling = lambda x: x[:, :2]
+    from keras import layers
+    from keras_ae.backend import _tensorflow_devices
+    class OfTheOthers(layers.Layer):
+        def call(self, x):
+            return x - keras.ops.mean(x, axis=0, keepdims=True)
+    def halves(x):
+        return x - 0.5 * keras.ops.mean(x, axis=0)
+    def model():
+        keras.utils.set_random_seed(0)
+        encoder = [
+            layers.Conv2D(4, 3, strides=2, padding="same"),
+            layers.BatchNormalization(),
+            layers.Activation("relu"),
+            layers.Dropout(0.3),
+            OfTheOthers(),
+            layers.Conv2D(4, 3, padding="same", activation=halves),
+            layers.Flatten(),
+            layers.Dense(3),
+        ]
+        decoder = [layers.Dense(36), layers.Reshape((6, 6, 1))]
+        encoder = keras.Sequential([keras.Input((6, 6, 1)), *encoder])
+        decoder = keras.Sequential([keras.Input((3,)), *decoder])
+        model = keras_ae.AE(3, encoder=encoder, decoder=decoder)
+        model.compile(keras.optimizers.SGD(1e-2))
         return model
-    import contextlib
-    for make in (
-        lambda: keras_ae.AE(2, architecture="dense", widths=(8,)),
-        lambda: keras_ae.StackedSAE((5, 3), pretraining="plain", pretraining_epochs=2),
-        gan,
-    ):
-        alone = train(contextlib.nullcontext(), make).history["loss"]
-        together = train(strategy.scope(), make).history["loss"]
-        np.testing.assert_allclose(alone, together, rtol=1e-4)
-    class OwnAdam(keras.optimizers.Adam):
-        "The update of a subclass is left to Keras."
-    def autoencoder():
-        return keras_ae.AE(2, architecture="dense", widths=(8,))
-    np.testing.assert_allclose(
-        *(
-            train(strategy.scope(), autoencoder, Adam).history["loss"]
-            for Adam in (keras.optimizers.Adam, OwnAdam)
-        ),
-        rtol=1e-4,
+    # The last batch is of one example.
+    x = np.random.default_rng(0).random((17, 6, 6, 1), dtype="float32")
+    def train(model):
+        return model.fit(x, batch_size=16, epochs=2, shuffle=False, verbose=0)
+    alone = model()
+    losses = train(alone).history["loss"]
+    keras_ae.distribute([0, 2])
+    together = model()
+    np.testing.assert_allclose(train(together).history["loss"], losses, rtol=1e-5)
+    for own, other in zip(alone.get_weights(), together.get_weights(), strict=True):
+        np.testing.assert_allclose(other, own, rtol=1e-4, atol=1e-6)
+    step = _tensorflow_devices.spread(together, together.train_step)
+    batch = (tf.TensorSpec((None, 6, 6, 1)),)
+    graph = tf.function(step, autograph=False).get_concrete_function(batch).graph
+    placed = collections.Counter(
+        (operation.type, operation.device[-1])
+        for operation in graph.get_operations()
+        if operation.type.startswith("Conv2D")
     )
+    # The convolution whose activation nobody knows is whole on the first.
+    assert placed == {
+        ("Conv2D", "0"): 2, ("Conv2DBackpropFilter", "0"): 2,
+        ("Conv2D", "2"): 1, ("Conv2DBackpropFilter", "2"): 1,
+        ("Conv2DBackpropInput", "0"): 1,
+    }, placed
 """
 
 DATA_PARALLEL = """
@@ -77,34 +93,54 @@ DATA_PARALLEL = """
 """
 
 
-@pytest.mark.thorough
-@pytest.mark.skipif(BACKEND == "torch", reason="one process, one device with PyTorch")
-def test_two_devices_train_as_one():
-    script = {"tensorflow": MIRRORED, "jax": DATA_PARALLEL}[BACKEND]
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        env=dict(os.environ),
+def run(*command):
+    """Runs Python, which finds the tests' helpers; returns what it prints."""
+    folder = Path(__file__).parent
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, *command],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
     )
-    assert run.returncode == 0, run.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 @pytest.mark.thorough
-@pytest.mark.skipif(BACKEND != "jax", reason="`distribute` is for JAX")
-@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.skipif(BACKEND != "jax", reason="Keras' own distribution is for JAX")
+def test_two_devices_train_as_one():
+    run("-c", textwrap.dedent(DATA_PARALLEL))
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow spreads networks")
+def test_own_networks_on_several_devices():
+    """Layers that see all examples, or may, are given the whole batch."""
+    run("-c", textwrap.dedent(OWN_NETWORKS))
+
+
+# A loss across the batch, a table of codes, phases; noise, a codebook; two players.
+SEVERAL = {
+    "jax": {
+        "2": ("BetaTCVAE", "AutoDecoder", "StackedSAE"),
+        "4": ("VAE", "VQVAE"),
+    },
+    "tensorflow": {
+        "2": ("BetaTCVAE", "AutoDecoder"),
+        "4": ("VAE",),
+        "2 --mirrored": ("FactorVAE", "StackedSAE"),
+    },
+}.get(BACKEND, {})
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(BACKEND == "torch", reason="`distribute` is not for PyTorch")
+@pytest.mark.parametrize("count", SEVERAL)
 def test_any_model_is_on_several_devices_what_it_is_on_one(count):
-    """A loss across the batch, a table of codes, phases; noise, a codebook."""
-    names = {
-        2: ("BetaTCVAE", "AutoDecoder", "StackedSAE"),
-        4: ("VAE", "VQVAE"),
-    }[count]
-    script = Path(__file__).parent / "devices.py"
-    run = subprocess.run(
-        [sys.executable, script, str(count), *names], capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    rows = [line.split() for line in run.stdout.splitlines()]
+    names = SEVERAL[count]
+    printed = run(Path(__file__).parent / "devices.py", *count.split(), *names)
+    rows = [line.split() for line in printed.splitlines()]
     assert [name for name, *_ in rows] == [*names]
     for name, of_logs, of_weights in rows:
         assert float(of_logs) < 1e-4, name
@@ -112,7 +148,7 @@ def test_any_model_is_on_several_devices_what_it_is_on_one(count):
 
 
 def test_devices_that_are_not_there_are_refused():
-    if BACKEND != "jax":
+    if BACKEND == "torch":
         with pytest.raises(ValueError, match="several devices .* needs the 'jax'"):
             keras_ae.distribute(2)
         return
@@ -158,7 +194,7 @@ def test_devices_on_the_command_line(invoke):
     assert refused.exit_code == 2
     assert "'some' is neither 'all', a number of devices" in refused.output
     refused = invoke("train", "vae", "moon-phases", "--devices", "0,1")
-    refusal = "of the 1 that" if BACKEND == "jax" else "needs the 'jax' backend"
+    refusal = "needs the 'jax' or" if BACKEND == "torch" else "of the 1 that"
     assert_one_sentence(refused, "devices", refusal)
 
 

@@ -94,12 +94,12 @@ def build_scope(model: keras.Model):
 
 
 def replicas(model: keras.Model) -> int:
-    """On how many devices tf.distribute trains `model`; 1 without it."""
-    return _engine.replicas(model)
+    """How many replicas of `model` tf.distribute trains, each on examples of its own."""
+    return 1 if fuses_steps(model) else _engine.replicas(model)
 
 
 def distribute(devices: int | str | Sequence[int] = "all") -> list[str]:
-    """Trains on several devices of this machine from here on, on JAX.
+    """Trains on several devices of this machine from here on: JAX and TensorFlow.
 
     One line, before a model is made:
 
@@ -107,11 +107,17 @@ def distribute(devices: int | str | Sequence[int] = "all") -> list[str]:
     keras_ae.distribute()
     ```
 
-    Each device computes an equal part of every batch. The results are those of one
-    device, to rounding: noise, batch statistics and losses that look across the batch
-    are those of the whole batch. A batch that has no equal part for each device, such
-    as the last of an epoch, is computed whole by all of them, which takes longer.
-    Weights are whole on each device. `keras.distribution.DataParallel` does the same.
+    The results are those of one device, to rounding: noise, batch statistics and losses
+    that look across the batch are those of the whole batch. Weights are whole on each
+    device.
+
+    On JAX each device computes an equal part of every batch. A batch that has no equal
+    part for each device, such as the last of an epoch, is computed whole by all of
+    them, which takes longer. `keras.distribution.DataParallel` does the same.
+
+    On TensorFlow the networks compute a part of every batch on each device, without
+    XLA; noise, losses and updates are computed on the first one. So it is with models
+    that are made in the scope of a `tf.distribute.MirroredStrategy`.
 
     Args:
         devices: `"all"`, how many, or which, numbered from 0.
@@ -120,7 +126,7 @@ def distribute(devices: int | str | Sequence[int] = "all") -> list[str]:
         The devices, as the backend calls them.
 
     Raises:
-        ValueError: If there are no such devices, or the backend is not JAX.
+        ValueError: If there are no such devices, or the backend is PyTorch.
     """
     if BACKEND == "torch":
         raise ValueError(
@@ -163,7 +169,8 @@ def check_processes() -> None:
         raise ValueError(
             "`fit` must run in one process on PyTorch: it exchanges no gradients. "
             f"Received: {count} processes of torch.distributed; start it without "
-            "torchrun, or use KERAS_BACKEND=jax and `keras_ae.distribute`."
+            "torchrun, or use KERAS_BACKEND=jax or tensorflow and "
+            "`keras_ae.distribute`."
         )
 
 

@@ -191,7 +191,7 @@ def apply_outside(optimizer, gradients, variables) -> None:
     """
     extended = tf.distribute.get_strategy().extended
     with _shared.replaced(extended, "_use_merge_call", lambda: False):
-        optimizer.apply(gradients, variables)
+        keras_private.apply_anywhere(optimizer, gradients, variables)
 
 
 def _call(layer, network, devices, inputs, training=None, mask=None, **kwargs):
@@ -351,8 +351,9 @@ def _is_known(layer):
     elif kind is keras.layers.Dropout:
         known = not layer.rate
     activation = getattr(layer, "activation", None)
-    if activation is not None:
-        known &= activation.__module__.startswith("keras.")
+    if callable(activation):
+        # Nobody knows what a function of the user's looks at.
+        known &= str(activation.__module__).startswith("keras.")
     return known and layer.activity_regularizer is None
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "MOMENTS",
     "PARALLEL_UPDATE",
     "DataAdapter",
+    "apply_anywhere",
     "get_data_adapter",
     "graph",
     "layers",
@@ -42,6 +43,18 @@ def moments(
     indices = [optimizer._get_variable_index(variable) for variable in variables]
     first, second = optimizer._momentums, optimizer._velocities
     return [first[index] for index in indices], [second[index] for index in indices]
+
+
+def apply_anywhere(optimizer: keras.optimizers.Optimizer, gradients, variables) -> None:
+    """Updates variables also where loss scaling of TensorFlow wants to be in a replica.
+
+    Args:
+        optimizer: The optimizer.
+        gradients: A gradient a variable, or None.
+        variables: The variables to update.
+    """
+    apply = getattr(optimizer, "_common_apply", optimizer.apply)
+    apply(gradients, variables)
 
 
 def layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:

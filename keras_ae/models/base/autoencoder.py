@@ -59,8 +59,7 @@ class Autoencoder(
     A model of several players (`players`, `player_names`) has terms and an optimizer
     for each of them. Then the loss is the sum of all players' terms, and of weights'
     regularisers. The sum of a player's own terms is logged as `{player}_loss`, in
-    training beside `{player}_gradient_norm`, the norm of its gradient (with
-    `tf.distribute` the mean of that on each replica).
+    training beside `{player}_gradient_norm`, the norm of its gradient.
 
     Every constructor argument is kept as the attribute of the same name, which is what
     `get_config` returns. A model is compiled, with Adam, when its constructor has run;
