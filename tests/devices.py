@@ -63,7 +63,7 @@ if __name__ == "__main__":
     parser.add_argument("count", type=int)
     parser.add_argument("--mirrored", action="store_true")
     parser.add_argument("models", nargs="*")
-    chosen = parser.parse_args()
+    chosen = parser.parse_intermixed_args()
     strategy = None
     if os.environ.setdefault("KERAS_BACKEND", "jax") == "tensorflow":
         strategy = start_tensorflow(chosen.count)

@@ -94,7 +94,7 @@ def build_scope(model: keras.Model):
 
 
 def replicas(model: keras.Model) -> int:
-    """How many replicas of `model` tf.distribute trains, each on examples of its own."""
+    """How many replicas of `model` tf.distribute trains, each by itself; 1 without."""
     return 1 if fuses_steps(model) else _engine.replicas(model)
 
 

@@ -41,7 +41,6 @@ _EACH_BY_ITSELF = tuple(
         "DepthwiseConv1D",
         "DepthwiseConv2D",
         "ELU",
-        "EinsumDense",
         "Flatten",
         "GlobalAveragePooling1D",
         "GlobalAveragePooling2D",
@@ -57,7 +56,6 @@ _EACH_BY_ITSELF = tuple(
         "MaxPooling3D",
         "Maximum",
         "Minimum",
-        "MultiHeadAttention",
         "Multiply",
         "PReLU",
         "Permute",
@@ -91,10 +89,20 @@ _spreading = False
 
 
 class _Parts:
-    """A tensor that is cut along its first axis, a part on each device."""
+    """A tensor that is cut along its first axis, a part on each device.
 
-    def __init__(self, parts: Sequence[tf.Tensor]):
+    Args:
+        parts: The parts, of a row each at least.
+        size: How many rows there are; what follows in the last parts fills them up.
+    """
+
+    def __init__(self, parts: Sequence[tf.Tensor], size: int | tf.Tensor):
         self.parts = parts
+        self.size = size
+
+    def whole(self) -> tf.Tensor:
+        """Returns the tensor in one piece."""
+        return tf.concat(self.parts, 0)[: self.size]
 
 
 def found() -> list[str]:
@@ -181,14 +189,18 @@ def gradients(tape: tf.GradientTape, target, sources):
 
 def _sum(slopes):
     slopes = [slope for slope in slopes if slope is not None]
-    return tf.add_n([*slopes]) if len(slopes) > 1 else next(iter(slopes), None)
+    return tf.add_n(slopes) if len(slopes) > 1 else next(iter(slopes), None)
 
 
 def apply_outside(optimizer, gradients, variables) -> None:
-    """Updates what all replicas of a strategy have alike, outside of them.
+    """Updates the variables of all replicas of a strategy, outside of the replicas.
 
-    Optimizers of Keras meet there, and find nobody to wait for.
+    Args:
+        optimizer: The optimizer.
+        gradients: A gradient a variable, or None, of the whole batch.
+        variables: The variables to update.
     """
+    # Keras' optimizers would wait for each other, once a replica.
     extended = tf.distribute.get_strategy().extended
     with _shared.replaced(extended, "_use_merge_call", lambda: False):
         keras_private.apply_anywhere(optimizer, gradients, variables)
@@ -204,7 +216,7 @@ def _call(layer, network, devices, inputs, training=None, mask=None, **kwargs):
 
 
 def _whole(value):
-    return tf.concat(value.parts, 0) if isinstance(value, _Parts) else value
+    return value.whole() if isinstance(value, _Parts) else value
 
 
 class _Run:
@@ -219,10 +231,18 @@ class _Run:
     def __init__(self, network: keras.Layer, devices: Sequence[str], inputs: Any):
         self.devices = devices
         first = keras.tree.flatten(inputs)[0]
-        self.size = first.shape[0]
-        size = tf.shape(first)[0] if self.size is None else self.size
-        count = len(devices)
-        self.sizes = [(size + count - 1 - index) // count for index in range(count)]
+        self.known_size = first.shape[0]
+        self.size = self.known_size or tf.shape(first)[0]
+        most, least = (max, min) if self.known_size else (tf.maximum, tf.minimum)
+        # TensorFlow's convolutions fail at a part of no row.
+        rows = most(self.size, len(devices))
+        self.missing = rows - self.size
+        self.sizes = [(rows + index) // len(devices) for index in range(len(devices))]
+        # How many rows of each part are of the batch, and do not fill it up.
+        self.true_sizes = [
+            most(0, least(size, self.size - sum(self.sizes[:index])))
+            for index, size in enumerate(self.sizes)
+        ]
         self.copies: list[dict[int, tuple]] = [{}]
         for device in devices[1:]:
             with tf.device(device), keras_private.no_autocast():
@@ -257,43 +277,44 @@ class _Run:
             for value in keras.tree.flatten((args, kwargs))
             if isinstance(value, tf.Tensor | tf.Variable)
         ]
-        return all(tensor.shape[:1] == [self.size] for tensor in tensors)
+        return all(tensor.shape[:1] == [self.known_size] for tensor in tensors)
 
     def _on_each(self, operation, call, args, kwargs):
         """What an operation gives of each part, on the part's device."""
         args, kwargs = keras.tree.map_structure(self._cut, (args, kwargs))
-        found = []
+        results = []
         for index in range(len(self.devices)):
             part = functools.partial(_part, index)
             given, options = keras.tree.map_structure(part, (args, kwargs))
             with self._on_device(index, operation):
-                found.append(call(*given, **options))
-        structure = found[0]
-        flat = zip(*map(keras.tree.flatten, found), strict=True)
-        return keras.tree.pack_sequence_as(structure, [*map(_Parts, flat)])
+                results.append(call(*given, **options))
+        flat = zip(*map(keras.tree.flatten, results), strict=True)
+        parts = [_Parts(each, self.size) for each in flat]
+        return keras.tree.pack_sequence_as(results[0], parts)
 
     def _normalized(self, layer, call, args, kwargs):
         """Batch normalisation by the moments of all parts."""
         if not (kwargs.get("training") and layer.trainable):
             return self._on_each(layer, call, args, kwargs)
         x = self._cut(args[0])
-        axes = [axis for axis in range(x.parts[0].shape.rank)]
+        axes = [*range(x.parts[0].shape.rank)]
         del axes[layer.axis]
-        floats = [tf.cast(part, "float32") for part in x.parts]
+        shape = [1] * len(x.parts[0].shape)
+        shape[layer.axis] = -1
+        dtype = keras.backend.result_type(x.parts[0].dtype.name, "float32")
+        values = tf.size(x.parts[0]) // (self.sizes[0] * x.parts[0].shape[layer.axis])
+        count = tf.cast(self.size * values, dtype)
 
         def mean(function):
-            sums = [
-                self._at(index, lambda part=part: tf.reduce_sum(function(part), axes))
-                for index, part in enumerate(floats)
-            ]
+            sums = []
+            for index, part in enumerate(x.parts):
+                with tf.device(self.devices[index]):
+                    rows = tf.cast(part[: self.true_sizes[index]], dtype)
+                    sums.append(tf.reduce_sum(function(rows), axes))
             return tf.add_n(sums) / count
 
-        values = tf.add_n([tf.size(part) for part in floats])
-        count = tf.cast(values // x.parts[0].shape[layer.axis], "float32")
-        shape = [1] * x.parts[0].shape.rank
-        shape[layer.axis] = -1
         center = mean(tf.identity)
-        variance = mean(lambda part: tf.square(part - tf.reshape(center, shape)))
+        variance = mean(lambda rows: tf.square(rows - tf.reshape(center, shape)))
         moments = functools.partial(_settled, (center, variance))
         plain = functools.partial(keras.layers.BatchNormalization.call, layer)
         with (
@@ -302,15 +323,14 @@ class _Run:
         ):
             return self._on_each(layer, call, (x,), kwargs)
 
-    def _at(self, index, function):
-        with tf.device(self.devices[index]):
-            return function()
-
     def _cut(self, value):
         """A tensor with a row an example in parts; anything else as it is."""
-        if isinstance(value, tf.Tensor | tf.Variable):
-            return _Parts(tf.split(value, self.sizes, num=len(self.devices)))
-        return value
+        if not isinstance(value, tf.Tensor | tf.Variable):
+            return value
+        if not (self.known_size and self.missing == 0):
+            last = tf.repeat(value[-1:], self.missing, axis=0)
+            value = tf.concat([value, last], 0)
+        return _Parts(tf.split(value, self.sizes, num=len(self.devices)), self.size)
 
     @contextlib.contextmanager
     def _on_device(self, index, operation):
@@ -350,6 +370,11 @@ def _is_known(layer):
         known = all(axis == -1 or axis > 0 for axis in axes)
     elif kind is keras.layers.Dropout:
         known = not layer.rate
+    elif kind is keras.layers.EinsumDense:
+        given, returned = layer.equation.split("->")
+        known = given.strip()[0] == returned.strip()[0]
+    elif kind is keras.layers.MultiHeadAttention:
+        known = layer.get_config()["attention_axes"] is None
     activation = getattr(layer, "activation", None)
     if callable(activation):
         # Nobody knows what a function of the user's looks at.
@@ -361,4 +386,6 @@ def _sees_moments(layer):
     """Whether a layer sees of other examples the mean and the variance alone."""
     kind = type(layer)
     known = kind is keras.layers.BatchNormalization or "sees_moments" in vars(kind)
-    return known and not layer.renorm and layer.activity_regularizer is None
+    if not known or layer.renorm or layer.axis == 0:
+        return False
+    return layer.activity_regularizer is None
