@@ -300,5 +300,6 @@ def _refuse_distribution(model):
     if replicas > 1:
         raise ValueError(
             f"{type(model).__name__} trains on one device: a sample's code is on one. "
-            f"Received: a strategy of tf.distribute with {replicas} replicas"
+            f"Received: a strategy of tf.distribute with {replicas} replicas; leave "
+            "its scope, and call `keras_ae.distribute` to train on several devices."
         )
