@@ -30,7 +30,10 @@ def differences(Model, x, strategy=None):
         trained.append((logs, contract.weights(model)))
     (alone, own), (together, others) = trained
     of_logs = max(
-        np.max(np.abs(np.subtract(together[name], alone[name])) / np.abs(alone[name]))
+        np.max(
+            np.abs(np.subtract(together[name], alone[name]))
+            / np.maximum(np.abs(alone[name]), 1e-30)
+        )
         for name in alone
         if np.any(alone[name])
     )
