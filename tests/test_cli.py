@@ -593,9 +593,10 @@ def test_train_tells_how_well_it_denoises_pictures_of_any_size(invoke, tmp_path)
     result = invoke("train", "denoisingae", "photos", "--epochs", 1)
     assert result.exit_code == 0, result.output
     assert (
-        "take GaussianCorruption of 0.3 from pictures that are clean, at 20 x 18 pixels"
-        in result.stdout
+        "take ClippedGaussianCorruption of 0.02 to 0.3 from pictures that are clean, "
+        "at 20 x 18 pixels" in result.stdout
     )
+    assert "Learns from tiles" not in result.stdout
     assert re.search(r"noisy .* dB, blurred .* dB, denoised .* dB", result.stdout)
     run = tmp_path / "runs" / "denoisingae-photos"
     scores = json.loads((run / "scores.json").read_text())
@@ -613,6 +614,26 @@ def test_train_tells_how_well_it_denoises_pictures_of_any_size(invoke, tmp_path)
     assert "train with `--image-size 40x30`" in result.stdout
     drawn = invoke("sample", run, "--output", "drawn.png")
     assert_one_sentence(drawn, "keeps all of a picture in its code")
+
+
+def test_a_denoiser_learns_from_tiles_of_large_pictures(invoke, tmp_path):
+    (tmp_path / "scans").mkdir()
+    for index in range(10):
+        pixels = np.full((140, 200), 20 * index, "uint8")
+        pixels[:, ::2] += 50
+        Image.fromarray(pixels).save(tmp_path / "scans" / f"{index:02d}.png")
+    result = invoke("train", "denoisingae", "scans", "--epochs", 1)
+    assert result.exit_code == 0, result.output
+    assert "tiles of 64 x 64 pixels, of pictures of 140 x 200" in result.stdout
+    assert "64 x 64 x 1 tiles: 48 train, 6 validation, 6 test" in result.stdout
+    saved = keras_ae.runs.load_model(tmp_path / "runs" / "denoisingae-scans")
+    assert saved.image_shape == (64, 64, 1)
+    smaller = ("--image-size", "16x20", "--run-dir", "smaller")
+    result = invoke("train", "denoisingae", "scans", "--epochs", 1, *smaller)
+    assert "of 16 x 20" not in result.stdout and "16 x 20 x 1: 8" in result.stdout
+    bottleneck = ("--set", "architecture=conv", "--run-dir", "bottleneck")
+    result = invoke("train", "denoisingae", "scans", "--epochs", 1, *bottleneck)
+    assert "64 x 91 x 1: 8 train" in result.stdout
 
 
 def test_noisy_pictures_are_no_lesson_in_denoising(invoke, tmp_path):

@@ -360,6 +360,42 @@ def test_celeba_layouts(tmp_path, layout, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_tiles_lie_beside_each_other():
+    images = np.arange(2 * 7 * 9).reshape(2, 7, 9, 1)
+    tiles, of = datasets.cut_tiles(images, 3)
+    assert tiles.shape == (12, 3, 3, 1) and of.tolist() == [0] * 6 + [1] * 6
+    places = [(top, left) for top in (0, 4) for left in (0, 3, 6)]
+    for tile, (top, left) in zip(tiles[6:], places, strict=True):
+        np.testing.assert_array_equal(tile, images[1, top : top + 3, left : left + 3])
+    some, of_some = datasets.cut_tiles(images, 3, most=5, seed=2)
+    assert len(some) == len(np.unique(some, axis=0)) == 5
+    assert (np.diff(of_some) >= 0).all() and set(of_some) == {0, 1}
+    assert all((tile == tiles).all(axis=(1, 2, 3)).any() for tile in some)
+    np.testing.assert_array_equal(datasets.cut_tiles(images, 3, 99)[0], tiles)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros((5, 8)), 2), "`images` must be"),
+        ((np.zeros((1, 8, 6, 1)), 7), "`side` must be at most 6"),
+        ((np.zeros((1, 8, 6, 1)), 0), "`side` must be"),
+        ((np.zeros((1, 8, 6, 1)), 2, 0), "`most` must be"),
+        ((np.zeros((1, 8, 6, 1)), 2, 1, -1), "`seed` must be"),
+    ],
+)
+def test_tiles_that_can_not_be_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        datasets.cut_tiles(*arguments)
+
+
+def test_own_size_of_pictures_is_bounded_by_what_holds_them_all(tmp_path):
+    folder = write(tmp_path / "large", {f"{n}.jpg": face(0, (300, 200)) for n in "abc"})
+    assert datasets.folders.own_size(folder, 10**9) == (300, 200)
+    assert datasets.folders.own_size(folder, 3 * 3 * 150 * 100) == (150, 100)
+    assert datasets.folders.own_size(folder, 1) == (96, 64)
+
+
 def test_what_data_are_is_told_by_name_or_layout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     faces = write_zip(tmp_path / "half.zip", celeba_files(3))

@@ -30,6 +30,14 @@ def test_gaussian_noise_has_its_deviation():
     assert abs(noise.mean()) < 0.005
 
 
+def test_clipped_noise_is_gaussian_noise_as_files_keep_it():
+    x = np.random.default_rng(0).random((4, 5000)).astype("float32")
+    free = spoil(layers.GaussianCorruption(0.2, seed=1), x)
+    clipped = spoil(layers.ClippedGaussianCorruption(0.2, seed=1), x)
+    assert free.min() < 0 and free.max() > 1
+    np.testing.assert_array_equal(clipped, np.clip(free, 0, 1))
+
+
 def test_masking_sets_its_share_to_zero_and_leaves_the_rest():
     x = np.random.default_rng(0).uniform(0.1, 1, (4, 5000)).astype("float32")
     masked = spoil(layers.MaskingCorruption(0.25, seed=1), x)

@@ -12,11 +12,13 @@ from keras_ae.datasets.folders import find_white, read_pictures
 from keras_ae.datasets.schema import Column, Schema
 from keras_ae.datasets.series import cut_windows, join_windows
 from keras_ae.datasets.tables import is_table, read_table
+from keras_ae.datasets.tiles import cut_tiles
 
 __all__ = [
     "Batches",
     "Column",
     "Schema",
+    "cut_tiles",
     "cut_windows",
     "find",
     "find_white",

@@ -214,11 +214,27 @@ def _seen(readers, look, most=256):
     return found
 
 
-def _natural_size(readers):
+def own_size(location: str | os.PathLike, values: int) -> tuple[int, int]:
+    """Returns the (height, width) that most pictures of a folder or zip have.
+
+    Args:
+        location: Path of the folder or zip.
+        values: The size is smaller where so many values do not hold all pictures in
+            colour, but its shorter side is `LARGEST_SIDE` at least.
+    """
+    pictures = _list(Path(location).expanduser())
+    readers = [functools.partial(pictures.read, i) for i in range(len(pictures))]
+    height, width = _natural_size(readers, math.inf)
+    room = math.sqrt(values / (3 * max(1, len(readers)) * height * width))
+    largest = max(LARGEST_SIDE, int(min(1.0, room) * min(height, width)))
+    return _natural_size(readers, largest)
+
+
+def _natural_size(readers, largest=LARGEST_SIDE):
     """Returns the (height, width) that most pictures have, made smaller if need be.
 
     The shape is that of most of them; the shorter side has the median length, at most
-    `LARGEST_SIDE`.
+    `largest`.
     """
     sizes = _seen(readers, upright_size)
     if not sizes:
@@ -229,7 +245,7 @@ def _natural_size(readers):
     values, counts = np.unique(kinds, return_counts=True)
     most = kinds == values[counts.argmax()]
     height, width = np.median(heights[most]), np.median(widths[most])
-    scale = min(1.0, LARGEST_SIDE / min(height, width))
+    scale = min(1.0, largest / min(height, width))
     return tuple(max(1, round(side * scale)) for side in (height, width))
 
 

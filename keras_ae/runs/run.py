@@ -150,6 +150,7 @@ class Run(Training, Gallery):
         data: str,
         image_size: int | Sequence[int] | None = None,
         splits: Sequence[str] = ("train", "validation", "test"),
+        tiles: int | None = None,
     ) -> tuple[np.ndarray, ...]:
         """Loads the splits of a data set, or of a folder of pictures.
 
@@ -158,6 +159,8 @@ class Run(Training, Gallery):
             image_size: Height and width, one number or two; `--image-size` takes its
                 place.
             splits: Names of the splits to load.
+            tiles: Side of square tiles that pictures are cut into, of a training split
+                at most 4,000 and of others 1,000. Defaults to none.
 
         Returns:
             One uint8 array `(pictures, height, width, channels)` a split. What is known
@@ -186,13 +189,18 @@ class Run(Training, Gallery):
                 )
             if self.white is None and datasets.recognise(data) is None:
                 self.white = datasets.find_white([data])
+            if tiles is not None:
+                most = 4000 if split == "train" else 1000
+                images, of = datasets.cut_tiles(images, tiles, most, self.seed)
+                labels = {name: values[of] for name, values in labels.items()}
             loaded.append(images)
             self.labels[split] = labels
         shape = " x ".join(str(side) for side in loaded[0].shape[1:])
         counts = {s: len(x) for x, s in zip(loaded, splits, strict=True)}
         self._settings["splits"] = counts
         said = ", ".join(f"{count:,} {split}" for split, count in counts.items())
-        print(f"Data: {data}, {shape}: {said}.", flush=True)
+        what = "" if tiles is None else " tiles"
+        print(f"Data: {data}, {shape}{what}: {said}.", flush=True)
         return tuple(loaded)
 
     def load_table(self, path: str | os.PathLike) -> tuple[Schema, np.ndarray]:

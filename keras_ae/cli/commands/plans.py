@@ -6,14 +6,14 @@ import inspect
 import math
 import typing
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from keras_ae import callbacks, catalogue, checks, metrics
-from keras_ae.datasets import Schema, mirrors
+from keras_ae import callbacks, catalogue, checks, datasets, metrics
+from keras_ae.datasets import Schema, folders, mirrors
 from keras_ae.probability import likelihoods
 from keras_ae.runs import Run
 
@@ -37,6 +37,10 @@ class Plan(NamedTuple):
 FEW_DIMS = 16
 # What is left of the learning rate each time that it falls.
 FALL = 0.3
+# Noise of pictures that nobody has told of, a level drawn for each.
+_NOISE = (0.02, 0.3)
+# So many values hold all pictures that are cut into tiles.
+_ROOM = 2**30
 
 
 def training_plan(pictures: int) -> Plan:
@@ -51,6 +55,16 @@ def training_plan(pictures: int) -> Plan:
     epochs = min(max(epochs, 20), 400)
     few = FEW_DIMS if pictures < 1000 else 2 * FEW_DIMS
     return Plan(few, batch_size, epochs, max(5, epochs // 10))
+
+
+def tiles_plan(tiles: int) -> Plan:
+    """Returns what suits a number of tiles, for a model that restores them.
+
+    It learns more of each, every pixel of which is an example, and each step takes
+    longer.
+    """
+    epochs = min(max(round(48_000 / tiles), 10), 200)
+    return Plan(2 * FEW_DIMS, 16, epochs, max(5, epochs // 5))
 
 
 def model_settings(
@@ -76,6 +90,9 @@ def model_settings(
     if constructor.score_name is not None:
         # By the number of pictures.
         defaults["patience"] = None
+    if defaults.get("corruption") == "gaussian":
+        # As it is in files.
+        defaults["corruption"] = "clipped_gaussian"
     if defaults.get("latent_dim") == 2 * FEW_DIMS:
         # Likewise; where a class has a default of its own, that has a reason.
         defaults["latent_dim"] = None
@@ -141,9 +158,35 @@ class Training:
             for name, value in settings.items()
             if value is not None and (name != "widths" or value)
         }
+        if self.given.get("corruption") == "clipped_gaussian":
+            self.given.setdefault("noise_level", _NOISE)
         self.dims_by_plan = "latent_dim" in settings.keys() - self.given.keys()
+        self.plan: Callable[[int], Plan] = training_plan
         # What the constructor refuses, it refuses before the data are read.
         self.build()
+
+    def load(self, run: Run, data: str) -> tuple[np.ndarray, ...]:
+        """Loads training, validation and test pictures, as suits the model.
+
+        What restores pictures of any size learns from tiles of larger ones: made
+        smaller, they would hold neither their noise nor their details.
+        """
+        restores = self.constructor.denoises and self.trained is None
+        if self.given.get("architecture", "auto") != "auto" or not restores:
+            return run.load(data)
+        if run.image_size is not None or datasets.recognise(data) is not None:
+            return run.load(data)
+        size = folders.own_size(data, _ROOM)
+        if min(size) <= folders.LARGEST_SIDE:
+            return run.load(data)
+        self.plan = tiles_plan
+        side = folders.LARGEST_SIDE
+        print(
+            f"Learns from tiles of {side} x {side} pixels, of pictures of {size[0]} x "
+            f"{size[1]}. `--image-size HEIGHTxWIDTH` makes these smaller instead.",
+            flush=True,
+        )
+        return run.load(data, image_size=size, tiles=side)
 
     def describe(self, schema: Schema, of_series: bool = False) -> None:
         """Settles the likelihood of a table's rows, and how long their codes are.
@@ -193,7 +236,7 @@ class Training:
     ) -> keras.Model:
         """Trains on `pictures` until `validation` ends it; says what it does."""
         pictures = self._with_mirror_images(pictures)
-        plan = training_plan(len(pictures))
+        plan = self.plan(len(pictures))
         if self.dims_by_plan:
             self.given["latent_dim"] = plan.latent_dim
         model = run.model(self.build)
@@ -277,14 +320,15 @@ def _yes_or_no(name, value):
 def _say_what_is_learned(model, pictures):
     """Says that clean pictures are needed, and whether these look clean."""
     level = getattr(model.corruption, "level", None)
+    if isinstance(level, Sequence):
+        level = " to ".join(map(str, level))
     level = f" of {level}" if level is not None else ""
     size = ""
     if pictures.ndim > 2:
         size = f", at {pictures.shape[1]} x {pictures.shape[2]} pixels"
     print(
         f"It learns to take {type(model.corruption).__name__}{level} from pictures "
-        f"that are clean{size}. Other noise, and pictures that are not made smaller: "
-        "--set noise_level=X, --image-size HEIGHTxWIDTH.",
+        f"that are clean{size}. Other noise: --set noise_level=X, a share of white.",
         flush=True,
     )
     large = pictures.ndim > 2 and min(pictures.shape[1:3]) > 9

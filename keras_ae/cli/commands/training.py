@@ -126,7 +126,7 @@ def train(
     )
     training = Training(constructor, settings, trained)
     with tells_how_to_go_on(run):
-        pictures, validation, test = run.load(data)
+        pictures, validation, test = training.load(run, data)
         if start is not None:
             print(f"Goes on with {start}.", flush=True)
         model = training.fit(run, pictures, validation)

@@ -36,8 +36,9 @@ class DenoisingAE(AE):
 
     Args:
         latent_dim: Numbers in a code, or features of each square of pixels.
-        corruption: `"gaussian"`, `"masking"`, `"salt_and_pepper"`, a layer from
-            `keras_ae.layers`, or any Keras layer that keeps the shape.
+        corruption: `"gaussian"`, `"clipped_gaussian"` (noise as it is in picture
+            files, where it ends at black and white), `"masking"`, `"salt_and_pepper"`,
+            a layer from `keras_ae.layers`, or any Keras layer that keeps the shape.
         noise_level: Level of a corruption given by name: the standard deviation of
             Gaussian noise (default 0.3), or the probability that a value is masked
             (0.25) or set to 0 or 1 (0.1). A pair `(low, high)` draws a level for each

@@ -10,6 +10,7 @@ from keras_ae.nn.layers.convolution import (
 )
 from keras_ae.nn.layers.corruption import (
     CORRUPTIONS,
+    ClippedGaussianCorruption,
     Corruption,
     GaussianCorruption,
     MaskingCorruption,
@@ -39,6 +40,7 @@ __all__ = [
     "BatchNormalization",
     "CORRUPTIONS",
     "ContrastiveDivergence",
+    "ClippedGaussianCorruption",
     "Conv2D",
     "Corruption",
     "DepthToSpace",

@@ -103,6 +103,21 @@ class GaussianCorruption(Corruption):
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
+class ClippedGaussianCorruption(GaussianCorruption):
+    """Adds Gaussian noise that ends at 0 and 1, as it does in picture files.
+
+    Near black and white its mean is not 0: white paper gets darker.
+
+    Args:
+        level: Standard deviation before clipping, >= 0, or a pair `(low, high)`.
+        seed: Integer seed of the noise.
+    """
+
+    def corrupt(self, x, level):
+        return ops.clip(super().corrupt(x, level), 0.0, 1.0)
+
+
+@keras.saving.register_keras_serializable(package="keras_ae")
 class MaskingCorruption(Corruption):
     """Sets values to 0, each with the probability `level`.
 
@@ -147,6 +162,7 @@ class SaltAndPepperCorruption(Corruption):
 
 CORRUPTIONS = {
     "gaussian": GaussianCorruption,
+    "clipped_gaussian": ClippedGaussianCorruption,
     "masking": MaskingCorruption,
     "salt_and_pepper": SaltAndPepperCorruption,
 }
@@ -156,8 +172,9 @@ def get_corruption(corruption: Any, level: Any = None) -> keras.layers.Layer:
     """Returns a corruption layer.
 
     Args:
-        corruption: `"gaussian"`, `"masking"`, `"salt_and_pepper"`, or any Keras layer
-            that keeps the shape and heeds `training`.
+        corruption: `"gaussian"`, `"clipped_gaussian"`, `"masking"`,
+            `"salt_and_pepper"`, or any Keras layer that keeps the shape and heeds
+            `training`.
         level: The level of a corruption given by name. Defaults to the layer's own.
 
     Raises:
