@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import math
 import pathlib
 from collections.abc import Sequence
 
@@ -129,7 +128,6 @@ def _restore(model, verbs, done, pictures, output, limit, own_size=False):
     shapes = {model.built_image_shape: files}
     if own_size:
         shapes = _by_shape(model, files)
-        _say_if_larger(model, shapes)
     count = 0
     with progress.shown(done, len(files)) as advance:
         for shape, group in shapes.items():
@@ -156,23 +154,6 @@ def _by_shape(model, files):
     first = next(iter(groups), model.built_image_shape)
     groups[first] = broken + groups[first]
     return groups
-
-
-def _say_if_larger(model, shapes):
-    """Says that pictures are much larger than those that the model learned from.
-
-    Tiles of such pictures teach it what it needs; the same made smaller do not.
-    """
-    height, width = model.built_image_shape[:2]
-    largest = max((shape[:2] for shape in shapes), key=math.prod)
-    if min(largest) > 1.5 * min(height, width):
-        size = "{}x{}".format(*largest)
-        print(
-            f"The model learned from pictures of {height}x{width}, and these are of up "
-            f"to {size}. If training made its pictures smaller, their details are new "
-            f"to it: train with `--image-size {size}`.",
-            flush=True,
-        )
 
 
 def sample(
