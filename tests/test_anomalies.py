@@ -327,6 +327,7 @@ def test_from_a_folder_of_normal_pictures_to_an_alarm(invoke, tmp_path):
     done = invoke(*fit, "--run-dir", "run", "--set", "patience=60")
     assert done.exit_code == 0, done.output
     assert "4 % of normal pictures, by 24 held back" in done.output
+    assert done.output.count("Next    ") == 1
     score = ("anomalies", "score", "run", "moons")
     done = invoke(*score, "--output", "scores.csv", "--report", "scores.html")
     assert done.exit_code == 0, done.output

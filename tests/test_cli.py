@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import keras_ae
-from keras_ae import catalogue, cli
+from keras_ae import catalogue, cli, datasets
 
 pytestmark = pytest.mark.once
 
@@ -444,7 +444,15 @@ def test_interpolate_makes_a_row(invoke, saved, photos):
     result = invoke("interpolate", saved, *ends, "--steps", 5, "--output", "row.png")
     assert result.exit_code == 0, result.output
     with Image.open("row.png") as image:
-        assert image.width > 4 * image.height / 16 * 12
+        row = np.asarray(image.convert("RGB"), int)
+    # Small pictures are shown larger; at the ends are the pictures themselves.
+    scale = image.height // 16
+    assert image.width > 6 * image.height / 16 * 12
+    originals = datasets.read_pictures(ends, (16, 12, 3))
+    places = (slice(0, 12 * scale, scale), slice(-12 * scale, None, scale))
+    for original, columns in zip(originals, places, strict=True):
+        shown = row[: 16 * scale : scale, columns]
+        np.testing.assert_allclose(shown, original, atol=1)
 
 
 @pytest.fixture

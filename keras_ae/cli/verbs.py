@@ -143,7 +143,8 @@ def sample(
 def interpolate(model, a, b, output, steps, backend):
     """Turn picture A into picture B, step by step.
 
-    The steps are equal between the codes of the two.
+    The steps are equal between the codes of the two, from A's reconstruction to B's;
+    at the ends of the row are A and B themselves.
     """
     _settle_backend(backend)
     from keras_ae.cli import commands

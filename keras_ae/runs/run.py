@@ -252,8 +252,11 @@ class Run(Training, Gallery):
         self.captions[name] = caption
         write_json(folder / "captions.json", self.captions)
 
-    def finish(self) -> None:
+    def finish(self, tells_next: bool = True) -> None:
         """Writes `report.html` and the model card, and prints a summary of a few lines.
+
+        Args:
+            tells_next: Whether its last line is a command to go on with.
 
         Raises:
             ValueError: If nothing was trained.
@@ -277,7 +280,9 @@ class Run(Training, Gallery):
         for name, value in self._scores.items():
             print(f"  {name.replace('_', ' '):28} {value:.6g}")
         print(f"Model   {self.best_path}\nReport  {html}")
-        print("Next    " + report.next_command(self.directory, self._model), flush=True)
+        if tells_next:
+            command = report.next_command(self.directory, self._model)
+            print(f"Next    {command}", flush=True)
 
     def _best_row(self):
         if not self.history:

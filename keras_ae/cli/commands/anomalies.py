@@ -123,7 +123,7 @@ def fit_anomalies(
         run.evaluate(model, normal.held_back)
         if model.describes_pictures:
             run.pictures(model, normal.held_back)
-        run.finish()
+        run.finish(tells_next=False)
     rate = max(_RATE, least) if false_alarms is None else false_alarms
     detector = anomalies.AnomalyDetector(
         model, score, false_alarms=rate, seed=run.seed

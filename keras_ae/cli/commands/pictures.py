@@ -239,12 +239,14 @@ def sample(
 def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:
     """Turns one picture into another, in equal steps between their codes.
 
+    The pictures themselves are at the ends of the row, beside their reconstructions.
+
     Args:
         path: A `.keras` file or a run directory.
         a: Path of the first picture.
         b: Path of the last picture.
         output: Path of the sheet, `.png`.
-        steps: Number of pictures in the row.
+        steps: Number of steps, from the one's reconstruction to the other's.
 
     Raises:
         ValueError: If `output` ends otherwise, or is one of the two pictures.
@@ -256,8 +258,9 @@ def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:
             raise ValueError(f"{file} would be overwritten; choose another `--output`.")
     model = load_model(path)
     ends = [images for file in files for _, images in _read(model, [file])]
-    row = model.interpolate(*ends, steps=steps)[0]
-    save_image(plots.sheet(as_pictures(model, row), columns=steps), output)
+    row = as_pictures(model, model.interpolate(*ends, steps=steps))
+    first, last = (as_pictures(model, images) / 255 for images in ends)
+    save_image(plots.interpolation(np.concatenate([first, row, last])), output)
 
 
 def attribute(
