@@ -233,6 +233,12 @@ def test_a_setting_of_zero_is_a_value(invoke, photos, tmp_path):
     assert rows_of(tmp_path / "run" / "history.csv")[0]["kl"] == "0.0"
 
 
+def test_a_grid_of_codes_is_told_by_the_numbers_of_a_place(invoke, photos):
+    train = ("train", "vqvae", photos, "--image-size", 8, "--epochs", 1)
+    result = invoke(*train, "--latent-dim", 3)
+    assert "codes of 3 numbers a place, batches" in result.stdout
+
+
 def test_a_setting_that_is_none_by_default_takes_a_number(invoke, photos, tmp_path):
     train = ("train", "vaegan", photos, "--image-size", 8, "--epochs", 1)
     small = ("--set", "architecture=dense", "--run-dir", "run")

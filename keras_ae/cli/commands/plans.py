@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_ae import callbacks, catalogue, checks, datasets, metrics
 from keras_ae.datasets import Schema, folders, mirrors
+from keras_ae.models.base.grids import GridCodes
 from keras_ae.probability import likelihoods
 from keras_ae.runs import Run
 
@@ -243,7 +244,8 @@ class Training:
         if model.denoises:
             _say_what_is_learned(model, pictures)
         patience = plan.patience if self.patience is None else self.patience
-        codes = "" if model.denoises else f"codes of {model.latent_dim}, "
+        place = " numbers a place" if isinstance(model, GridCodes) else ""
+        codes = "" if model.denoises else f"codes of {model.latent_dim}{place}, "
         epochs = run.epochs or plan.epochs
         falling = _falling_rate(run, model, patience)
         ends = [f"the rate falls after {rate.patience}" for rate in falling]
