@@ -25,6 +25,7 @@ def main(
     learning_rate=1e-3,
     patience=10,
     sampler_epochs=30,
+    flow_epochs=100,
     samples=10_000,
 ):
     train, validation, test = run.load("mnist")
@@ -71,9 +72,12 @@ def main(
         pictures = {}
         for sampler in (*(["prior"] if model.draws_by_itself else []), *model.SAMPLERS):
             if sampler != "prior":
-                learned = sampler in ("maf", "two_stage", "vampprior")
-                options = {"epochs": sampler_epochs} if learned else {}
-                part.fit_sampler(model, sampler, train, **options)
+                lengths = {
+                    **dict.fromkeys(("maf", "two_stage", "vampprior"), sampler_epochs),
+                    "flow": flow_epochs,
+                }
+                learned = {"epochs": lengths[sampler]} if sampler in lengths else {}
+                part.fit_sampler(model, sampler, train, **learned)
             pictures[sampler] = model.sample(samples, seed=run.seed, sampler=sampler)
         scores = {
             "reconstructions": distance(model.reconstruct(test)),

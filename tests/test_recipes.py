@@ -329,7 +329,8 @@ def test_fashion_vae(scores, tmp_path):
 @pytest.mark.slow
 def test_mnist_samplers(scores, tmp_path):
     # The features have 64 dimensions, which a Fréchet distance needs more samples than.
-    small = ("latent_dim=2", "widths=8", "sampler_epochs=1", "samples=80")
+    shorter = ("sampler_epochs=1", "flow_epochs=1", "samples=80")
+    small = ("latent_dim=2", "widths=8", *shorter)
     found = scores("mnist-samplers", *small, limit=80)
     fitted = {"reconstructions", *keras_ae.AE.SAMPLERS}
     for model in ("ae", "rae", "vae"):
