@@ -144,6 +144,17 @@ def test_any_model_is_on_several_devices_what_it_is_on_one(count):
         assert float(of_weights) < 1e-5, name
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX tells where an array lies")
+def test_one_device_is_no_mesh(images):
+    import jax
+
+    assert len(keras_ae.distribute()) == 1
+    model = keras_ae.AE(2, architecture="dense", widths=(8,))
+    model.fit(images, verbose=0)
+    for weight in model.weights:
+        assert isinstance(weight.value.sharding, jax.sharding.SingleDeviceSharding)
+
+
 def test_devices_that_are_not_there_are_refused():
     if BACKEND == "torch":
         with pytest.raises(ValueError, match="several devices .* needs the 'jax'"):
