@@ -645,6 +645,19 @@ def test_a_denoiser_learns_from_tiles_of_large_pictures(invoke, tmp_path):
     assert "64 x 91 x 1: 8 train" in result.stdout
 
 
+def test_noise_ends_at_black_and_white_in_pictures_not_in_tables():
+    plans = cli.commands.plans
+    settings, _ = plans.model_settings(keras_ae.DenoisingAE, [], None)
+    training = plans.Training(keras_ae.DenoisingAE, settings)
+    drawn = training.build().corruption
+    assert type(drawn) is keras_ae.layers.ClippedGaussianCorruption
+    assert tuple(drawn.level) == (0.02, 0.3)
+    training.describe(datasets.Schema.of({"length": np.arange(20.0)}))
+    of_rows = training.build().corruption
+    assert type(of_rows) is keras_ae.layers.GaussianCorruption
+    assert of_rows.level == keras_ae.layers.GaussianCorruption().level
+
+
 def test_noisy_pictures_are_no_lesson_in_denoising(invoke, tmp_path):
     (tmp_path / "photos").mkdir()
     rng = np.random.default_rng(0)

@@ -3,8 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from contract import few_everywhere
-from keras import ops
+from contract import few_everywhere, telling
 from numerics import to_numpy
 from scipy import stats
 from sklearn.decomposition import PCA
@@ -267,20 +266,9 @@ def test_a_model_may_have_metrics_of_its_own(images):
     ] == pytest.approx(4.0)
 
 
-class Telling(keras_ae.AE):
-    """Its terms tell a figure that it would be easy to minimise."""
-
-    monitor_names = (*keras_ae.AE.monitor_names, "brightness")
-
-    def terms(self, x, outputs, training=False):
-        means = ops.mean(outputs["parameters"], axis=(1, 2, 3))
-        terms = super().terms(x, outputs, training)
-        return {**terms, "brightness": 1e3 * means}
-
-
 def test_what_terms_tell_by_names_of_monitors_is_not_minimised(images):
     histories = []
-    for Model in (keras_ae.AE, Telling):
+    for Model in (keras_ae.AE, telling(keras_ae.AE)):
         keras.utils.set_random_seed(1)
         model = Model(2, architecture="dense", widths=(8,))
         weights = np.linspace(0, 2, len(images), dtype="float32")

@@ -224,18 +224,25 @@ def own_size(location: str | os.PathLike, values: int) -> tuple[int, int]:
     """
     pictures = _list(Path(location).expanduser())
     readers = [functools.partial(pictures.read, i) for i in range(len(pictures))]
-    height, width = _natural_size(readers, math.inf)
+    height, width = _usual_size(readers)
     room = math.sqrt(values / (3 * max(1, len(readers)) * height * width))
     largest = max(LARGEST_SIDE, int(min(1.0, room) * min(height, width)))
-    return _natural_size(readers, largest)
+    return _made_smaller((height, width), largest)
 
 
-def _natural_size(readers, largest=LARGEST_SIDE):
-    """Returns the (height, width) that most pictures have, made smaller if need be.
+def _natural_size(readers):
+    """The (height, width) that most pictures have, made smaller if need be."""
+    return _made_smaller(_usual_size(readers), LARGEST_SIDE)
 
-    The shape is that of most of them; the shorter side has the median length, at most
-    `largest`.
-    """
+
+def _made_smaller(size, largest):
+    """A size of the same shape whose shorter side is at most `largest`."""
+    scale = min(1.0, largest / min(size))
+    return tuple(max(1, round(side * scale)) for side in size)
+
+
+def _usual_size(readers):
+    """The median (height, width) of the pictures that have the shape of most."""
     sizes = _seen(readers, upright_size)
     if not sizes:
         return LARGEST_SIDE, LARGEST_SIDE
@@ -244,9 +251,7 @@ def _natural_size(readers, largest=LARGEST_SIDE):
     kinds = np.round(np.log(heights / widths) / math.log(1.1)).astype(int)
     values, counts = np.unique(kinds, return_counts=True)
     most = kinds == values[counts.argmax()]
-    height, width = np.median(heights[most]), np.median(widths[most])
-    scale = min(1.0, largest / min(height, width))
-    return tuple(max(1, round(side * scale)) for side in (height, width))
+    return np.median(heights[most]), np.median(widths[most])
 
 
 def _splits_and_labels(pictures, seed):

@@ -209,6 +209,11 @@ class Training:
                 f"kind. Received: likelihood={given}"
             )
         self.given["likelihood"] = likelihoods.Columns(schema)
+        if self.given.get("corruption") == "clipped_gaussian":
+            # The values of a table don't end at 0 and 1.
+            self.given["corruption"] = "gaussian"
+            if self.given["noise_level"] is _NOISE:
+                del self.given["noise_level"]
         if of_series:
             given = self.given.get("architecture", "auto")
             if given not in ("auto", "sequence"):
