@@ -2,8 +2,8 @@
 
     KERAS_BACKEND=jax python benchmarks/first_touch.py --data-dir DIR [--data NAME ...]
 
-trains each model of `MODELS` on each data set of `DATA` with the batch size and the
-number of epochs of `keras-ae train`, without early stopping, and keeps what it measures
+trains each model of `MODELS` on each data set of `DATA` with the batch size of
+`keras-ae train` for `STEPS` steps, without early stopping, and keeps what it measures
 in `results/first_touch.json` as it goes. What is in the file already is not trained
 again. The table is `docs/measured/first_touch.md`. `--sheets FOLDER` keeps sheets of
 the samples.
@@ -15,6 +15,7 @@ training examples themselves come to.
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from keras_ae.files import write_json
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "first_touch.json"
 PAGE = HERE.parent / "docs" / "measured" / "first_touch.md"
-SEED, COMPONENTS, SAMPLES = 0, 30, 2000
+SEED, STEPS, COMPONENTS, SAMPLES = 0, 2000, 30, 2000
 MODELS = (
     "AE",
     "VAE",
@@ -134,13 +135,14 @@ def _flat(examples):
 
 def measure(name, train, distance, sheet=None):
     """Trains a model with nothing set; returns its distances by sampler."""
-    plan = commands.training_plan(len(train))
+    batch_size = commands.training_plan(len(train)).batch_size
+    epochs = math.ceil(STEPS / math.ceil(len(train) / batch_size))
     keras.utils.set_random_seed(SEED)
     model = getattr(models, name)()
     start = time.perf_counter()
     with model.choosing_later():
         history = model.fit(
-            train, batch_size=plan.batch_size, epochs=plan.epochs, verbose=0
+            train, batch_size=batch_size, epochs=epochs, verbose=0
         ).history
     fitted = time.perf_counter() - start
     model.remember(train)
@@ -162,7 +164,7 @@ def measure(name, train, distance, sheet=None):
     return {
         "chosen": choice.sampler if choice else "prior",
         "distances": distances,
-        "epochs": plan.epochs,
+        "epochs": epochs,
         "seconds_of_fit": fitted,
         "seconds_of_choice": chosen,
         "logged": {key: values[-1] for key, values in history.items()},
