@@ -185,6 +185,9 @@ def page(results):
     for data, found in results.items():
         lines.append(f"| {data} | real | {found['real']:.3f} | | | | | |")
         for name, row in found["models"].items():
+            if "refused" in row:
+                lines.append(f"| {data} | {name} | | {row['refused']} | | | | |")
+                continue
             distances = dict(row["distances"])
             default, prior = distances.pop("default"), distances.get("prior")
             best = min(distances, key=distances.get) if distances else None
@@ -216,7 +219,11 @@ def main():
             if name in found["models"]:
                 continue
             sheet = arguments.sheets and arguments.sheets / f"{data}-{name}.png"
-            found["models"][name] = measure(name, train, distance, sheet)
+            try:
+                row = measure(name, train, distance, sheet)
+            except ValueError as error:
+                row = {"refused": str(error)}
+            found["models"][name] = row
             print(data, name, found["models"][name], flush=True)
             write_json(RESULTS, results)
             PAGE.write_text(page(results))
