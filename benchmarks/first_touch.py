@@ -75,7 +75,7 @@ def clothes(where):
 
 def table(where):
     """Normal rows of a public table, standardised."""
-    with np.load(Path(where) / "tables" / "cardio.npz") as file:
+    with np.load(Path(where) / "tables" / "satellite.npz") as file:
         rows = file["X"][file["y"] == 0].astype("float32")
     rows = rows[np.random.default_rng(SEED).permutation(len(rows))]
     train, test = np.split(rows, [int(0.8 * len(rows))])

@@ -85,8 +85,8 @@ MUTATIONS = [
     (
         "validation has another objective",
         "models/variational/vae.py",
-        '"kl": self.kl_weight * kl}',
-        '"kl": (self.kl_weight if training else 1.0) * kl}',
+        '"kl": self.kl_weight * paid,',
+        '"kl": (self.kl_weight if training else 1.0) * paid,',
         "test_contract.py -k validation_has",
     ),
     (
