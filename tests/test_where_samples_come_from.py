@@ -61,6 +61,18 @@ def test_the_prior_is_taken_where_codes_follow_it(monkeypatch, mean, scale, samp
         np.testing.assert_array_equal(model.sample(5, seed=0, sampler=asked), expected)
 
 
+@pytest.mark.once
+def test_few_codes_get_few_components(monkeypatch):
+    model = make("AE", latent_dim=12)
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(150, 12)) + 6 * rng.integers(0, 3, (150, 1))
+    monkeypatch.setattr(model, "known_codes", lambda: z)
+    assert model.choose_sampler().sampler == "mixture"
+    drawn = model._drawn(3000, keras.random.SeedGenerator(0)).mean(axis=1)
+    # Between the three there is nothing.
+    assert np.mean(np.abs(drawn[:, None] - [0, 6, 12]).min(axis=1) < 1.5) > 0.99
+
+
 @pytest.mark.parametrize(
     "name",
     few_everywhere(["AE", "VAE", "VariationalAutoDecoder", "FSQVAE"], ["VAE"]),

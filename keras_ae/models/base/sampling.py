@@ -24,6 +24,9 @@ EXAMPLES = 5_000
 _BYTES = 2**26
 # Codes follow the prior where no density is likelier than it by more than so many nats.
 _CLOSE = 0.5
+# Densities of codes that are tried by default: name and number of components. What ten
+# make of few codes follows those alone.
+_DENSITIES = (("gaussian", 1), ("mixture", 3), ("mixture", 10))
 
 
 class Choice(NamedTuple):
@@ -228,11 +231,11 @@ class Samples:
     def choose_sampler(self) -> Choice | None:
         """Looks where the codes of the training data are: where `sample` should draw.
 
-        A normal distribution and a mixture are fitted to codes, in a VAE to draws from
-        their posteriors. Unless they make held-back codes likelier than the prior does,
-        by more than half a nat, the prior is taken. What `fit_sampler` was asked for
-        is taken as it is. The model keeps the choice, and is saved with it; `fit` drops
-        it.
+        A normal distribution and mixtures of three and of ten are fitted to codes, in a
+        VAE to draws from their posteriors. Unless they make held-back codes likelier
+        than the prior does, by more than half a nat, the prior is taken; else the one
+        that makes them likeliest. What `fit_sampler` was asked for is taken as it is.
+        The model keeps the choice, and is saved with it; `fit` drops it.
 
         Returns:
             The `Choice`, which says why when it is printed. None for a model that has
@@ -258,15 +261,17 @@ class Samples:
         order = np.random.default_rng(0).permutation(len(codes))
         held_back, codes = np.split(codes[order], [max(1, len(codes) // 10)])
         scores = {}
-        for name, components in (("gaussian", 1), ("mixture", 10)):
+        for name, components in _DENSITIES:
             if len(codes) < 2 * components:
-                continue
+                break
             try:
                 fitted = samplers.fit_mixture(codes, components, max_steps=30, starts=1)
             except ValueError:
                 # All codes are equal: a prior alone says where others might be.
-                continue
-            scores[name] = _mean_log_prob(fitted, held_back), fitted
+                break
+            score = _mean_log_prob(fitted, held_back)
+            if name not in scores or score > scores[name][0]:
+                scores[name] = score, fitted
         prior = _mean_log_prob(self.prior, held_back) if self.has_prior else None
         if not scores:
             if self.has_prior:
