@@ -162,6 +162,7 @@ def test_one_line_says_it(capsys):
         model.fit(X, verbose=2)
     assert "Samples" not in capsys.readouterr().out
     assert "at least 12 nats from the prior" in str(Choice("mixture", 12.3))
+    assert "at least 0.3 nats from" in str(Choice("gaussian", 0.32))
     assert "which the codes follow" in str(Choice("prior", 0.1))
 
 

@@ -23,7 +23,7 @@ _STATE = "known of the data"
 EXAMPLES = 5_000
 _BYTES = 2**26
 # Codes follow the prior where no density is likelier than it by more than so many nats.
-_CLOSE = 0.5
+_CLOSE = 0.1
 # Densities of codes that are tried by default: name and number of components. What ten
 # make of few codes follows those alone.
 _DENSITIES = (("gaussian", 1), ("mixture", 3), ("mixture", 10))
@@ -50,7 +50,7 @@ class Choice(NamedTuple):
             )
         if self.sampler == "prior":
             return "Samples are drawn from the prior, which the codes follow."
-        nats = f"{self.nats:.0f} nat{'' if round(self.nats) == 1 else 's'}"
+        nats = f"{self.nats:.{0 if self.nats >= 10 else 1}f} nats"
         return (
             f"Samples are drawn from {_IN_WORDS[self.sampler]}: these are at least "
             f"{nats} from the prior, which `sampler='prior'` draws from."
@@ -233,9 +233,9 @@ class Samples:
 
         A normal distribution and mixtures of three and of ten are fitted to codes, in a
         VAE to draws from their posteriors. Unless they make held-back codes likelier
-        than the prior does, by more than half a nat, the prior is taken; else the one
-        that makes them likeliest. What `fit_sampler` was asked for is taken as it is.
-        The model keeps the choice, and is saved with it; `fit` drops it.
+        than the prior does, by more than a tenth of a nat, the prior is taken; else the
+        one that makes them likeliest. What `fit_sampler` was asked for is taken as it
+        is. The model keeps the choice, and is saved with it; `fit` drops it.
 
         Returns:
             The `Choice`, which says why when it is printed. None for a model that has
