@@ -11,6 +11,7 @@ import ast
 import difflib
 import importlib.util
 import json
+import math
 import pathlib
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,9 @@ _PACKAGE = pathlib.Path(__file__).parent
 PRESETS = _PACKAGE / "presets"
 # How the names of presets on hubs begin.
 HUBS = ("hf://", "kaggle://")
+# How the names of whole numbers end that may be 0 in a recipe: nothing to wait for, or
+# to do first.
+_FROM_ZERO = ("epochs", "patience", "start", "warm_up")
 
 
 def recipes() -> dict[str, str]:
@@ -141,6 +145,37 @@ def choose(defaults: Mapping[str, Any], pairs: Iterable[str]) -> dict[str, Any]:
                 f"{_listing(defaults)}"
             ) from error
     return chosen
+
+
+def choose_for(path: pathlib.Path, pairs: Iterable[str]) -> dict[str, Any]:
+    """Values of a recipe's settings, given as `name=value`: see `choose`.
+
+    Raises:
+        ValueError: As `choose`, or if there are none of what a recipe counts, or a
+            learning rate is not a finite number > 0.
+    """
+    defaults = settings(path)
+    chosen = choose(defaults, pairs)
+    for name, value in chosen.items():
+        default = defaults[name]
+        values = value if isinstance(default, (list, tuple)) else [value]
+        lowest = 0 if name.endswith(_FROM_ZERO) else 1
+        if not values:
+            wanted = "a list of at least one"
+        elif _counts(default) and min(values) < lowest:
+            wanted = f">= {lowest}"
+        elif name.endswith("_rate") and not 0 < value < math.inf:
+            wanted = "> 0 and finite"
+        else:
+            continue
+        raise ValueError(f"`{name}` must be {wanted}. Received: {name}={_show(value)}")
+    return chosen
+
+
+def _counts(default):
+    if isinstance(default, (list, tuple)):
+        return all(map(_counts, default))
+    return isinstance(default, int) and not isinstance(default, bool)
 
 
 def load(path: pathlib.Path) -> Callable:

@@ -215,6 +215,16 @@ def test_an_unknown_name_or_value_lists_what_there_is(invoke):
     wrong = invoke("recipe", "moon-vae", "--set", "latent_dim=many")
     assert_one_sentence(wrong, "`latent_dim` must be a whole number", "latent_dim=8")
     assert_one_sentence(invoke("recipe", "moon-vae", "--set", "nothing"), "name=value")
+    for recipe, setting, wanted in (
+        ("fashion-oneclass", "seeds=0", ">= 1"),
+        ("fashion-oneclass", "widths=64,0", ">= 1"),
+        ("mnist-missing", "ratios=", "a list of at least one"),
+        ("moon-vae", "patience=-1", ">= 0"),
+        ("moon-vae", "learning_rate=0", "> 0 and finite"),
+    ):
+        name, _, value = setting.partition("=")
+        refused = invoke("recipe", recipe, "--set", setting)
+        assert_one_sentence(refused, f"`{name}` must be {wanted}", f"{name}={value}")
     assert_one_sentence(
         invoke("train", "transformer", "photos"), "transformer", "AE, VAE"
     )

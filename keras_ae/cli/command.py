@@ -62,7 +62,7 @@ def recipe(name, copy, run_dir, backend, devices, resume, chosen, **options):
         return
     # Looked at before keras is imported: a slip is answered at once.
     script = catalogue.find_recipe(name)
-    catalogue.choose(catalogue.settings(script), chosen)
+    catalogue.choose_for(script, chosen)
     directory = catalogue.run_directory(catalogue.recipe_name(script), run_dir, resume)
     _settle_backend(backend, directory, devices)
     from keras_ae.cli import commands

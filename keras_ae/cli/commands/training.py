@@ -44,7 +44,6 @@ def recipe(
     own = directory / script.name
     if resume and own.is_file():
         script = own
-    defaults = catalogue.settings(script)
     run, settings = begin(
         title,
         directory,
@@ -52,8 +51,8 @@ def recipe(
         command=["keras-ae", "recipe", name],
         what={"recipe": title},
         options=options,
-        settings=catalogue.choose(defaults, chosen),
-        defaults=defaults,
+        settings=catalogue.choose_for(script, chosen),
+        defaults=catalogue.settings(script),
         description=catalogue.description(script),
         script=script,
     )
