@@ -15,6 +15,7 @@ from PIL import Image
 
 import keras_ae
 from keras_ae import catalogue, cli, datasets
+from keras_ae.cli.commands import plans
 
 pytestmark = pytest.mark.once
 
@@ -655,8 +656,23 @@ def test_a_denoiser_learns_from_tiles_of_large_pictures(invoke, tmp_path):
     assert "64 x 91 x 1: 8 train" in result.stdout
 
 
+def test_codes_are_as_long_as_principal_components_that_hold_most():
+    length = plans.code_length
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(1200, 40)))[0]
+    # Of 40 equal components, 36 hold nine tenths.
+    pictures = 128 + 400 * (rng.normal(size=(1500, 40)) @ basis.T)
+    pictures = pictures.reshape(-1, 20, 20, 3).astype("float32")
+    assert length(pictures) == 32
+    assert length(pictures, 0.5) == 16
+    assert length(np.full((30, 8, 8, 1), 9, "uint8")) == 8
+    noise = rng.integers(0, 256, (600, 20, 20, 1), "uint8")
+    assert length(noise) == 128
+    missing = np.where(rng.random(pictures.shape) < 1e-4, np.nan, pictures)
+    assert length(missing) == length(np.nan_to_num(missing))
+
+
 def test_noise_ends_at_black_and_white_in_pictures_not_in_tables():
-    plans = cli.commands.plans
     settings, _ = plans.model_settings(keras_ae.DenoisingAE, [], None)
     training = plans.Training(keras_ae.DenoisingAE, settings)
     drawn = training.build().corruption

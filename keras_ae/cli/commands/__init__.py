@@ -11,7 +11,12 @@ from keras_ae.cli.commands.pictures import (
     reconstruct,
     sample,
 )
-from keras_ae.cli.commands.plans import FEW_DIMS, Plan, arguments, training_plan
+from keras_ae.cli.commands.plans import (
+    Plan,
+    arguments,
+    code_length,
+    training_plan,
+)
 from keras_ae.cli.commands.scores import compare, evaluate
 from keras_ae.cli.commands.training import (
     recipe,
@@ -21,10 +26,10 @@ from keras_ae.cli.commands.training import (
 )
 
 __all__ = [
-    "FEW_DIMS",
     "Plan",
     "arguments",
     "attribute",
+    "code_length",
     "compare",
     "compress",
     "decompress",

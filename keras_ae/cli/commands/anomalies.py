@@ -39,6 +39,9 @@ from keras_ae.runs.report import elements
 _GOOD = ("good", "normal")
 # The rate of false alarms where nobody asks for one.
 _RATE = 0.01
+# Of the pictures' variance, what codes have room for: short ones restore what is odd
+# worse.
+_VARIANCE = 0.8
 DETECTOR = "detector.zip"
 # Outlines that can be told apart.
 _OUTLINES = 5
@@ -105,7 +108,7 @@ def fit_anomalies(
         defaults=defaults,
         description=f"{catalogue.models()[model_name]} Trained on what is normal.",
     )
-    training = Training(constructor, settings)
+    training = Training(constructor, settings, variance=_VARIANCE)
     asked = _RATE if false_alarms is None else false_alarms
     anomalies.AnomalyDetector(training.build(), score, false_alarms=asked).check()
     with tells_how_to_go_on(run):

@@ -28,14 +28,17 @@ _FEW, _ALIKE = range(50, 1000), 0.1
 class Plan(NamedTuple):
     """What a training is given where nobody says otherwise."""
 
-    latent_dim: int
     batch_size: int
     epochs: int
     patience: int
 
 
-# Numbers in a code where pictures are few.
-FEW_DIMS = 16
+# A code is as long as the principal components that hold so much of the variance.
+VARIANCE = 0.9
+# Lengths of codes, powers of two, and how many pictures and values tell which.
+_SHORTEST, _LONGEST, _LOOKED_AT, _VALUES = 8, 128, 1000, 2**26
+# Numbers in a code: what many classes have by default, and of a table's rows at most.
+_DEFAULT_DIMS, _ROW_DIMS = 32, 16
 # What is left of the learning rate each time that it falls.
 FALL = 0.3
 # Noise of pictures that nobody has told of, a level drawn for each.
@@ -54,8 +57,26 @@ def training_plan(pictures: int) -> Plan:
     batch_size = min(max(batch_size, 16), 128)
     epochs = round(25_000 * batch_size / pictures)
     epochs = min(max(epochs, 20), 400)
-    few = FEW_DIMS if pictures < 1000 else 2 * FEW_DIMS
-    return Plan(few, batch_size, epochs, max(5, epochs // 10))
+    return Plan(batch_size, epochs, max(5, epochs // 10))
+
+
+def code_length(pictures: np.ndarray, variance: float = VARIANCE) -> int:
+    """Returns how many numbers a code of such pictures needs, a power of two.
+
+    Where codes are shorter than what principal components need, those restore the
+    pictures better; where they are longer, samples are worse.
+
+    Args:
+        pictures: Array `(n, *image_shape)`.
+        variance: Share of the variance that the components are to hold, in (0, 1).
+    """
+    count = min(_LOOKED_AT, max(100, _VALUES // math.prod(pictures.shape[1:])))
+    chosen = np.sort(np.random.default_rng(0).permutation(len(pictures))[:count])
+    flat = np.nan_to_num(pictures[chosen].reshape(len(chosen), -1).astype("float32"))
+    flat -= flat.mean(axis=0)
+    held = np.cumsum(np.linalg.eigvalsh(flat @ flat.T)[::-1])
+    components = 1 + int(np.searchsorted(held, variance * held[-1]))
+    return min(max(2 ** round(math.log2(components)), _SHORTEST), _LONGEST)
 
 
 def tiles_plan(tiles: int) -> Plan:
@@ -65,7 +86,7 @@ def tiles_plan(tiles: int) -> Plan:
     longer.
     """
     epochs = min(max(round(48_000 / tiles), 10), 200)
-    return Plan(2 * FEW_DIMS, 16, epochs, max(5, epochs // 5))
+    return Plan(16, epochs, max(5, epochs // 5))
 
 
 def model_settings(
@@ -94,8 +115,8 @@ def model_settings(
     if defaults.get("corruption") == "gaussian":
         # As it is in files.
         defaults["corruption"] = "clipped_gaussian"
-    if defaults.get("latent_dim") == 2 * FEW_DIMS:
-        # Likewise; where a class has a default of its own, that has a reason.
+    if defaults.get("latent_dim") == _DEFAULT_DIMS:
+        # By the pictures; where a class has a default of its own, that has a reason.
         defaults["latent_dim"] = None
     settings = catalogue.choose(defaults, [*chosen])
     if latent_dim is not None:
@@ -136,6 +157,7 @@ class Training:
         constructor: Class of the model.
         settings: What was chosen, over the defaults of `model_settings`.
         trained: A model to go on with.
+        variance: For `code_length`, where nobody says how long codes are.
 
     Raises:
         ValueError: If the constructor refuses a setting.
@@ -146,8 +168,10 @@ class Training:
         constructor: type[keras.Model],
         settings: Mapping[str, Any],
         trained: keras.Model | None = None,
+        variance: float = VARIANCE,
     ):
         settings = dict(settings)
+        self.variance = variance
         self.constructor = constructor
         self.trained = trained
         self.patience = settings.pop("patience", None)
@@ -223,7 +247,7 @@ class Training:
                 )
             self.given["architecture"] = "sequence"
         elif self.dims_by_plan:
-            self.given["latent_dim"] = max(2, min(FEW_DIMS, schema.width // 2))
+            self.given["latent_dim"] = max(2, min(_ROW_DIMS, schema.width // 2))
             self.dims_by_plan = False
 
     def build(self) -> keras.Model:
@@ -243,8 +267,8 @@ class Training:
         """Trains on `pictures` until `validation` ends it; says what it does."""
         pictures = self._with_mirror_images(pictures)
         plan = self.plan(len(pictures))
-        if self.dims_by_plan:
-            self.given["latent_dim"] = plan.latent_dim
+        if self.dims_by_plan and self.trained is None:
+            self.given["latent_dim"] = code_length(pictures, self.variance)
         model = run.model(self.build)
         if model.denoises:
             _say_what_is_learned(model, pictures)
