@@ -63,8 +63,8 @@ def training_plan(pictures: int) -> Plan:
 def code_length(pictures: np.ndarray, variance: float = VARIANCE) -> int:
     """Returns how many numbers a code of such pictures needs, a power of two.
 
-    Where codes are shorter than what principal components need, those restore the
-    pictures better; where they are longer, samples are worse.
+    Of the principal components that hold a share of the variance, no more than there
+    are: shorter codes restore pictures worse, from longer ones samples are worse.
 
     Args:
         pictures: Array `(n, *image_shape)`.
@@ -76,7 +76,7 @@ def code_length(pictures: np.ndarray, variance: float = VARIANCE) -> int:
     flat -= flat.mean(axis=0)
     held = np.cumsum(np.linalg.eigvalsh(flat @ flat.T)[::-1])
     components = 1 + int(np.searchsorted(held, variance * held[-1]))
-    return min(max(2 ** round(math.log2(components)), _SHORTEST), _LONGEST)
+    return min(max(2 ** int(math.log2(components)), _SHORTEST), _LONGEST)
 
 
 def tiles_plan(tiles: int) -> Plan:
