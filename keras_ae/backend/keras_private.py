@@ -12,7 +12,12 @@ from keras.src.backend.common.variables import AutocastScope
 from keras.src.models.functional import Functional, operation_fn, unpack_singleton
 
 # The data adapters have no public name; `fit` takes one as `x`.
-from keras.src.trainers.data_adapters import get_data_adapter
+from keras.src.trainers.data_adapters import (
+    get_data_adapter,
+    is_grain_dataset,
+    is_tf_dataset,
+    is_torch_dataloader,
+)
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 __all__ = [
@@ -22,6 +27,7 @@ __all__ = [
     "apply_anywhere",
     "get_data_adapter",
     "graph",
+    "is_data_set",
     "layers",
     "moments",
     "no_autocast",
@@ -34,6 +40,11 @@ __all__ = [
 PARALLEL_UPDATE = "_parallel_update_step"
 # The method of batch normalisation that returns a batch's mean and variance.
 MOMENTS = "_moments"
+
+
+def is_data_set(data: Any) -> bool:
+    """Whether Keras reads it as a data set of TensorFlow, PyTorch or grain."""
+    return is_tf_dataset(data) or is_torch_dataloader(data) or is_grain_dataset(data)
 
 
 def moments(

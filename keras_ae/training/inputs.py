@@ -1,22 +1,42 @@
 """What `fit` and the verbs are given: a look at the first batch, and NumPy batches."""
 
+import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_ae.backend import keras_private
+
+ONE_EXAMPLE = (
+    "one example needs an axis of examples before it: `x[None]` of an array, `batch` "
+    "of a data set"
+)
+# Of numbers that some backend does not have, what it has.
+_DTYPES = {"longdouble": "float64", "uint64": "int64"}
+
 
 def plain(data):
     """Returns arrays and frames as arrays that each backend takes; else what is given.
 
-    They are frames and series of pandas and polars, masked arrays, and those whose
-    bytes are in another order than the machine's.
+    They are frames and series of pandas and polars, masked arrays, tensors of another
+    backend, and arrays of numbers that are wider than a backend's, or whose bytes are
+    in another order than the machine's.
 
     Raises:
-        ValueError: If a column is not numeric, or a value is masked.
+        ValueError: If a column is not numeric, a value is masked, or most of them are
+            left out.
     """
+    if _is_sparse(data):
+        raise ValueError(
+            "Arrays must be dense. Received: a sparse or ragged "
+            f"{type(data).__name__}; turn it into a dense one (`x.toarray()` in SciPy, "
+            "`x.to_dense()` in PyTorch, `tf.sparse.to_dense(x)`)."
+        )
+    if _is_foreign(data):
+        return _to_numpy(data)
     if isinstance(data, np.ma.MaskedArray):
         if np.ma.is_masked(data):
             raise ValueError(
@@ -26,8 +46,11 @@ def plain(data):
                 "them."
             )
         data = data.data
-    if isinstance(data, np.ndarray) and not data.dtype.isnative:
-        return data.astype(data.dtype.newbyteorder("="))
+    if isinstance(data, np.ndarray):
+        native = data.dtype.newbyteorder("=")
+        kinds = [new for old, new in _DTYPES.items() if native == np.dtype(old)]
+        dtype = np.dtype(kinds[0]) if kinds else native
+        return data if dtype == data.dtype else data.astype(dtype)
     if not hasattr(data, "to_numpy"):
         return data
     if not hasattr(data, "columns"):
@@ -47,6 +70,113 @@ def plain(data):
             "into numbers."
         )
     return np.stack(arrays, axis=1)
+
+
+def _is_sparse(data):
+    """Whether an array or a tensor keeps only some of its values."""
+    names = ("toarray", "dense_shape", "row_lengths", "nse")
+    if any(hasattr(data, name) for name in names):
+        return True
+    return any(
+        getattr(data, name, False) is True for name in ("is_sparse", "is_sparse_csr")
+    )
+
+
+def _is_foreign(data):
+    """Whether it is a variable, or a tensor of a backend that does not run."""
+    if hasattr(data, "assign") and hasattr(data, "dtype"):
+        return True
+    library = type(data).__module__.partition(".")[0]
+    if library not in ("torch", "tensorflow", "jax", "jaxlib"):
+        return False
+    is_array = hasattr(data, "shape") and hasattr(data, "dtype")
+    return is_array and not ops.is_tensor(data)
+
+
+def _to_numpy(tensor):
+    """Returns the values of a variable, or of a tensor of whatever backend."""
+    if hasattr(tensor, "detach"):
+        tensor = tensor.detach().cpu()
+        # NumPy has no such type.
+        tensor = tensor.float() if "bfloat16" in str(tensor.dtype) else tensor
+    return np.asarray(tensor)
+
+
+def is_numeric(array) -> bool:
+    """Whether an array holds what a backend can compute with."""
+    try:
+        return keras.backend.standardize_dtype(array.dtype) != "string"
+    except ValueError:
+        return False
+
+
+def beside(name: str, data):
+    """Returns what is passed beside examples as an array, of a list or a frame too.
+
+    Args:
+        name: How errors call it.
+        data: Labels or weights, or None.
+
+    Raises:
+        ValueError: If a list does not make an array.
+    """
+    if isinstance(data, list | tuple):
+        try:
+            data = np.asarray(data)
+        except ValueError:
+            raise ValueError(
+                f"`{name}` must be an array with an entry an example. Received: a "
+                f"{type(data).__name__} of {len(data)} items of several shapes"
+            ) from None
+    return plain(data)
+
+
+def readable(y):
+    """Returns labels; zeros for names, which nothing reads and backends refuse."""
+    if not hasattr(y, "dtype") or is_numeric(y):
+        return y
+    return np.zeros(len(y), "float32")
+
+
+def check_batch(name: str, batch) -> None:
+    """Raises `ValueError` for a first batch, or an array, that is none of examples."""
+    shape = getattr(batch, "shape", None)
+    if shape is None or len(shape) < 2:
+        remedy, received = "", type(batch).__name__ if shape is None else tuple(shape)
+        if isinstance(batch, Mapping):
+            received = f"a dict of {', '.join(map(repr, batch))}"
+            remedy = "; let the data set give one of them alone"
+        elif shape is not None and len(shape):
+            remedy = f"; {ONE_EXAMPLE}"
+        raise ValueError(
+            f"`{name}` must hold batches (batch, features), (batch, height, width) or "
+            f"(batch, height, width, channels). Received: {received}{remedy}"
+        )
+    if batch.shape[0] == 0:
+        raise ValueError(f"`{name}` must not be empty. Received no examples.")
+    if not is_numeric(batch):
+        raise ValueError(
+            f"`{name}` must be an array of numbers. Received: dtype {batch.dtype}; "
+            "`x.astype('float32')`, if that is what they are."
+        )
+
+
+def check_batched(name: str, shape, architecture: str) -> None:
+    """Raises `ValueError` where a data set looks as if it gave one picture at a time.
+
+    Args:
+        name: How errors call the data set.
+        shape: Of what it gave first.
+        architecture: That of the model.
+    """
+    height, width, channels = (*shape, 0, 0, 0)[:3]
+    is_square = len(shape) == 3 and height == width and channels in (1, 3, 4)
+    if is_square and architecture != "sequence":
+        raise ValueError(
+            f"`{name}` must give batches. Received: {tuple(shape)}, which looks like "
+            "one picture; call `batch` on the data set, or say "
+            f"`image_shape={tuple(shape[1:])}` if these are examples."
+        )
 
 
 def check_values(batch, likelihood=None) -> tuple[float, float]:
@@ -132,34 +262,86 @@ def to_floats(x):
 
 
 def first_batch(data):
-    """Returns the first batch of `data` as (x, y), and the data, nothing consumed."""
+    """Returns the first batch as (x, y, sample_weight), and the data, unconsumed.
+
+    Data sets are returned as each backend takes them.
+    """
     if hasattr(data, "shape"):
-        return (data, None), data
+        return (data, None, None), data
     if isinstance(data, keras.utils.PyDataset):
-        batch = data[0]
-    elif isinstance(data, Iterator):
+        if data.num_batches == 0:
+            raise _empty()
+        return _unpacked(data[0]), data
+    if isinstance(data, Iterator):
         try:
             batch = next(data)
         except StopIteration:
-            raise ValueError("The data set is empty: it gave no batch.") from None
+            raise _empty() from None
         # Keras recognises generators by their type, and wants tuples of them.
-        data = (
-            item if isinstance(item, tuple) else (item,)
-            for item in itertools.chain([batch], data)
+        data = (_readable_batch(item) for item in itertools.chain([batch], data))
+        return _unpacked(batch), data
+    if not keras_private.is_data_set(data):
+        has_items = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+        remedy = "; a PyTorch DataLoader makes batches of it" if has_items else ""
+        if isinstance(data, Mapping):
+            remedy = "; pass one of its arrays"
+        raise ValueError(
+            "Data must be an array, a tf.data.Dataset, a keras.utils.PyDataset, a "
+            "PyTorch DataLoader, a grain loader or a generator of batches. "
+            f"Received: {type(data).__name__}{remedy}"
         )
-    else:
-        try:
-            batch = next(iter(data))
-        except StopIteration:
-            raise ValueError("The data set is empty: it gave no batch.") from None
-        except TypeError:
-            raise ValueError(
-                "Data must be an array, a tf.data.Dataset, a keras.utils.PyDataset, a "
-                "PyTorch DataLoader, a grain loader or a generator of batches. "
-                f"Received: {type(data).__name__}"
-            ) from None
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    return (x, y), data
+    batch = next(iter(data), None)
+    if batch is None:
+        raise _empty()
+    if not _is_readable(batch):
+        if hasattr(data, "collate_fn"):
+            data = copy.copy(data)
+            data.collate_fn = _Collated(data.collate_fn)
+        elif hasattr(data, "element_spec") and isinstance(batch, tuple):
+            data = data.map(lambda *parts: _readable_batch(parts))
+    return _unpacked(batch), data
+
+
+def _empty():
+    return ValueError("The data set is empty: it gave no batch.")
+
+
+def _unpacked(batch):
+    """Returns a batch as (x, y, sample_weight)."""
+    if isinstance(batch, list | tuple) and not 0 < len(batch) <= 3:
+        raise ValueError(
+            "A data set must give batches x, (x, y) or (x, y, sample_weight). "
+            f"Received: a {type(batch).__name__} of {len(batch)} items"
+        )
+    return keras.utils.unpack_x_y_sample_weight(batch)
+
+
+def _is_readable(batch):
+    """Whether each backend takes a batch: parts, of which the labels are numbers."""
+    if not isinstance(batch, list | tuple):
+        return False
+    _, y, _ = _unpacked(batch)
+    is_array = hasattr(y, "dtype") and is_numeric(y)
+    return y is None or is_array or isinstance(y, Mapping)
+
+
+def _readable_batch(batch):
+    """Returns a batch as a tuple, without labels that are no numbers."""
+    if _is_readable(batch):
+        return tuple(batch)
+    x, _, weight = _unpacked(batch)
+    # Keras drops weights without labels.
+    return (x,) if weight is None else (x, weight, weight)
+
+
+class _Collated:
+    """What a DataLoader makes of examples, as each backend takes it."""
+
+    def __init__(self, collate: Callable):
+        self.collate = collate
+
+    def __call__(self, examples):
+        return _readable_batch(self.collate(examples))
 
 
 def first_examples(data, count: int) -> np.ndarray:

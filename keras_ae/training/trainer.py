@@ -1,7 +1,6 @@
 """Configuring, fitting and evaluating a model, on data of any kind."""
 
 import contextlib
-import inspect
 from typing import Any
 
 import keras
@@ -10,7 +9,7 @@ from keras import ops
 
 from keras_ae import backend, checks
 from keras_ae.datasets import Batches
-from keras_ae.training import feeding, inputs, optimizers
+from keras_ae.training import arguments, feeding, inputs, optimizers
 
 
 class Trainer:
@@ -201,17 +200,39 @@ class Trainer:
                 of several processes of torch.distributed.
         """
         backend.check_processes()
-        self.forget_samplers()
-        y = inputs.plain(y)
-        x = self.check_data(x, "x", y, learns=True)
-        y = self._beside_weights(x, y, kwargs.get("sample_weight"))
-        validation_data = self._inspect_validation(validation_data)
+        options = arguments.bound(keras.Model.fit, None, None, *args, **kwargs)
+        x, options = self.prepare_fit(x, y, validation_data, options)
         self.begin_fit(x)
-        if isinstance(x, np.memmap) and y is None and not args:
-            x, kwargs = streamed(x, kwargs)
-        history = self._feed(x, y, *args, validation_data=validation_data, **kwargs)
-        self._end_fit(x, args[2] if len(args) > 2 else kwargs.get("verbose", "auto"))
+        if isinstance(x, np.memmap) and options["y"] is None:
+            x, options = streamed(x, options)
+        history = self._feed(**{**options, "x": x})
+        self._end_fit(x, options.get("verbose", "auto"))
         return history
+
+    def prepare_fit(self, x, y, validation_data, options):
+        """Looks at what `fit` is given before anything is learned.
+
+        Args:
+            x, y, validation_data: What the user passed.
+            options: The other arguments of `fit`, by name.
+
+        Returns:
+            The data, and all other arguments as Keras takes them.
+        """
+        self.forget_samplers()
+        y = inputs.beside("y", y)
+        weight = inputs.beside("sample_weight", options.get("sample_weight"))
+        x = self.check_data(x, "x", y, learns=True)
+        if options.get("validation_split") and validation_data is None:
+            arguments.check_split(options["validation_split"], x)
+        if options.get("class_weight") is not None:
+            arguments.check_class_weight(options["class_weight"], x, y)
+        return x, {
+            **options,
+            "y": self._beside_weights(x, inputs.readable(y), weight),
+            "sample_weight": weight,
+            "validation_data": self._inspect_validation(validation_data),
+        }
 
     def begin_fit(self, x: Any) -> None:
         """Takes from the training data what learning starts from: here nothing."""
@@ -227,14 +248,12 @@ class Trainer:
 
     def _feed(self, *args, **kwargs):
         """Runs Keras' `fit`, fed as fast as the backend can."""
-        arguments = inspect.signature(keras.Model.fit).bind(self, *args, **kwargs)
+        options = arguments.bound(keras.Model.fit, *args, **kwargs)
         with backend.spread_batches():
-            arguments, self.feeding = feeding.prepare(
-                self, {k: v for k, v in arguments.arguments.items() if k != "self"}
-            )
+            options, self.feeding = feeding.prepare(self, options)
         self._forget_recorded("train_function", "test_function")
         with self._executing(self.feeding.steps_per_execution):
-            return keras.Model.fit(self, **arguments)
+            return keras.Model.fit(self, **options)
 
     def _inspect_validation(self, data):
         """Inspects validation data: a tuple `(x, y, weights)`, a data set or None."""
@@ -242,10 +261,15 @@ class Trainer:
             return None
         if not isinstance(data, tuple | list):
             return self.check_data(data, "validation_data")
+        if not 0 < len(data) <= 3:
+            raise ValueError(
+                "`validation_data` must be x, (x, y) or (x, y, sample_weight). "
+                f"Received: a {type(data).__name__} of {len(data)} items"
+            )
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        y = inputs.plain(y)
+        y, weight = inputs.beside("y", y), inputs.beside("sample_weight", weight)
         x = self.check_data(x, "validation_data", y)
-        return x, self._beside_weights(x, y, weight), weight
+        return x, self._beside_weights(x, inputs.readable(y), weight), weight
 
     def epochs_left(self, epochs: int, done: int) -> int:
         """Returns how many epochs a `fit` of `epochs` would train after `done`."""
@@ -253,45 +277,49 @@ class Trainer:
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Returns the loss, its terms and monitors; see `keras.Model.evaluate`."""
-        y = inputs.plain(y)
-        if "_use_cached_eval_dataset" not in kwargs:
-            x = self.check_data(x, "x", y)
-        # After `batch_size` and `verbose`.
-        weight = args[2] if len(args) > 2 else kwargs.get("sample_weight")
-        y = self._beside_weights(x, y, weight)
-        cached = kwargs.get("_use_cached_eval_dataset")
-        steps = self.steps_per_execution if cached else self._steps_told
+        options = arguments.bound(keras.Model.evaluate, None, None, *args, **kwargs)
+        cached = options.get("_use_cached_eval_dataset")
+        y = inputs.beside("y", y)
+        weight = inputs.beside("sample_weight", options.get("sample_weight"))
         if not cached:
+            x = self.check_data(x, "x", y)
             # A callback may evaluate while the other function trains.
             self._forget_recorded("test_function")
+        y = self._beside_weights(x, inputs.readable(y), weight)
+        options |= {"x": x, "y": y, "sample_weight": weight}
         self._evaluating = True
         try:
-            with self._executing(steps):
-                return super().evaluate(x, y, *args, **kwargs)
+            with self._executing(
+                self.steps_per_execution if cached else self._steps_told
+            ):
+                return super().evaluate(**options)
         finally:
             self._evaluating = False
 
     def predict(self, x, *args, **kwargs):
         """Returns the reconstructions; see `keras.Model.predict`."""
-        x = self.check_data(x, "x", restored=False)
+        options = arguments.bound(keras.Model.predict, None, *args, **kwargs)
+        options["x"] = self.check_data(x, "x", restored=False)
         with self._executing(self._steps_told):
-            return super().predict(x, *args, **kwargs)
+            return super().predict(**options)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """Takes one step on one batch; see `keras.Model.train_on_batch`."""
+        y = inputs.beside("y", y)
         x = self.check_data(x, "x", y, learns=not self.built)
         self._forget_recorded("train_function")
         with backend.spread_batches():
-            return super().train_on_batch(x, y, *args, **kwargs)
+            return super().train_on_batch(x, inputs.readable(y), *args, **kwargs)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         """Evaluates one batch; see `keras.Model.test_on_batch`."""
+        y = inputs.beside("y", y)
         x = self.check_data(x, "x", y)
         self._forget_recorded("test_function")
         self._evaluating = True
         try:
             with backend.spread_batches():
-                return super().test_on_batch(x, y, *args, **kwargs)
+                return super().test_on_batch(x, inputs.readable(y), *args, **kwargs)
         finally:
             self._evaluating = False
 
@@ -314,36 +342,35 @@ class Trainer:
         Raises:
             ValueError: If they are none that the model can describe.
         """
-        data = inputs.plain(data)
         if backend.is_traced(data):
             self.require_built("map")
             return data
+        data = inputs.plain(data)
+        if data is None:
+            raise ValueError(f"`{name}` must be given. Received: {name}=None")
         if isinstance(data, list | tuple):
             raise ValueError(
                 f"`{name}` must be one array (examples, ...) or a data set of batches. "
                 f"Received a {type(data).__name__} of {len(data)} items; pictures of "
                 "one size become an array with `numpy.stack`."
             )
-        if data is None:
-            raise ValueError(f"`{name}` must be given. Received: {name}=None")
-        (batch, target), data = inputs.first_batch(data)
-        if not hasattr(batch, "shape") or len(batch.shape) < 2:
-            raise ValueError(
-                f"`{name}` must hold batches (batch, features), (batch, height, width) "
-                "or (batch, height, width, channels). Received: "
-                f"{getattr(batch, 'shape', type(batch).__name__)}"
-            )
-        if batch.shape[0] == 0:
-            raise ValueError(f"`{name}` must not be empty. Received no examples.")
+        (batch, target, weight), data = inputs.first_batch(data)
+        inputs.check_batch(name, batch)
+        if not self.built and self._asked_shape is None and batch is not data:
+            inputs.check_batched(name, batch.shape, self.architecture)
         if not self.built:
             with backend.build_scope(self):
                 self.build((None, *batch.shape[1:]))
         if tuple(batch.shape[1:]) != self.built_image_shape:
+            one = tuple(batch.shape) == self.built_image_shape
             raise ValueError(
                 f"`{name}` must hold examples of shape {self.built_image_shape}. "
                 f"Received examples of shape {tuple(batch.shape[1:])}"
+                + (f"; {inputs.ONE_EXAMPLE}" if one else "")
             )
         y = y if target is None else target
+        if weight is not None and restored:
+            self._check_weight(weight)
         if restored and not self.takes_targets:
             inputs.check_target(type(self).__name__, batch, y)
         limits = self.check_values(batch, y, restored)
@@ -366,6 +393,11 @@ class Trainer:
         """Refuses weights in an array that can't weigh anything."""
         if not hasattr(weight, "shape") or not len(weight.shape):
             weight = np.asarray(weight)
+        if not inputs.is_numeric(weight):
+            raise ValueError(
+                "`sample_weight` must be numbers, one an example. Received: weights of "
+                f"dtype {weight.dtype}"
+            )
         self._weighs_values(weight.shape)
         low = float(ops.convert_to_numpy(weight).min(initial=0))
         high = float(ops.convert_to_numpy(weight).max(initial=0))
@@ -380,7 +412,7 @@ class Trainer:
 
         Keras drops weights without labels.
         """
-        if weight is None:
+        if weight is None or not hasattr(x, "shape"):
             return y
         self._check_weight(weight)
         return np.zeros(x.shape[0], "float32") if y is None else y

@@ -53,7 +53,7 @@ class TakesLabels:
         if isinstance(y, list | tuple):
             y = np.asarray(y)
         if self.num_classes is not None and not isinstance(x, list | tuple | NoneType):
-            (_, labels), x = inputs.first_batch(x)
+            (_, labels, _), x = inputs.first_batch(x)
             if labels is None and y is None:
                 raise self._without_labels()
             unlabelled = labels is None and np.all(to_numpy(y) == UNLABELLED)

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_ae import backend, checks
 from keras_ae.datasets import Batches
-from keras_ae.training import inputs
+from keras_ae.training import arguments, inputs
 from keras_ae.training.trainer import streamed
 
 
@@ -58,15 +58,11 @@ class KeepsSamples:
         x = with_missing(x, mask)
         data = self.check_data(x, "x", inputs.plain(y))
         if not hasattr(data, "shape") and not isinstance(data, Batches):
-            (batch, _), _ = inputs.first_batch(data)
+            (batch, *_), _ = inputs.first_batch(data)
             batch_size = batch_size or batch.shape[0]
             data = self._gathered(data)
         if validation_split:
-            if not hasattr(data, "shape"):
-                raise ValueError(
-                    "`validation_split` needs an array. Received: a "
-                    f"{type(data).__name__}; pass `validation_data`."
-                )
+            arguments.check_split(validation_split, data)
             kept = int(len(data) * (1.0 - validation_split))
             data, validation_data = data[:kept], data[kept:]
             if kwargs.get("sample_weight") is not None:

@@ -134,7 +134,7 @@ class Classifier(keras.Model):
         if x is None:
             raise ValueError("`x` must be given. Received: x=None")
         is_array = hasattr(x, "shape")
-        (batch, labels), x = inputs.first_batch(x)
+        (batch, labels, _), x = inputs.first_batch(x)
         y = np.asarray(y) if isinstance(y, list | tuple) else y
         labels = y if is_array else labels
         expected = tuple(self.encoder.input_shape[1:])

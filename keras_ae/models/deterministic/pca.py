@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.probability.likelihoods import Gaussian
-from keras_ae.training import inputs
+from keras_ae.training import arguments, inputs
 
 # Up to so many values an example, a matrix of their covariances is soon decomposed.
 _EXACT = 2048
@@ -170,10 +170,11 @@ class PCA(Autoencoder):
                     f"the same weight. Received: {name}={kwargs[name]!r}"
                 )
         inputs.check_readable_again("PCA", x)
-        if validation_split and validation_data is None and hasattr(x, "shape"):
+        x = self.check_data(x, "x")
+        if validation_split and validation_data is None:
+            arguments.check_split(validation_split, x)
             cut = math.floor(x.shape[0] * (1 - validation_split))
             x, validation_data = x[:cut], x[cut:]
-        x = self.check_data(x, "x")
 
         finding = keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: self._find_components(x)

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_ae import backend
 from keras_ae.datasets import Batches
-from keras_ae.training import inputs
+from keras_ae.training import arguments, inputs
 from keras_ae.training.optimizers import portable
 from keras_ae.training.trainer import streamed
 
@@ -221,11 +221,12 @@ class Phases:
         return int(ops.convert_to_numpy(self.progress)[1]) if self.built else 0
 
     def _train(self, x, y, phases, epochs, epoch, validation_data, options):
-        self.forget_samplers()
-        x = self.check_data(x, "x", y, learns=True)
-        y = self._beside_weights(x, y, options.get("sample_weight"))
-        validation_data = self._inspect_validation(validation_data)
-        if isinstance(x, np.memmap) and y is None:
+        arguments.bound(
+            keras.Model.fit, None, epochs=epochs, initial_epoch=epoch, **options
+        )
+        x, options = self.prepare_fit(x, y, validation_data, options)
+        validation_data = options.pop("validation_data")
+        if isinstance(x, np.memmap) and options["y"] is None:
             x, options = streamed(x, options)
         callbacks = keras.tree.flatten(options.pop("callbacks", None) or [])
         if phases.start < self._fine_tuning:
@@ -257,7 +258,6 @@ class Phases:
                             callback.append = callback.append or bool(whole.epoch)
                     history = self._feed(
                         data,
-                        y,
                         validation_data=held_back,
                         initial_epoch=epoch,
                         epochs=epoch + planned,
@@ -319,7 +319,7 @@ class Phases:
             features = self.in_batches(name, function, data.images, 1024)
             options = {"shuffle": data.shuffle, "seed": data.seed}
             return Batches(features, data.batch_size, **options)
-        (batch, _), _ = inputs.first_batch(data)
+        (batch, *_), _ = inputs.first_batch(data)
         features = self.in_batches(name, function, data, 1024)
         return Batches(features, batch.shape[0], seed=int(np.random.randint(2**31)))
 

@@ -301,7 +301,7 @@ class VQVAE(QuantizedAE):
         """
         if self.reset_threshold:
             return data
-        (batch, _), data = inputs.first_batch(data)
+        (batch, *_), data = inputs.first_batch(data)
         examples = batch.shape[0]
         if hasattr(data, "shape"):
             examples = min(examples, batch_size)

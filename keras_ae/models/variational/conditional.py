@@ -253,7 +253,7 @@ class ConditionalVAE(TakesLabels, VAE):
                 "`labels` belong to an array; a data set has them in its batches "
                 f"(x, y). Received: labels beside a {type(x).__name__}"
             )
-        (_, labels), x = inputs.first_batch(x)
+        (_, labels, _), x = inputs.first_batch(x)
         if labels is None:
             return x, False
         # The first batch was looked at; the others are when it is their turn.

@@ -1,0 +1,97 @@
+"""Arguments of Keras' `fit`, `evaluate` and `predict`, looked at before the data."""
+
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_ae import checks
+
+# Of `fit`, `evaluate` and `predict`: the smallest value of each count.
+_COUNTS = {
+    "batch_size": 1,
+    "initial_epoch": 0,
+    "epochs": 0,
+    "steps": 1,
+    "steps_per_epoch": 1,
+    "validation_batch_size": 1,
+    "validation_steps": 1,
+}
+_VERBOSE = ("auto", 0, 1, 2)
+
+
+def bound(method: Callable, *args, **kwargs) -> dict[str, Any]:
+    """Returns by name what a method of `keras.Model` is given, all of it checked.
+
+    Args:
+        method: The method, as a function.
+        *args, **kwargs: What it is called with, but for the model itself.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+    found = dict(inspect.signature(method).bind(None, *args, **kwargs).arguments)
+    del found["self"]
+    found |= found.pop("kwargs", {})
+    for name, minimum in _COUNTS.items():
+        if found.get(name) is not None:
+            checks.check_count(name, found[name], minimum)
+    verbose = found.get("verbose", "auto")
+    if str(verbose) not in (*map(str, _VERBOSE), "True", "False"):
+        raise ValueError(
+            f"`verbose` must be 'auto', 0, 1 or 2. Received: verbose={verbose!r}"
+        )
+    return found
+
+
+def check_split(share: float, x: Any) -> None:
+    """Raises `ValueError` where `validation_split` leaves nothing, or can't be made.
+
+    Args:
+        share: What the user passed, not 0.
+        x: The training data.
+    """
+    checks.check_share("validation_split", share)
+    if not hasattr(x, "shape"):
+        raise ValueError(
+            "`validation_split` needs an array. Received: a "
+            f"{type(x).__name__}; pass `validation_data`."
+        )
+    if int(x.shape[0] * (1.0 - share)) < 1:
+        raise ValueError(
+            "`validation_split` must leave examples to train on. Received: "
+            f"validation_split={share} of {x.shape[0]} examples"
+        )
+
+
+def check_class_weight(weights: Any, x: Any, y: Any) -> None:
+    """Raises `ValueError` for a `class_weight` that weighs nothing, or wrongly.
+
+    Args:
+        weights: What the user passed.
+        x: The training data.
+        y: What was passed beside them.
+    """
+    fits = isinstance(weights, Mapping) and all(
+        isinstance(label, numbers.Integral)
+        and isinstance(weight, numbers.Real)
+        and 0 <= weight < math.inf
+        for label, weight in weights.items()
+    )
+    if not fits:
+        raise ValueError(
+            "`class_weight` must be a dict from labels, integers, to finite weights "
+            f">= 0. Received: class_weight={weights!r}"
+        )
+    if not hasattr(x, "shape"):
+        return
+    labels = None if y is None else np.shape(y)
+    if labels is None or labels == tuple(x.shape):
+        raise ValueError(
+            "`class_weight` needs labels `y`, an integer an example. Received: "
+            f"{'no labels' if labels is None else 'examples as `y`'}; pass the labels, "
+            "or `sample_weight`."
+        )

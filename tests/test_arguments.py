@@ -1,0 +1,192 @@
+"""Arguments of `fit` and its kin, and what comes beside the examples."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ae
+
+x = np.random.default_rng(0).random((12, 3), "float32")
+labels = np.arange(12) % 2
+names = np.array(["cat", "dog"])[labels]
+pictures = np.random.default_rng(0).random((4, 6, 6, 1), "float32")
+
+
+def make(name="AE", **kwargs):
+    options = {"architecture": "dense", "widths": (4,), **kwargs}
+    return getattr(keras_ae, name)(2, **options)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make(image_shape=(3,))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "`batch_size` must be an integer >= 1. Received: "),
+        ({"batch_size": 8.0}, "`batch_size` must be an integer >= 1"),
+        ({"epochs": -1}, "`epochs` must be an integer >= 0. Received: epochs=-1"),
+        ({"epochs": "3"}, "`epochs` must be an integer >= 0. Received: epochs='3'"),
+        ({"initial_epoch": -2}, "`initial_epoch` must be an integer >= 0"),
+        ({"steps_per_epoch": 0}, "`steps_per_epoch` must be an integer >= 1"),
+        ({"validation_steps": -1}, "`validation_steps` must be an integer >= 1"),
+        ({"validation_batch_size": 0}, "`validation_batch_size` must be an integer"),
+        ({"verbose": "quiet"}, "`verbose` must be 'auto', 0, 1 or 2. Received: "),
+        ({"validation_split": 1.5}, "number from 0 to below 1. Received: .*=1.5"),
+        ({"validation_split": -0.1}, "number from 0 to below 1"),
+        ({"validation_split": 0.95}, "leave examples to train on.*=0.95 of 12 exam"),
+        ({"validation_data": ()}, r"x, \(x, y\) or \(x, y, sample_weight\).* 0 items"),
+        ({"validation_data": (x, x, labels, 1)}, "Received: a tuple of 4 items"),
+        ({"class_weight": {0: 1.0}}, "needs labels `y`, .* Received: no labels"),
+        ({"class_weight": {0: 1.0}, "y": x}, "Received: examples as `y`"),
+        ({"class_weight": [1.0], "y": labels}, r"must be a dict.*=\[1.0\]"),
+        ({"class_weight": {0: -1.0}, "y": labels}, "finite weights >= 0"),
+        ({"sample_weight": "balanced"}, "must be numbers.*dtype <U8"),
+        ({"sample_weight": [[1.0], [1.0, 2.0]]}, "of 2 items of several shapes"),
+    ],
+)
+@pytest.mark.parametrize("name", ["AE", "StackedSAE"])
+def test_what_fit_is_given_is_looked_at_first(name, options, message):
+    model = keras_ae.StackedSAE((3, 2)) if name == "StackedSAE" else make(name)
+    with pytest.raises(ValueError, match=message):
+        model.fit(x, **{"verbose": 0, **options})
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["PCA", "AutoDecoder"])
+def test_models_that_split_data_themselves_look_too(name):
+    model = keras_ae.PCA(2) if name == "PCA" else make(name)
+    for share, message in ((1.5, "from 0 to below 1"), (0.95, "leave examples")):
+        with pytest.raises(ValueError, match=message):
+            model.fit(x, validation_split=share, verbose=0)
+    with pytest.raises(ValueError, match="`initial_epoch` must be an integer >= 0"):
+        model.fit(x, initial_epoch=-1, verbose=0)
+
+
+@pytest.mark.once
+def test_evaluate_and_predict_look_too(model):
+    for call in (model.evaluate, model.predict):
+        with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
+            call(x, batch_size=0, verbose=0)
+        with pytest.raises(ValueError, match="`steps` must be an integer >= 1"):
+            call(x, steps=-1, verbose=0)
+
+
+def test_names_beside_examples_are_ignored_and_lists_are_arrays(model):
+    def losses(*args, **kwargs):
+        keras.utils.set_random_seed(0)
+        return make().fit(x, *args, shuffle=False, verbose=0, **kwargs).history["loss"]
+
+    expected = losses()
+    for y in (names, list(names), names.astype(object), labels.tolist(), x.tolist()):
+        assert losses(y) == expected
+    weighed = losses(sample_weight=[1.0] * 12)
+    np.testing.assert_allclose(weighed, expected, rtol=1e-6)
+    held_back = losses(validation_data=[x, list(names), [1.0] * 12])
+    np.testing.assert_allclose(held_back, expected, rtol=1e-6)
+    whole = model.evaluate(x, verbose=0)
+    assert model.evaluate(x, list(names), verbose=0) == whole
+    weights = np.arange(12)
+    assert model.evaluate(x, None, 32, 0, list(weights)) == model.evaluate(
+        x, sample_weight=weights, verbose=0
+    )
+    assert model.test_on_batch(x, names) == model.test_on_batch(x)
+    labelled = keras_ae.ConditionalVAE(2, num_classes=2, widths=(4,))
+    with pytest.raises(ValueError, match="dtype <U3"):
+        labelled.fit(x, names, verbose=0)
+
+
+def batches():
+    return iter([x[:8], x[8:]])
+
+
+def test_batches_in_lists_and_beside_names(model):
+    expected = model.evaluate(x, batch_size=8, verbose=0)
+    for batch in (lambda x: [x], lambda x: [x, x], lambda x: (x, names[: len(x)])):
+        found = model.evaluate((batch(x) for x in batches()), verbose=0)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_data_sets_of_single_tensors_and_names(model):
+    expected = model.evaluate(x, batch_size=8, verbose=0)
+    utils = pytest.importorskip("torch.utils.data")
+    pairs = [*zip(x, names, strict=True)]
+    data_sets = [utils.DataLoader(x, 8), utils.DataLoader(pairs, 8)]
+    tf = pytest.importorskip("tensorflow")
+    named = tf.data.Dataset.from_tensor_slices((x, names)).batch(8)
+    weights = np.ones(12, "float32")
+    weighed = tf.data.Dataset.from_tensor_slices((x, names, weights)).batch(8)
+    for data in (*data_sets, named, weighed):
+        np.testing.assert_allclose(model.evaluate(data, verbose=0), expected, rtol=1e-6)
+
+
+def test_tensors_of_any_library_and_wide_numbers(model):
+    expected = model.evaluate(x, verbose=0)
+    torch = pytest.importorskip("torch")
+    tf = pytest.importorskip("tensorflow")
+    tensor = torch.from_numpy(x).requires_grad_()
+    for data in (tensor, tf.constant(x), tf.Variable(x), x.astype("longdouble")):
+        np.testing.assert_allclose(model.evaluate(data, verbose=0), expected, rtol=1e-6)
+        make().fit(data, verbose=0)
+    assert model.encode(tensor.bfloat16()).shape == (12, 2)
+    make().fit(np.full((4, 6, 6, 1), 200, "uint64"), verbose=0)
+
+
+class Empty(keras.utils.PyDataset):
+    def __len__(self):
+        return 0
+
+    def __getitem__(self, index):
+        raise IndexError
+
+
+class Pieces:
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return x[6 * index : 6 * index + 6]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (x.astype(object), "array of numbers. Received: dtype object"),
+        (x.astype(str), "array of numbers. Received: dtype <U"),
+        (x[0], r"Received: \(3,\); one example needs an axis of examples"),
+        ((pictures[0] for _ in range(2)), r"\(6, 6, 1\), which looks like one picture"),
+        (iter([{"image": x}]), "Received: a dict of 'image'; let the data set give"),
+        (iter([[x, x, x, x]]), "Received: a list of 4 items"),
+        (iter([(x, x, -labels)]), "`sample_weight` must be finite and >= 0"),
+        ({"image": x}, "Received: dict; pass one of its arrays"),
+        (Pieces(), "Received: Pieces; a PyTorch DataLoader makes batches"),
+        (Empty(), "The data set is empty"),
+    ],
+)
+def test_data_that_are_none_are_refused(data, message):
+    with pytest.raises(ValueError, match=message):
+        make().fit(data, verbose=0)
+
+
+@pytest.mark.once
+def test_sparse_data_are_refused(model):
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(ValueError, match=r"must be dense.*csr_array.*toarray"):
+        model.encode(sparse.csr_array(x))
+    torch = pytest.importorskip("torch")
+    with pytest.raises(ValueError, match=r"must be dense.*to_dense"):
+        model.encode(torch.from_numpy(x).to_sparse())
+
+
+@pytest.mark.once
+def test_one_example_of_a_model_that_knows_its_shape():
+    model = make(image_shape=(6, 6, 1))
+    with pytest.raises(ValueError, match="one example needs an axis"):
+        model.encode(pictures[0])
+    rows = make(image_shape=(6, 1))
+    rows.fit((pictures[0] for _ in range(2)), verbose=0)
+    assert rows.encode(pictures[0]).shape == (6, 2)
