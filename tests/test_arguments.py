@@ -190,3 +190,27 @@ def test_one_example_of_a_model_that_knows_its_shape():
     rows = make(image_shape=(6, 1))
     rows.fit((pictures[0] for _ in range(2)), verbose=0)
     assert rows.encode(pictures[0]).shape == (6, 2)
+
+
+@pytest.mark.parametrize("name", ["VAE", "AAE"])
+def test_what_is_frozen_learns_no_more(name):
+    model = make(name, image_shape=(3,))
+    model.fit(x, verbose=0)
+
+    def changes(layer):
+        before = layer.get_weights()
+        model.fit(x, verbose=0)
+        after = layer.get_weights()
+        return any(np.any(a != b) for a, b in zip(before, after, strict=True))
+
+    model.encoder.trainable = False
+    assert not changes(model.encoder) and changes(model.decoder)
+    model.encoder.trainable = True
+    assert changes(model.encoder)
+    model.compile("adam")
+    model.decoder.trainable = False
+    for call in (model.fit, model.train_on_batch):
+        with pytest.raises(ValueError, match="after `compile`.*call `compile` again"):
+            call(x)
+    model.compile("adam")
+    assert changes(model.encoder) and not changes(model.decoder)

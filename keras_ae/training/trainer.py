@@ -15,6 +15,9 @@ from keras_ae.training import arguments, feeding, inputs, optimizers
 class Trainer:
     """`compile`, `fit`, `evaluate` and `predict` of all models."""
 
+    # Whether `compile` was called, and not only by the constructor.
+    chooses_optimizer: bool = True
+
     def compile(
         self,
         optimizer: Any = None,
@@ -89,6 +92,8 @@ class Trainer:
         )
         if self.built:
             self.build_optimizer()
+        self.chooses_optimizer = True
+        self.note_trainable()
 
     @property
     def optimizer_names(self) -> tuple[str, ...]:
@@ -116,6 +121,32 @@ class Trainer:
         # With the networks, so that whatever is saved holds the optimizer's state.
         with backend.build_scope(self):
             self.optimizer.build(variables)
+
+    def note_trainable(self) -> None:
+        """Keeps in mind what is trainable, as the optimizer has been built for it."""
+        learned = {id(variable) for variable in self.trainable_variables}
+        self._was_trainable = {id(v): id(v) in learned for v in self.variables}
+
+    def _follow_trainable(self):
+        """Lets a change of `trainable` take effect, or says how it does."""
+        before = self._was_trainable
+        self.note_trainable()
+        changed = [
+            key
+            for key, learns in self._was_trainable.items()
+            if learns != before.get(key, learns)
+        ]
+        if not changed:
+            return
+        if self.chooses_optimizer:
+            self._was_trainable = before
+            raise ValueError(
+                "`trainable` must not be changed after `compile`, which chooses what "
+                f"is learned. Received: {len(changed)} variables that were frozen or "
+                "thawed since then; call `compile` again."
+            )
+        self.compile()
+        self.chooses_optimizer = False
 
     def get_compile_config(self):
         optimizer = keras.saving.serialize_keras_object(self.optimizer)
@@ -249,6 +280,7 @@ class Trainer:
     def _feed(self, *args, **kwargs):
         """Runs Keras' `fit`, fed as fast as the backend can."""
         options = arguments.bound(keras.Model.fit, *args, **kwargs)
+        self._follow_trainable()
         with backend.spread_batches():
             options, self.feeding = feeding.prepare(self, options)
         self._forget_recorded("train_function", "test_function")
@@ -308,6 +340,7 @@ class Trainer:
         y = inputs.beside("y", y)
         x = self.check_data(x, "x", y, learns=not self.built)
         self._forget_recorded("train_function")
+        self._follow_trainable()
         with backend.spread_batches():
             return super().train_on_batch(x, inputs.readable(y), *args, **kwargs)
 

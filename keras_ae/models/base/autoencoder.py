@@ -33,6 +33,7 @@ class _Complete(type(keras.Model)):
         model = super().__call__(*args, **kwargs)
         if not model.compiled:
             model.compile()
+            model.chooses_optimizer = False
         if model.image_shape is not None and not model.built:
             model.build((None, *model.image_shape))
         return model
@@ -207,6 +208,7 @@ class Autoencoder(
         self._loss_figure = Figure("loss", lambda: self.get_metrics_result()["loss"])
         self.built = True
         self.build_optimizer()
+        self.note_trainable()
 
     def network_options(self, image_shape: tuple[int, ...]) -> dict[str, Any]:
         """Returns arguments for `networks.encoder` and `networks.decoder`."""
