@@ -271,6 +271,16 @@ def test_a_script_without_main_is_refused(invoke, tmp_path):
     assert_one_sentence(invoke("recipe", "broken.py"), "not a Python script")
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("named", ["openvino", "tensorfow"])
+def test_a_backend_that_is_none_is_refused(invoke, monkeypatch, named):
+    monkeypatch.setenv("KERAS_BACKEND", named)
+    result = invoke("info")
+    assert_one_sentence(
+        result, "'jax', 'torch', or unset. Received", f"={named!r}; `--"
+    )
+
+
 def test_another_backend_after_keras_is_refused(invoke):
     other = "torch" if keras.config.backend() == "jax" else "jax"
     assert_one_sentence(invoke("info", "--backend", other), "before keras is imported")

@@ -11,6 +11,8 @@ import tempfile
 
 import click
 
+from keras_ae.cli.options import _BACKENDS
+
 
 def _settle_backend(backend, directory=None, devices=None):
     """Chooses the backend before keras is imported, quiets its start; then the devices.
@@ -28,6 +30,12 @@ def _settle_backend(backend, directory=None, devices=None):
                 f"runs on {_current_backend()} here."
             )
         os.environ["KERAS_BACKEND"] = backend
+    named = os.environ.get("KERAS_BACKEND")
+    if named and named not in _BACKENDS:
+        raise ValueError(
+            f"KERAS_BACKEND must be {', '.join(map(repr, _BACKENDS))}, or unset. "
+            f"Received: KERAS_BACKEND={named!r}; `--backend` overrules it."
+        )
     with _quiet():
         import keras
 
