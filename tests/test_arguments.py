@@ -214,3 +214,25 @@ def test_what_is_frozen_learns_no_more(name):
             call(x)
     model.compile("adam")
     assert changes(model.encoder) and not changes(model.decoder)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["VAE", "AAE", "AutoDecoder"])
+def test_optimizers_by_their_config(name):
+    optimizers = keras.optimizers
+    model = make(name, image_shape=(3,))
+    model.compile({"class_name": "SGD", "config": {"learning_rate": 0.5}})
+    assert float(model.optimizer.learning_rate) == 0.5
+    model.compile(optimizers.serialize(optimizers.RMSprop(0.25)))
+    first = getattr(model.optimizer, "optimizers", [model.optimizer])[0]
+    assert isinstance(first, optimizers.RMSprop) and float(first.learning_rate) == 0.25
+
+
+@pytest.mark.once
+def test_each_player_has_its_loss_scaling():
+    model = make("AAE", image_shape=(3,))
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.125))
+    model.compile(scaled)
+    model.fit(x, verbose=0)
+    inner = {id(optimizer.inner_optimizer) for optimizer in model.optimizer.optimizers}
+    assert len(inner) == 3 and float(model.optimizer.learning_rate) == 0.125

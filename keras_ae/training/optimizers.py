@@ -1,5 +1,6 @@
 """One optimizer for each player of a model."""
 
+import copy
 import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -140,6 +141,8 @@ def for_players(
     """
     if isinstance(optimizer, PlayerOptimizers):
         optimizer = optimizer.by_player
+    if is_config(optimizer):
+        optimizer = keras.optimizers.get(optimizer)
     if optimizer is None:
         optimizer = {}
     if isinstance(optimizer, Mapping):
@@ -154,7 +157,11 @@ def for_players(
     else:
         config = keras.optimizers.serialize(keras.optimizers.get(optimizer))
         config = portable(config)
-        chosen = {name: keras.optimizers.deserialize(config) for name in players}
+        # Keras takes some of a config away as it reads it.
+        chosen = {
+            name: keras.optimizers.deserialize(copy.deepcopy(config))
+            for name in players
+        }
     chosen = {name: keras.optimizers.get(chosen[name]) for name in players}
     if len({id(optimizer) for optimizer in chosen.values()}) < len(players):
         raise ValueError(
@@ -168,6 +175,11 @@ def for_players(
             for name, value in chosen.items()
         }
     return PlayerOptimizers(chosen)
+
+
+def is_config(optimizer: Any) -> bool:
+    """Whether it is what `keras.optimizers.serialize` makes of one optimizer."""
+    return isinstance(optimizer, Mapping) and {"class_name", "config"} <= {*optimizer}
 
 
 def adopt_schedules(old: keras.optimizers.Optimizer, new: keras.optimizers.Optimizer):

@@ -32,9 +32,9 @@ class Trainer:
         """Configures training; the constructor has done it already, with Adam(1e-3).
 
         Args:
-            optimizer: A Keras optimizer, or its name. For a model of several players a
-                dict of them by player, or one of which each player gets its own; the
-                others keep the default.
+            optimizer: A Keras optimizer, its name or its config. For a model of several
+                players a dict of them by player, or one of which each player gets its
+                own; the others keep the default.
             loss, loss_weights, metrics, weighted_metrics: Not used: the model names its
                 own terms, and the likelihood is an argument of the constructor.
             jit_compile: As in `keras.Model.compile`.
@@ -79,7 +79,7 @@ class Trainer:
                     self.default_optimizers(),
                     scale_loss=scaled and self.dtype_policy.name == "mixed_float16",
                 )
-        elif isinstance(optimizer, dict):
+        elif isinstance(optimizer, dict) and not optimizers.is_config(optimizer):
             raise ValueError(
                 f"`optimizer` must be one Keras optimizer: {type(self).__name__} has "
                 f"one player. Received: optimizers for {', '.join(map(str, optimizer))}"

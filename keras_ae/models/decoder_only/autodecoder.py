@@ -14,7 +14,7 @@ from keras_ae.models.decoder_only.code_table import CodeTable, check_optimizer
 from keras_ae.models.decoder_only.inference import Infers
 from keras_ae.models.decoder_only.samples import KeepsSamples, observed_values
 from keras_ae.probability.likelihoods import Gaussian
-from keras_ae.training.optimizers import PlayerOptimizers
+from keras_ae.training.optimizers import PlayerOptimizers, is_config
 
 
 class AutoDecoder(KeepsSamples, Infers, Autoencoder):
@@ -163,8 +163,8 @@ class AutoDecoder(KeepsSamples, Infers, Autoencoder):
             ValueError: If the codes' optimizer is another, or one that would touch
                 codes outside the batch.
         """
-        together = (Mapping, PlayerOptimizers)
-        if optimizer is not None and not isinstance(optimizer, together):
+        together = isinstance(optimizer, Mapping | PlayerOptimizers)
+        if optimizer is not None and (is_config(optimizer) or not together):
             optimizer = {"decoder": optimizer}
         super().compile(optimizer, *args, **kwargs)
         check_optimizer(self.optimizer["codes"])
