@@ -236,3 +236,38 @@ def test_each_player_has_its_loss_scaling():
     model.fit(x, verbose=0)
     inner = {id(optimizer.inner_optimizer) for optimizer in model.optimizer.optimizers}
     assert len(inner) == 3 and float(model.optimizer.learning_rate) == 0.125
+
+
+def test_verbs_take_tensors_lists_and_names(model):
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(x).requires_grad_()
+    codes = model.encode(x)
+    expected = model.decode(codes)
+    for z in (torch.from_numpy(codes).requires_grad_(), codes.tolist()):
+        np.testing.assert_allclose(model.decode(z), expected, atol=1e-6)
+    row = model.interpolate(x[0], x[1])
+    np.testing.assert_allclose(model.interpolate(tensor[0], tensor[1]), row, atol=1e-6)
+    for verb in (model.traverse, lambda a: model.add_attribute(a, np.ones(2))):
+        np.testing.assert_allclose(verb(tensor[0]), verb(x[0]), atol=1e-6)
+    terms = model.terms_of(x, list(names))
+    np.testing.assert_allclose(terms["loss"], model.terms_of(x)["loss"], atol=1e-6)
+    make("DenoisingAE").fit(x, tensor, verbose=0)
+
+
+@pytest.mark.once
+def test_what_verbs_can_not_take(model):
+    for z, message in (
+        (np.zeros((0, 2)), r"one code or more. Received: \(0, 2\)"),
+        ([["a", "b"]], "`z` must be an array of numbers. Received: dtype <U1"),
+        ([[1.0, 2.0], [1.0]], "`z` must be an array .* of 2 items of several shapes"),
+        (iter([x]), "`z` must be an array of numbers. Received: list_iterator"),
+        (None, "`z` must be an array of numbers. Received: NoneType"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.decode(z)
+    for dims in (1, [0.5], [], [[0]], [2]):
+        with pytest.raises(ValueError, match="`dims` must be dimensions from 0 to 1"):
+            model.traverse(x[0], dims=dims)
+    for span in ("wide", np.nan):
+        with pytest.raises(ValueError, match="`span` must be a finite number"):
+            model.traverse(x[0], span=span)

@@ -37,6 +37,8 @@ def plain(data):
         )
     if _is_foreign(data):
         return _to_numpy(data)
+    if getattr(data, "requires_grad", False) is True:
+        data = data.detach()
     if isinstance(data, np.ma.MaskedArray):
         if np.ma.is_masked(data):
             raise ValueError(
@@ -129,6 +131,24 @@ def beside(name: str, data):
                 f"{type(data).__name__} of {len(data)} items of several shapes"
             ) from None
     return plain(data)
+
+
+def as_array(name: str, data) -> np.ndarray:
+    """Returns numbers in an array, a tensor of any library, a frame or a list.
+
+    Args:
+        name: How errors call it.
+        data: What the user passed.
+
+    Raises:
+        ValueError: If they are no numbers.
+    """
+    data = beside(name, data)
+    if not hasattr(data, "dtype") or not is_numeric(data):
+        received = f"dtype {data.dtype}" if hasattr(data, "dtype") else type(data)
+        received = getattr(received, "__name__", received)
+        raise ValueError(f"`{name}` must be an array of numbers. Received: {received}")
+    return ops.convert_to_numpy(data)
 
 
 def readable(y):

@@ -124,8 +124,8 @@ class Trainer:
 
     def note_trainable(self) -> None:
         """Keeps in mind what is trainable, as the optimizer has been built for it."""
-        learned = {id(variable) for variable in self.trainable_variables}
-        self._was_trainable = {id(v): id(v) in learned for v in self.variables}
+        # A phase of a model learns some of them only.
+        self._was_trainable = {id(v): bool(v.trainable) for v in self.variables}
 
     def _follow_trainable(self):
         """Lets a change of `trainable` take effect, or says how it does."""

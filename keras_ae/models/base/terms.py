@@ -37,8 +37,9 @@ class TellsTerms:
         """
         self.require_built("terms_of")
         checks.check_count("batch_size", batch_size)
-        y = self._labels_beside(x, inputs.plain(y))
+        y = self._labels_beside(x, inputs.beside("y", y))
         x = self.check_data(x, "x", y)
+        y = inputs.readable(y)
         function = self.compiled_function("terms_of", self._terms_of)
         data = x if y is None else (x, ops.convert_to_numpy(y))
         found = defaultdict(list)

@@ -1,5 +1,6 @@
 """What people do with a trained model: encode, decode, reconstruct, interpolate."""
 
+import numbers
 from collections.abc import Sequence
 
 import keras
@@ -81,10 +82,11 @@ class Verbs:
     def _checked_codes(self, z, verb):
         self.require_built(verb)
         if not backend.is_traced(z):
-            z = np.asarray(z, "float32")
-        if len(z.shape) != 2 or z.shape[1] != self.code_dim:
+            z = inputs.as_array("z", z).astype("float32")
+        if len(z.shape) != 2 or z.shape[1] != self.code_dim or z.shape[0] == 0:
             raise ValueError(
-                f"`z` must have the shape (n, {self.code_dim}). Received: {z.shape}"
+                f"`z` must have the shape (n, {self.code_dim}), of one code or more. "
+                f"Received: {z.shape}"
             )
         return z
 
@@ -184,7 +186,7 @@ class Verbs:
         """
         self.require_built("interpolate")
         checks.check_count("steps", steps, minimum=2)
-        a, b = np.asarray(a), np.asarray(b)
+        a, b = inputs.as_array("a", a), inputs.as_array("b", b)
         if a.shape != b.shape:
             raise ValueError(
                 "`a` and `b` must have the same shape. "
@@ -222,15 +224,19 @@ class Verbs:
         """
         self.require_built("traverse")
         checks.check_count("steps", steps)
+        if not isinstance(span, numbers.Real) or not np.isfinite(span):
+            raise ValueError(f"`span` must be a finite number. Received: span={span!r}")
         dims = range(self.prior_dim) if dims is None else dims
-        if not len(dims) or any(not 0 <= dim < self.prior_dim for dim in dims):
+        known = set(range(self.prior_dim))
+        if not np.size(dims) or np.ndim(dims) != 1 or not {*dims} <= known:
             raise ValueError(
-                f"`dims` must be dimensions from 0 to {self.prior_dim - 1}. "
-                f"Received: dims={list(dims)}"
+                f"`dims` must be dimensions from 0 to {self.prior_dim - 1}, in a list. "
+                f"Received: dims={dims if np.ndim(dims) == 0 else list(dims)}"
             )
-        z = np.tile(self.encode(np.asarray(x)[None]), (len(dims), steps, 1))
+        x = inputs.as_array("x", x)
+        z = np.tile(self.encode(x[None]), (len(dims), steps, 1))
         for row, dim in enumerate(dims):
-            z[row, :, dim] = np.linspace(-span, span, steps)
+            z[row, :, int(dim)] = np.linspace(-span, span, steps)
         x = self.decode(z.reshape(-1, self.code_dim), batch_size)
         return x.reshape(len(dims), steps, *self.built_image_shape)
 
@@ -325,7 +331,7 @@ class Verbs:
                 "`strength` must be a finite number, or several. Received: "
                 f"strength={strength!r}"
             )
-        x = np.asarray(x)
+        x = inputs.as_array("x", x)
         single = x.ndim == len(self.built_image_shape)
         z = self.encode(x[None] if single else x)[:, None]  # (n, 1, latent_dim)
         z = z + strengths.reshape(-1, 1) * vector  # (n, strengths, latent_dim)
