@@ -5,30 +5,30 @@
 trains each model twice, on one of COUNT virtual CPU devices and on all of them: two
 epochs of 45 examples in batches of 16, so that the last batch has no equal part for
 each, with 11 for validation. It prints the largest relative difference of what was
-logged, and the largest of the weights. The backend is JAX, or with
-`KERAS_BACKEND=tensorflow` TensorFlow, where `--mirrored` makes the models in the scope
-of a `tf.distribute.MirroredStrategy`.
+logged, and the largest of the weights. The backend is JAX, or with `KERAS_BACKEND`
+TensorFlow, where `--mirrored` makes the models in the scope of a
+`tf.distribute.MirroredStrategy`, or PyTorch, where devices are processes.
 """
 
 import argparse
 import contextlib
 import os
+import socket
+import subprocess
+import sys
 
 
-def differences(Model, x, strategy=None):
+def train(name, x, scope=None):
+    """What was logged, and the weights."""
+    with scope or contextlib.nullcontext():
+        model = contract.make(getattr(keras_ae, name))
+    logs = contract.fit(model, x, epochs=2, validation_data=x[:11])
+    return logs, contract.weights(model)
+
+
+def differences(one, other):
     """Largest relative difference of logs, and the largest of weights."""
-    trained = []
-    for devices in (1, "all"):
-        scope = contextlib.nullcontext()
-        if strategy is None:
-            keras_ae.distribute(devices)
-        elif devices == "all":
-            scope = strategy.scope()
-        with scope:
-            model = contract.make(Model)
-        logs = contract.fit(model, x, epochs=2, validation_data=x[:11])
-        trained.append((logs, contract.weights(model)))
-    (alone, own), (together, others) = trained
+    (alone, own), (together, others) = one, other
     of_logs = max(
         np.max(
             np.abs(np.subtract(together[name], alone[name]))
@@ -44,11 +44,19 @@ def differences(Model, x, strategy=None):
     return of_logs, of_weights
 
 
-def main(names, strategy=None):
+def main(names, strategy=None, place=None):
     x = np.random.default_rng(0).random((45, 6, 6, 1), dtype="float32")
-    for name in names or contract.TRAINED:
-        of_logs, of_weights = differences(getattr(keras_ae, name), x, strategy)
-        print(f"{name:24} {of_logs:.1e} {of_weights:.1e}", flush=True)
+    keras_ae.distribute(1)
+    first = place is None or place["RANK"] == "0"
+    alone = {name: train(name, x) for name in names} if first else {}
+    if strategy is None:
+        os.environ.update(place or {})
+        keras_ae.distribute()
+    for name in names:
+        together = train(name, x, strategy and strategy.scope())
+        if first:
+            of_logs, of_weights = differences(alone[name], together)
+            print(f"{name:24} {of_logs:.1e} {of_weights:.1e}", flush=True)
 
 
 def start_tensorflow(count):
@@ -61,14 +69,36 @@ def start_tensorflow(count):
     return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(count)])
 
 
+def start_processes(count):
+    """Runs this script in several processes, each of which is told its place."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [
+        subprocess.Popen(
+            [sys.executable, *sys.argv, "--place", f"{rank} {count} {port}"]
+        )
+        for rank in range(count)
+    ]
+    return max(process.wait() for process in started)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("count", type=int)
     parser.add_argument("--mirrored", action="store_true")
+    parser.add_argument("--place", help=argparse.SUPPRESS)
     parser.add_argument("models", nargs="*")
     chosen = parser.parse_intermixed_args()
-    strategy = None
-    if os.environ.setdefault("KERAS_BACKEND", "jax") == "tensorflow":
+    strategy = place = None
+    backend = os.environ.setdefault("KERAS_BACKEND", "jax")
+    if backend == "torch" and chosen.place is None:
+        sys.exit(start_processes(chosen.count))
+    if backend == "torch":
+        told = ("RANK", "WORLD_SIZE", "MASTER_PORT")
+        place = dict(zip(told, chosen.place.split(), strict=True))
+        place["MASTER_ADDR"] = "127.0.0.1"
+    elif backend == "tensorflow":
         strategy = start_tensorflow(chosen.count)
     else:
         flag = f"--xla_force_host_platform_device_count={chosen.count}"
@@ -78,4 +108,5 @@ if __name__ == "__main__":
 
     import keras_ae
 
-    main(chosen.models, strategy if chosen.mirrored else None)
+    names = chosen.models or contract.TRAINED
+    main(names, strategy if chosen.mirrored else None, place)

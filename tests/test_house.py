@@ -22,6 +22,7 @@ PACKAGE = Path(keras_ae.__file__).parent
 # What each package or module may import of ours; nothing by default.
 MAY_IMPORT = {
     "__main__": {"cli"},
+    "backend": {"machine", "processes"},
     "nn": {"backend", "checks"},
     "probability": {"backend", "checks", "datasets", "nn", "progress"},
     "datasets": {"backend", "machine", "progress"},
@@ -71,6 +72,7 @@ MAY_IMPORT = {
     },
     "cli": {
         "anomalies",
+        "backend",
         "benchmark",
         "callbacks",
         "catalogue",
@@ -84,6 +86,7 @@ MAY_IMPORT = {
         "models",
         "plots",
         "probability",
+        "processes",
         "progress",
         "runs",
     },

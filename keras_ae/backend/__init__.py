@@ -19,22 +19,19 @@ import numpy as np
 from keras import ops
 
 from keras_ae.backend import _shared
+from keras_ae.backend._engine import BACKEND
+from keras_ae.backend._engine import engine as _engine
 from keras_ae.backend._shared import Block, Cost, Execution, black_and_white
+from keras_ae.backend._together import (
+    check_processes,
+    distribute,
+    from_first,
+    is_first_process,
+    meeting_point,
+    start_together,
+)
 
-BACKEND = keras.backend.backend()
 PLAIN = os.environ.get("KERAS_AE_PLAIN", "0") not in ("", "0")
-
-if BACKEND == "tensorflow":
-    from keras_ae.backend import _tensorflow as _engine
-elif BACKEND == "jax":
-    from keras_ae.backend import _jax as _engine  # type: ignore[no-redef]
-elif BACKEND == "torch":
-    from keras_ae.backend import _torch as _engine  # type: ignore[no-redef]
-else:
-    raise ImportError(
-        "keras-ae trains on the Keras backends 'tensorflow', 'jax' and 'torch'. "
-        f"Received: KERAS_BACKEND='{BACKEND}'"
-    )
 
 __all__ = [
     "BACKEND",
@@ -53,10 +50,13 @@ __all__ = [
     "distribute",
     "draws_on_device",
     "filters_in_order",
+    "from_first",
     "fuses_steps",
     "gradient",
+    "is_first_process",
     "is_traced",
     "many_steps",
+    "meeting_point",
     "minimize",
     "normalized",
     "pure",
@@ -71,6 +71,7 @@ __all__ = [
     "spread_batches",
     "stacked",
     "start_epoch",
+    "start_together",
     "step_cost",
     "take_rows",
     "takes_feeds",
@@ -96,82 +97,6 @@ def build_scope(model: keras.Model):
 def replicas(model: keras.Model) -> int:
     """How many replicas of `model` tf.distribute trains, each by itself; 1 without."""
     return 1 if fuses_steps(model) else _engine.replicas(model)
-
-
-def distribute(devices: int | str | Sequence[int] = "all") -> list[str]:
-    """Trains on several devices of this machine from here on: JAX and TensorFlow.
-
-    One line, before a model is made:
-
-    ```python
-    keras_ae.distribute()
-    ```
-
-    The results are those of one device, to rounding: noise, batch statistics and losses
-    that look across the batch are those of the whole batch. Weights are whole on each
-    device.
-
-    On JAX each device computes an equal part of every batch. A batch that has no equal
-    part for each device, such as the last of an epoch, is computed whole by all of
-    them, which takes longer. `keras.distribution.DataParallel` does the same.
-
-    On TensorFlow the networks compute a part of every batch on each device, without
-    XLA; noise, losses and updates are computed on the first one. So it is with models
-    that are made in the scope of a `tf.distribute.MirroredStrategy`.
-
-    Args:
-        devices: `"all"`, how many, or which, numbered from 0.
-
-    Returns:
-        The devices, as the backend calls them.
-
-    Raises:
-        ValueError: If there are no such devices, or the backend is PyTorch.
-    """
-    if BACKEND == "torch":
-        raise ValueError(
-            "Training on several devices with the results of one needs the 'jax' or "
-            "'tensorflow' backend. Received: the backend in use is 'torch'; set "
-            "KERAS_BACKEND before keras is imported."
-        )
-    found = _engine.devices()
-    chosen = _chosen_devices(devices, len(found))
-    if chosen is None:
-        raise ValueError(
-            "`devices` must be 'all', a number from 1, or distinct numbers from 0 in a "
-            f"list, of the {len(found)} that there are: {', '.join(found)}. Received: "
-            f"devices={devices!r}"
-        )
-    _engine.distribute(chosen)
-    return [found[index] for index in chosen]
-
-
-def _chosen_devices(devices, count):
-    """Numbers of devices, or None where there are no such."""
-    if devices == "all":
-        return [*range(count)]
-    whole = (int, np.integer)
-    if isinstance(devices, whole) and not isinstance(devices, bool):
-        return [*range(devices)] if 1 <= devices <= count else None
-    if not isinstance(devices, Sequence) or isinstance(devices, str) or not devices:
-        return None
-    fit = all(isinstance(index, whole) and 0 <= index < count for index in devices)
-    return [*devices] if fit and len({*devices}) == len(devices) else None
-
-
-def check_processes() -> None:
-    """Raises `ValueError` in one of several processes of torch.distributed.
-
-    Each would train a model of its own, and no one would be told.
-    """
-    count = _engine.processes() if BACKEND == "torch" else 1
-    if count > 1:
-        raise ValueError(
-            "`fit` must run in one process on PyTorch: it exchanges no gradients. "
-            f"Received: {count} processes of torch.distributed; start it without "
-            "torchrun, or use KERAS_BACKEND=jax or tensorflow and "
-            "`keras_ae.distribute`."
-        )
 
 
 def spread_batches():
@@ -345,7 +270,7 @@ def compiled(function: Callable, variables: Sequence[keras.Variable]) -> Callabl
 
 
 def records_steps(model: keras.Model) -> bool:
-    """Whether `recorded` can run the steps of `model`: on PyTorch only."""
+    """Whether `recorded` runs the steps of `model`: on PyTorch only."""
     return BACKEND == "torch" and not PLAIN and _engine.records_steps(model)
 
 
@@ -353,7 +278,8 @@ def recorded(model: keras.Model, step: Callable) -> Callable:
     """Returns the function that Keras' PyTorch trainer trains or tests with.
 
     Keras' own goes through all layers, metrics and the optimizer at each step. Here
-    that is recorded once, and only the kernels are called from then on.
+    that is recorded once, and only the kernels are called from then on. Processes that
+    `distribute` has brought together take their steps as ever, but together.
 
     Args:
         model: The model.
@@ -361,7 +287,7 @@ def recorded(model: keras.Model, step: Callable) -> Callable:
 
     Returns:
         Function of a list of one batch that returns the logs; its `steps` are the
-        `_torch_recording.Recorded`.
+        `_torch_recording.Recorded`, or how many were taken together.
     """
     return _engine.recorded(model, step)
 

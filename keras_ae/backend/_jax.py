@@ -33,15 +33,14 @@ def replicas_here():
     return 1
 
 
-def devices():
-    return [str(device) for device in jax.local_devices()]
-
-
-def distribute(chosen):
+def distribute(devices):
     global _chosen
-    found = np.array([jax.local_devices()[index] for index in chosen])
+    found = jax.local_devices()
+    chosen = _shared.chosen_devices(devices, [*map(str, found)])
+    several = np.array([found[index] for index in chosen])
     # The first one alone computes all there is by itself.
-    _chosen = None if [*chosen] == [0] else jax.sharding.Mesh(found, ("batch",))
+    _chosen = None if chosen == [0] else jax.sharding.Mesh(several, ("batch",))
+    return [*map(str, several)]
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What the three have in common: structures of steps, and the rest of an update."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -48,6 +49,28 @@ class Cost(NamedTuple):
 
     seconds: float
     loops_well: bool
+
+
+def chosen_devices(devices: Any, found: Sequence[str]) -> list[int]:
+    """Returns the numbers of the devices that a user has chosen, or refuses them."""
+    asked, count, whole = devices, len(found), int | np.integer
+    if isinstance(devices, str) and devices == "all":
+        return [*range(count)]
+    if isinstance(devices, whole) and not isinstance(devices, bool):
+        devices = [*range(devices)] if 1 <= devices <= count else None
+    is_list = isinstance(devices, Sequence) and not isinstance(devices, str)
+    if (
+        is_list
+        and devices
+        and all(isinstance(index, whole) and 0 <= index < count for index in devices)
+        and len({*devices}) == len(devices)
+    ):
+        return [*devices]
+    raise ValueError(
+        "`devices` must be 'all', a number from 1, or distinct numbers from 0 in a "
+        f"list, of the {count} that there are: {', '.join(found)}. Received: "
+        f"devices={asked!r}"
+    )
 
 
 def norm(gradients):

@@ -24,13 +24,11 @@ def build_scope(model):
         yield
 
 
-def devices():
-    return _tensorflow_devices.found()
-
-
-def distribute(chosen):
-    found = devices()
+def distribute(devices):
+    found = _tensorflow_devices.found()
+    chosen = _shared.chosen_devices(devices, found)
     _tensorflow_devices.chosen = tuple(found[index] for index in chosen)
+    return [*_tensorflow_devices.chosen]
 
 
 def replicas(model):

@@ -4,7 +4,7 @@ In a step, each network that is a functional or `Sequential` Keras model compute
 of the batch on each device. What looks across the batch (noise, losses, codebooks,
 figures, updates) is computed on the first device, where the weights are: it is what it
 is on one device. A layer in a network that is not known to see each example by itself
-is given the whole batch there.
+is given the whole batch there (`_networks`).
 """
 
 import contextlib
@@ -16,71 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_ae.backend import _shared, keras_private
-
-# What computes each example by itself, whatever its settings.
-_EACH_BY_ITSELF = tuple(
-    getattr(keras.layers, name)
-    for name in (
-        "Activation",
-        "Add",
-        "Average",
-        "AveragePooling1D",
-        "AveragePooling2D",
-        "AveragePooling3D",
-        "Conv1D",
-        "Conv1DTranspose",
-        "Conv2D",
-        "Conv2DTranspose",
-        "Conv3D",
-        "Conv3DTranspose",
-        "Cropping1D",
-        "Cropping2D",
-        "Cropping3D",
-        "Dense",
-        "DepthwiseConv1D",
-        "DepthwiseConv2D",
-        "ELU",
-        "Flatten",
-        "GlobalAveragePooling1D",
-        "GlobalAveragePooling2D",
-        "GlobalAveragePooling3D",
-        "GlobalMaxPooling1D",
-        "GlobalMaxPooling2D",
-        "GlobalMaxPooling3D",
-        "GroupNormalization",
-        "Identity",
-        "LeakyReLU",
-        "MaxPooling1D",
-        "MaxPooling2D",
-        "MaxPooling3D",
-        "Maximum",
-        "Minimum",
-        "Multiply",
-        "PReLU",
-        "Permute",
-        "ReLU",
-        "RepeatVector",
-        "Rescaling",
-        "Reshape",
-        "SeparableConv1D",
-        "SeparableConv2D",
-        "Subtract",
-        "UpSampling1D",
-        "UpSampling2D",
-        "UpSampling3D",
-        "ZeroPadding1D",
-        "ZeroPadding2D",
-        "ZeroPadding3D",
-    )
-)
-
-_ALONG_AN_AXIS = (
-    keras.layers.Concatenate,
-    keras.layers.LayerNormalization,
-    keras.layers.RMSNormalization,
-    keras.layers.Softmax,
-)
+from keras_ae.backend import _networks, _shared, keras_private
 
 # The devices that `distribute` chose.
 chosen: tuple[str, ...] = ()
@@ -144,10 +80,8 @@ def spread(model: keras.Model, step: Callable) -> Callable:
                 stack.enter_context(strategy.scope())
             stack.enter_context(tf.device(devices[0]))
             for layer in keras_private.layers(model) if len(devices) > 1 else ():
-                network = keras_private.graph(layer)
-                if network is not None:
-                    call = functools.partial(_call, layer, network, devices)
-                    stack.enter_context(_shared.replaced(layer, "call", call))
+                start = functools.partial(_Run, layer, devices)
+                stack.enter_context(_networks.replaced_call(layer, start))
             _spreading = True
             try:
                 return step(keras.tree.map_structure(_joined, data))
@@ -206,20 +140,7 @@ def apply_outside(optimizer, gradients, variables) -> None:
         keras_private.apply_anywhere(optimizer, gradients, variables)
 
 
-def _call(layer, network, devices, inputs, training=None, mask=None, **kwargs):
-    """What a network's `call` returns, computed on all devices."""
-    if mask is not None or kwargs:
-        return type(layer).call(layer, inputs, training, mask, **kwargs)
-    with tf.device(devices[0]):
-        outputs = _Run(layer, devices, inputs).through(network, inputs, training)
-        return keras.tree.map_structure(_whole, outputs)
-
-
-def _whole(value):
-    return value.whole() if isinstance(value, _Parts) else value
-
-
-class _Run:
+class _Run(_networks.Run):
     """One call of a network on all devices.
 
     Args:
@@ -227,6 +148,8 @@ class _Run:
         devices: Names of devices.
         inputs: What the network is given.
     """
+
+    kind = _Parts
 
     def __init__(self, network: keras.Layer, devices: Sequence[str], inputs: Any):
         self.devices = devices
@@ -253,35 +176,16 @@ class _Run:
                     }
                 )
 
-    def through(self, network, inputs, training):
-        """Returns what a network gives, some of it `_Parts`."""
-        return keras_private.run_graph(network, inputs, self._operation, training)
+    def call(self, network, inputs, training):
+        with tf.device(self.devices[0]):
+            return super().call(network, inputs, training)
 
-    def _operation(self, operation, call, args, kwargs):
-        """What an operation of a network gives, `_Parts` where it can be."""
-        network = keras_private.graph(operation)
-        if network is not None and len(args) == 1:
-            return self.through(network, args[0], kwargs.get("training"))
-        if self._can_be_cut(args, kwargs):
-            if _sees_each_by_itself(operation):
-                return self._on_each(operation, call, args, kwargs)
-            if _sees_moments(operation) and len(args) == 1:
-                return self._normalized(operation, call, args, kwargs)
-        args, kwargs = keras.tree.map_structure(_whole, (args, kwargs))
-        return call(*args, **kwargs)
+    def has_rows(self, value):
+        is_tensor = isinstance(value, tf.Tensor | tf.Variable)
+        return not is_tensor or value.shape[:1] == [self.known_size]
 
-    def _can_be_cut(self, args, kwargs):
-        """Whether each tensor has a row an example."""
-        tensors = [
-            value
-            for value in keras.tree.flatten((args, kwargs))
-            if isinstance(value, tf.Tensor | tf.Variable)
-        ]
-        return all(tensor.shape[:1] == [self.known_size] for tensor in tensors)
-
-    def _on_each(self, operation, call, args, kwargs):
-        """What an operation gives of each part, on the part's device."""
-        args, kwargs = keras.tree.map_structure(self._cut, (args, kwargs))
+    def on_each(self, operation, call, args, kwargs):
+        args, kwargs = keras.tree.map_structure(self.cut, (args, kwargs))
         results = []
         for index in range(len(self.devices)):
             part = functools.partial(_part, index)
@@ -292,17 +196,13 @@ class _Run:
         parts = [_Parts(each, self.size) for each in flat]
         return keras.tree.pack_sequence_as(results[0], parts)
 
-    def _normalized(self, layer, call, args, kwargs):
-        """Batch normalisation by the moments of all parts."""
-        if not (kwargs.get("training") and layer.trainable):
-            return self._on_each(layer, call, args, kwargs)
-        x = self._cut(args[0])
+    def moments(self, x, axis):
         axes = [*range(x.parts[0].shape.rank)]
-        del axes[layer.axis]
+        del axes[axis]
         shape = [1] * len(x.parts[0].shape)
-        shape[layer.axis] = -1
+        shape[axis] = -1
         dtype = keras.backend.result_type(x.parts[0].dtype.name, "float32")
-        values = tf.size(x.parts[0]) // (self.sizes[0] * x.parts[0].shape[layer.axis])
+        values = tf.size(x.parts[0]) // (self.sizes[0] * x.parts[0].shape[axis])
         count = tf.cast(self.size * values, dtype)
 
         def mean(function):
@@ -315,16 +215,9 @@ class _Run:
 
         center = mean(tf.identity)
         variance = mean(lambda rows: tf.square(rows - tf.reshape(center, shape)))
-        moments = functools.partial(_settled, (center, variance))
-        plain = functools.partial(keras.layers.BatchNormalization.call, layer)
-        with (
-            _shared.replaced(layer, keras_private.MOMENTS, moments),
-            _shared.replaced(layer, "call", plain),
-        ):
-            return self._on_each(layer, call, (x,), kwargs)
+        return center, variance
 
-    def _cut(self, value):
-        """A tensor with a row an example in parts; anything else as it is."""
+    def cut(self, value):
         if not isinstance(value, tf.Tensor | tf.Variable):
             return value
         if not (self.known_size and self.missing == 0):
@@ -348,44 +241,3 @@ class _Run:
 
 def _part(index, value):
     return value.parts[index] if isinstance(value, _Parts) else value
-
-
-def _settled(moments, inputs, mask):
-    return moments
-
-
-def _sees_each_by_itself(operation):
-    """Whether an operation computes each example by itself, and draws nothing."""
-    if not isinstance(operation, keras.Layer):
-        return False
-    return all(map(_is_known, keras_private.layers(operation)))
-
-
-def _is_known(layer):
-    kind = type(layer)
-    # What is derived from ours may see more.
-    known = kind in _EACH_BY_ITSELF or "sees_each_by_itself" in vars(kind)
-    if kind in _ALONG_AN_AXIS:
-        axes = keras.tree.flatten(layer.axis)
-        known = all(axis == -1 or axis > 0 for axis in axes)
-    elif kind is keras.layers.Dropout:
-        known = not layer.rate
-    elif kind is keras.layers.EinsumDense:
-        given, returned = layer.equation.split("->")
-        known = given.strip()[0] == returned.strip()[0]
-    elif kind is keras.layers.MultiHeadAttention:
-        known = layer.get_config()["attention_axes"] is None
-    activation = getattr(layer, "activation", None)
-    if callable(activation):
-        # Nobody knows what a function of the user's looks at.
-        known &= str(activation.__module__).startswith("keras.")
-    return known and layer.activity_regularizer is None
-
-
-def _sees_moments(layer):
-    """Whether a layer sees of other examples the mean and the variance alone."""
-    kind = type(layer)
-    known = kind is keras.layers.BatchNormalization or "sees_moments" in vars(kind)
-    if not known or layer.renorm or layer.axis == 0:
-        return False
-    return layer.activity_regularizer is None

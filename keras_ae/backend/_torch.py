@@ -10,7 +10,13 @@ import torch
 from keras import ops
 from torch.optim.adam import adam
 
-from keras_ae.backend import _shared, _torch_recording, keras_private
+from keras_ae.backend import (
+    _shared,
+    _torch_devices,
+    _torch_processes,
+    _torch_recording,
+    keras_private,
+)
 
 LOOPS = False
 TAKES_FEEDS = True
@@ -24,9 +30,29 @@ def replicas(model):
     return 1
 
 
-def processes():
-    known = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if known else 1
+def distribute(devices):
+    return _torch_processes.distribute(devices)
+
+
+def lone_processes():
+    return _torch_processes.alone()
+
+
+def is_first():
+    return _torch_processes.rank() == 0
+
+
+def from_first(value):
+    return _torch_processes.from_first(value) if _torch_processes.count() > 1 else value
+
+
+def meeting_point():
+    return _torch_processes.meeting_point()
+
+
+def start_together(model, data):
+    if _torch_processes.count() > 1:
+        _torch_processes.start_together(model, data)
 
 
 def spread_batches():
@@ -150,6 +176,8 @@ def compiled(function, variables):
 
 
 def records_steps(model):
+    if _torch_processes.count() > 1:
+        return model.steps_per_execution == 1
     return (
         not model.jit_compile
         and not model.run_eagerly
@@ -160,6 +188,8 @@ def records_steps(model):
 
 def recorded(model, step):
     learns = step == model.train_step
+    if _torch_processes.count() > 1:
+        return _torch_devices.Spread(model, step, learns)
 
     def run(batch):
         with torch.set_grad_enabled(learns):

@@ -8,8 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.backend.common.variables import AutocastScope
 from keras.src.models.functional import Functional, operation_fn, unpack_singleton
+from keras.src.random.seed_generator import (
+    GLOBAL_SEED_GENERATOR,
+    global_seed_generator,
+)
 
 # The data adapters have no public name; `fit` takes one as `x`.
 from keras.src.trainers.data_adapters import (
@@ -33,7 +38,9 @@ __all__ = [
     "no_autocast",
     "replace",
     "run_graph",
+    "set_unseeded",
     "tracked",
+    "unseeded",
 ]
 
 # The method of PyTorch's optimizers that updates all variables at once.
@@ -125,3 +132,15 @@ def run_graph(network: Functional, inputs: Any, run: Callable, training: bool | 
 def no_autocast() -> AutocastScope:
     """A block in which variables are read in the precision that they have."""
     return AutocastScope(None)
+
+
+def unseeded() -> Any:
+    """Returns what is drawn next without a seed goes by; None if nothing was."""
+    generator = get_global_attribute(GLOBAL_SEED_GENERATOR)
+    return None if generator is None else keras.ops.convert_to_numpy(generator.state)
+
+
+def set_unseeded(state: Any) -> None:
+    """Draws without a seed go on from what `unseeded` has returned."""
+    if state is not None:
+        global_seed_generator().state.assign(state)

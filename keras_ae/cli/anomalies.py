@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from keras_ae import catalogue
-from keras_ae.cli.backend import _settle_backend
+from keras_ae.cli.backend import _begin, _settle_backend
 from keras_ae.cli.command import main
 from keras_ae.cli.options import _COUNT, _PATH, _TRAINING, _completes, _options
 
@@ -72,8 +72,7 @@ def fit(normal, model, backend, devices, run_dir, resume, **options):
     For example: keras-ae anomalies fit my_parts
     """
     name = catalogue.run_name(f"anomalies-{catalogue.find_model(model)}", normal)
-    directory = catalogue.run_directory(name, run_dir, resume)
-    _settle_backend(backend, directory, devices)
+    directory = _begin(name, run_dir, resume, backend, devices)
     from keras_ae.cli import commands
 
     training = {key: options.pop(key) for key in ("chosen", "latent_dim", "window")}

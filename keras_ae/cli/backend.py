@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import logging
 import os
+import pathlib
 import sys
 import tempfile
 
 import click
 
+from keras_ae import catalogue, processes
+from keras_ae.cli.errors import ARGUMENTS
 from keras_ae.cli.options import _BACKENDS
 
 
@@ -48,10 +52,59 @@ def _settle_backend(backend, directory=None, devices=None):
         # Saving and loading make Keras import TensorFlow on any backend, where it is
         # installed: better now, while it is quiet.
         keras.saving.serialize_keras_object(keras.layers.Identity())
-    if devices is not None:
-        from keras_ae import distribute
+    _settle_devices(devices)
 
-        click.echo(f"Devices: {', '.join(distribute(devices))}.", err=True)
+
+def _settle_devices(devices):
+    """Chooses the devices; in processes that were started together, all of those."""
+    count = processes.count()
+    if count > 1 and _current_backend() != "torch":
+        raise ValueError(
+            "Processes that are started together train on PyTorch; choose `--backend "
+            f"torch`, or start one process. Received: {count} processes, and "
+            f"the backend {_current_backend()}"
+        )
+    if devices is None and count == 1:
+        return
+    from keras_ae import distribute
+
+    try:
+        found = distribute("all" if devices is None else devices)
+    except processes.ProcessesNeeded as needed:
+        from keras_ae.cli import launching
+
+        context = click.get_current_context()
+        context.exit(launching.launch(context.meta[ARGUMENTS], needed))
+    if processes.is_first():
+        click.echo(f"Devices: {', '.join(found)}.", err=True)
+    else:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _begin(name, run_dir, resume, backend, devices):
+    """Chooses a run's directory, the backend and the devices; returns the directory.
+
+    Of processes that train together the first one has it. Each other writes what no one
+    will read into a directory of its own, which begins as the first one's.
+    """
+    if processes.is_first():
+        directory = catalogue.run_directory(name, run_dir, resume)
+        _settle_backend(backend, directory, devices)
+    else:
+        directory = _unread()
+        _settle_backend(backend, None, devices)
+    if processes.count() > 1:
+        from keras_ae import runs
+
+        runs.share(directory)
+    return directory
+
+
+def _unread():
+    """A directory for what no one will read, as long as this process lasts."""
+    own = tempfile.TemporaryDirectory()
+    atexit.register(own.cleanup)
+    return pathlib.Path(own.name)
 
 
 @contextlib.contextmanager

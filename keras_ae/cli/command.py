@@ -11,7 +11,7 @@ import click
 
 import keras_ae
 from keras_ae import catalogue
-from keras_ae.cli.backend import _settle_backend
+from keras_ae.cli.backend import _begin, _settle_backend
 from keras_ae.cli.errors import _Commands
 from keras_ae.cli.options import (
     _BACKENDS,
@@ -63,8 +63,8 @@ def recipe(name, copy, run_dir, backend, devices, resume, chosen, **options):
     # Looked at before keras is imported: a slip is answered at once.
     script = catalogue.find_recipe(name)
     catalogue.choose_for(script, chosen)
-    directory = catalogue.run_directory(catalogue.recipe_name(script), run_dir, resume)
-    _settle_backend(backend, directory, devices)
+    name_of_run = catalogue.recipe_name(script)
+    directory = _begin(name_of_run, run_dir, resume, backend, devices)
     from keras_ae.cli import commands
 
     commands.recipe(name, directory, resume=resume, chosen=chosen, options=options)
@@ -183,8 +183,7 @@ def train(
     lists the models. For example: keras-ae train vae my_photos --latent-dim 64
     """
     name = catalogue.run_name(catalogue.find_model(model), data)
-    directory = catalogue.run_directory(name, run_dir, resume)
-    _settle_backend(backend, directory, devices)
+    directory = _begin(name, run_dir, resume, backend, devices)
     from keras_ae.cli import commands
 
     commands.train(

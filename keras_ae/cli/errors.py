@@ -8,8 +8,11 @@ import warnings
 
 import click
 
+from keras_ae import processes
 from keras_ae.cli.options import _BACKENDS
 
+# Where a context keeps what the command line was given.
+ARGUMENTS = "keras_ae.arguments"
 # What pip calls the packages whose modules are called otherwise.
 _PACKAGES = {
     "PIL": "pillow",
@@ -30,6 +33,11 @@ class _Commands(click.Group):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         sys.exit(self._run(args, prog_name, extra))
+
+    def parse_args(self, ctx, args):
+        # For processes that are started with the same.
+        ctx.meta.setdefault(ARGUMENTS, [*args])
+        return super().parse_args(ctx, args)
 
     def _run(self, args, prog_name, extra):
         if os.environ.get("KERAS_AE_DEBUG"):
@@ -59,6 +67,10 @@ class _Commands(click.Group):
             return _fail(
                 "There is not enough memory; try a smaller `--batch-size` or `--limit`."
             )
+        except processes.ProcessLost as error:
+            if not processes.tells_of_loss:
+                return processes.LOST_STATUS
+            return _fail(_sentence(error), processes.LOST_STATUS)
         except (ValueError, OSError, ImportError) as error:
             return _fail(_sentence(error))
         except Exception as error:

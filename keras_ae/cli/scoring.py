@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from keras_ae.cli.backend import _settle_backend
+from keras_ae import processes
+from keras_ae.cli.backend import _settle_backend, _unread
 from keras_ae.cli.command import main
 from keras_ae.cli.options import _COUNT, _JSON, _MODEL, _PATH, _SCORES, _SEED, _options
 
@@ -80,6 +81,8 @@ def evaluate(model, data, backend, devices, **options):
     meant. Every score is kept with all that it depends on.
     """
     _settle_backend(backend, devices=devices)
+    if not processes.is_first():
+        options["output"] = _unread() / "evaluation.json"
     from keras_ae.cli import commands
 
     commands.evaluate(model, data, **options)

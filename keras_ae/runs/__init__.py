@@ -3,7 +3,7 @@
 from keras_ae.evaluation import binarized
 from keras_ae.metrics import blur
 from keras_ae.runs.gallery import BLURS, DENOISED, SEARCHED, spoilt
-from keras_ae.runs.loading import environment, load_model
+from keras_ae.runs.loading import environment, load_model, share
 from keras_ae.runs.run import Run
 from keras_ae.runs.training import held_back
 
@@ -17,5 +17,6 @@ __all__ = [
     "environment",
     "held_back",
     "load_model",
+    "share",
     "spoilt",
 ]

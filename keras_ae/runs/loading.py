@@ -73,3 +73,21 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.platform()}, {os.cpu_count()} CPU cores",
     }
+
+
+def share(directory: pathlib.Path) -> None:
+    """Gives all processes that train together what the first one's directory holds.
+
+    Args:
+        directory: Of the run that goes on; another one in each process.
+    """
+    kept = {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.suffix in (".csv", ".json", ".keras", ".py")
+    }
+    for name, content in backend.from_first(kept).items():
+        path = directory / name
+        if name not in kept:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)

@@ -228,11 +228,13 @@ class Trainer:
 
         Raises:
             ValueError: If the first batch is not what the model can describe, or in one
-                of several processes of torch.distributed.
+                of several processes that `keras_ae.distribute` has not brought together
+                or that are given different models or data.
         """
         backend.check_processes()
         options = arguments.bound(keras.Model.fit, None, None, *args, **kwargs)
         x, options = self.prepare_fit(x, y, validation_data, options)
+        backend.start_together(self, x)
         self.begin_fit(x)
         if isinstance(x, np.memmap) and options["y"] is None:
             x, options = streamed(x, options)
@@ -271,7 +273,7 @@ class Trainer:
     def _end_fit(self, x, verbose):
         """Keeps data to look for their codes, and tells whoever looks on where."""
         self.remember(x)
-        if verbose in (0, "0") or self._chooses_later:
+        if verbose in (0, "0") or self._chooses_later or not backend.is_first_process():
             return
         choice = self.choose_sampler()
         if choice is not None:
@@ -280,6 +282,8 @@ class Trainer:
     def _feed(self, *args, **kwargs):
         """Runs Keras' `fit`, fed as fast as the backend can."""
         options = arguments.bound(keras.Model.fit, *args, **kwargs)
+        if not backend.is_first_process():
+            options["verbose"] = 0
         self._follow_trainable()
         with backend.spread_batches():
             options, self.feeding = feeding.prepare(self, options)
@@ -315,10 +319,13 @@ class Trainer:
         weight = inputs.beside("sample_weight", options.get("sample_weight"))
         if not cached:
             x = self.check_data(x, "x", y)
+            backend.start_together(self, x)
             # A callback may evaluate while the other function trains.
             self._forget_recorded("test_function")
         y = self._beside_weights(x, inputs.readable(y), weight)
         options |= {"x": x, "y": y, "sample_weight": weight}
+        if not backend.is_first_process():
+            options["verbose"] = 0
         self._evaluating = True
         try:
             with self._executing(

@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 
+from keras_ae import processes
 from keras_ae.runs import Run, environment
 
 # What may change when a run goes on: how long it trains, and where its data lie.
@@ -35,7 +36,9 @@ def begin(
         "command": shlex.join(["keras-ae", *sys.argv[1:]]),
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-    options = {**options, "track": [*options.get("track", ())] or None}
+    # Curves are drawn once, however many processes train.
+    track = options.get("track", ()) if processes.is_first() else ()
+    options = {**options, "track": [*track] or None}
     if resume:
         saved = saved_settings(directory / "settings.json")
         for key, value in what.items():

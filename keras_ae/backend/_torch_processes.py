@@ -1,0 +1,309 @@
+"""PyTorch in several processes: how they meet, compare and exchange what they have."""
+
+import atexit
+import contextlib
+import os
+import random
+import socket
+import zlib
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+from keras import ops
+from torch import distributed
+
+from keras_ae import machine, processes
+from keras_ae.backend import _shared, keras_private
+
+# Steps from one comparison of the batches' values, and of the weights, to the next.
+OFTEN = 100
+
+# Of all processes, for what is not on a card: made by `distribute`.
+_control: distributed.ProcessGroup | None = None
+
+
+def count() -> int:
+    """Returns how many processes train together; 1 before `distribute`."""
+    return 1 if _control is None else distributed.get_world_size()
+
+
+def alone() -> int:
+    """Returns how many processes there are that do not train together; 0 if they do."""
+    if _control is not None:
+        return 0
+    return distributed.get_world_size() if _is_joined() else processes.count()
+
+
+def _is_joined():
+    return distributed.is_available() and distributed.is_initialized()
+
+
+def rank() -> int:
+    """Returns which of the processes that train together this is; 0 for the first."""
+    return 0 if _control is None else distributed.get_rank()
+
+
+def distribute(devices: Any) -> list[str]:
+    """Joins the processes that torchrun has started; returns the device of each.
+
+    Args:
+        devices: As in `keras_ae.distribute`.
+
+    Raises:
+        ValueError: If there is no such device, or the port is taken.
+        ProcessesNeeded: If several are chosen in one process that is alone.
+        ProcessLost: If the others can't be reached.
+    """
+    global _control
+    if not (_is_joined() or processes.are_started()):
+        return [_only_device(devices)]
+    joined = distributed.get_world_size() if _is_joined() else processes.count()
+    found = [f"process {rank}" for rank in range(joined)]
+    if len(_shared.chosen_devices(devices, found)) < joined:
+        raise ValueError(
+            f"`devices` must be 'all' or {joined} in one of {joined} processes that "
+            f"were started together. Received: devices={devices!r}"
+        )
+    device = _own_device()
+    if _control is None:
+        if not _is_joined():
+            _join("nccl" if device.startswith("cuda") else "gloo")
+        with _told():
+            _control = distributed.new_group(backend="gloo")
+    return _all(f"{socket.gethostname()} {device}")
+
+
+def _only_device(devices):
+    """The device that is chosen for a process that is alone."""
+    cards = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    # Each core of a CPU may have a process, but all of them are one device.
+    cores = [f"CPU core {index}" for index in range(machine.cores())]
+    found = cards or (cores[:1] if devices == "all" else cores)
+    chosen = _shared.chosen_devices(devices, found)
+    if len(chosen) > 1:
+        raise processes.ProcessesNeeded(chosen, bool(cards))
+    if not cards:
+        return "cpu"
+    torch.cuda.set_device(chosen[0])
+    return cards[chosen[0]]
+
+
+def meeting_point() -> tuple[Any, dict[str, str]]:
+    """Opens a place where processes of this host meet, at a port that is free.
+
+    Returns:
+        What keeps it open, and the environment variables that lead there.
+    """
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    # As torchrun tells the processes that it starts that the place is open.
+    return store, {**told, "TORCHELASTIC_USE_AGENT_STORE": "True"}
+
+
+def from_first(value: Any) -> Any:
+    """Returns what the first process has of a value, which can be pickled."""
+    found = [value]
+    with _told():
+        distributed.broadcast_object_list(found, 0, group=_control)
+    return found[0]
+
+
+def _own_device():
+    if not torch.cuda.is_available():
+        return "cpu"
+    number = int(os.environ.get("LOCAL_RANK", os.environ.get("RANK", 0)))
+    if number >= torch.cuda.device_count():
+        raise ValueError(
+            "torchrun must start at most one process for each graphics card of a host. "
+            f"Received: LOCAL_RANK={number}, and {torch.cuda.device_count()} cards; "
+            f"start it with `--nproc-per-node {torch.cuda.device_count()}`."
+        )
+    torch.cuda.set_device(number)
+    return f"cuda:{number}"
+
+
+def _join(backend):
+    try:
+        distributed.init_process_group(backend)
+    except (RuntimeError, ValueError) as error:
+        where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        if "EADDRINUSE" in str(error) or "already in use" in str(error):
+            raise ValueError(
+                "The processes must meet at a port that is free. Received: "
+                f"{where}, which another program uses; choose another one with "
+                "`torchrun --master-port`, or `--rdzv-endpoint` over hosts."
+            ) from error
+        raise processes.ProcessLost(
+            f"The processes did not meet at {where}: see that all of them were started "
+            "and that their hosts reach that one."
+        ) from error
+    atexit.register(_end)
+
+
+def _end():
+    global _control
+    _control = None
+    if _is_joined():
+        distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _told():
+    """A block of exchanges, in which a process that is lost is told of."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise processes.ProcessLost(
+            "Another process of this training has ended or can't be reached, so that "
+            "this one ends too; what it says, or the system's log, tells why."
+        ) from error
+
+
+def _all(value):
+    """What each process has of a small value."""
+    found = [None] * count()
+    with _told():
+        distributed.all_gather_object(found, value, group=_control)
+    return found
+
+
+def gathered(tensor):
+    """The equal parts of all processes, in one."""
+    # As bytes, of whatever type they are.
+    part = tensor.contiguous().reshape(-1).view(torch.uint8)
+    parts = part.new_empty(count(), part.numel())
+    with _told():
+        distributed.all_gather([*parts], part)
+    return parts.view(tensor.dtype).reshape(-1, *tensor.shape[1:])
+
+
+def summed(tensors):
+    """Sums over all processes, exchanged as one."""
+    dtype = torch.float32
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    flat = torch.cat([tensor.reshape(-1).to(dtype) for tensor in tensors])
+    with _told():
+        distributed.all_reduce(flat)
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    pairs = zip(parts, tensors, strict=True)
+    return tuple(part.view(tensor.shape).to(tensor.dtype) for part, tensor in pairs)
+
+
+def firsts_logs(logs):
+    """The first process' logs, by which the callbacks of all decide alike."""
+    values = [torch.as_tensor(value).detach().double() for value in logs.values()]
+    values = ops.stack(values)
+    with _told():
+        distributed.broadcast(values, 0)
+    return {
+        name: value.to(getattr(logs[name], "dtype", value.dtype))
+        for name, value in zip(logs, values, strict=True)
+    }
+
+
+def compare(batch, thorough):
+    """Refuses batches that are not the same in all processes."""
+    parts = [part for part in keras.tree.flatten(batch) if part is not None]
+    shapes = [tuple(part.shape) for part in parts]
+    number = zlib.crc32(repr(shapes).encode())
+    if thorough:
+        for part in parts:
+            number = _checksum(part, number)
+    mine = torch.tensor([number])
+    numbers = mine.new_empty(count(), 1)
+    with _told():
+        distributed.all_gather([*numbers], mine, group=_control)
+    if len({*numbers.flatten().tolist()}) > 1:
+        said = _said(", ".join(map(str, shapes)), "of other values")
+        raise ValueError(
+            "All processes must be given the same batches, in the same order. "
+            f"Received: {said}; give each of them all of the data, and seed what "
+            "shuffles them."
+        )
+
+
+def _checksum(array, start=0):
+    """A number of some rows of an array."""
+    rows = array[:: max(1, len(array) // 16)]
+    rows = np.ascontiguousarray(ops.convert_to_numpy(rows))
+    return zlib.crc32(rows.reshape(-1).view(np.uint8), start)
+
+
+def _said(mine, otherwise):
+    """What each process has, in words."""
+    found = _all(mine)
+    if len({*found}) == 1:
+        return f"{found[0]} in each, but {otherwise}"
+    other = next(rank for rank, said in enumerate(found) if said != found[0])
+    return f"{found[0]} in the first process, {found[other]} in process {other}"
+
+
+def start_together(model: keras.Model, data: Any) -> None:
+    """Compares model and data of all processes; takes the first's weights and seeds.
+
+    Args:
+        model: The model, built.
+        data: What it is to be trained or measured on.
+
+    Raises:
+        ValueError: If they are not the same.
+    """
+    # Names are numbered by what a process has made before.
+    shapes = [(tuple(v.shape), str(v.dtype)) for v in _state(model)]
+    weights = sum(int(np.prod(shape)) for shape, _ in shapes)
+    mine = f"{type(model).__name__} of {weights:,} numbers"
+    number = zlib.crc32(repr(shapes).encode())
+    data = getattr(data, "images", data)
+    if hasattr(data, "shape"):
+        mine += f" and examples {tuple(data.shape)}"
+        number = _checksum(data, number)
+    if len({*_all((mine, number))}) > 1:
+        raise ValueError(
+            "All processes must train the same model on the same examples. Received: "
+            f"{_said(mine, 'of other shapes or values')}; give each of them the same "
+            "arguments and all of the data."
+        )
+    take_firsts(model)
+    _take_first_seeds()
+
+
+def _state(model):
+    """All variables that a step may assign."""
+    variables = [*model.variables, *model.metrics_variables]
+    variables += model.optimizer.variables if model.compiled else []
+    return [*{id(variable): variable for variable in variables}.values()]
+
+
+@torch.no_grad()
+def take_firsts(model):
+    """Assigns the first process' values to the variables."""
+    values = [variable.value.detach() for variable in _state(model)]
+    flat = [v.contiguous().reshape(-1).view(torch.uint8) for v in values]
+    sizes = [part.numel() for part in flat]
+    together = torch.cat(flat)
+    with _told():
+        distributed.broadcast(together, 0)
+    for value, part in zip(values, together.split(sizes), strict=True):
+        # A type's bytes must lie at a multiple of their number.
+        value.copy_(part.clone().view(value.dtype).view(value.shape))
+
+
+def _take_first_seeds():
+    """Goes on with the first process' random numbers, in all that Keras draws from."""
+    found = [
+        random.getstate(),
+        np.random.get_state(),
+        torch.get_rng_state(),
+        torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        keras_private.unseeded(),
+    ]
+    ours, numpys, cpus, cards, seed = from_first(found)
+    random.setstate(ours)
+    np.random.set_state(numpys)
+    torch.set_rng_state(cpus)
+    if cards is not None:
+        torch.cuda.set_rng_state(cards)
+    keras_private.set_unseeded(seed)
