@@ -18,10 +18,51 @@ import subprocess
 import sys
 
 
+def own_networks():
+    """A model whose layers see each example by itself, all of them, or who knows."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+
+    class OfTheOthers(layers.Layer):
+        def call(self, x):
+            return x - keras.ops.mean(x, axis=0, keepdims=True)
+
+    def halves(x):
+        return x - 0.5 * keras.ops.mean(x, axis=0)
+
+    encoder = [
+        layers.Conv2D(4, 3, strides=2, padding="same"),
+        layers.BatchNormalization(),
+        layers.Activation("relu"),
+        layers.Dropout(0.3),
+        OfTheOthers(),
+        layers.Conv2D(4, 3, padding="same", activation=halves),
+        layers.Flatten(),
+        layers.Dense(3),
+    ]
+    decoder = [layers.Dense(36), layers.Reshape((6, 6, 1))]
+    encoder = keras.Sequential([keras.Input((6, 6, 1)), *encoder])
+    decoder = keras.Sequential([keras.Input((3,)), *decoder])
+    model = keras_ae.AE(3, encoder=encoder, decoder=decoder)
+    model.compile(keras.optimizers.SGD(1e-2))
+    return model
+
+
+def penalized():
+    """A model whose loss holds the gradient of a network."""
+    settings = {"adversarial_loss": "wasserstein", "gradient_penalty": 3.0}
+    return contract.make(keras_ae.AAE, **settings)
+
+
+# Beside the models of the contract.
+OTHERS = {"OwnNetworks": own_networks, "Penalized": penalized}
+
+
 def train(name, x, scope=None):
     """What was logged, and the weights."""
     with scope or contextlib.nullcontext():
-        model = contract.make(getattr(keras_ae, name))
+        make = OTHERS.get(name)
+        model = make() if make else contract.make(getattr(keras_ae, name))
     logs = contract.fit(model, x, epochs=2, validation_data=x[:11])
     return logs, contract.weights(model)
 
@@ -69,16 +110,18 @@ def start_tensorflow(count):
     return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(count)])
 
 
-def start_processes(count):
-    """Runs this script in several processes, each of which is told its place."""
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def start_processes(count):
+    """Runs this script in several processes, each of which is told its place."""
+    command = [sys.executable, *sys.argv, "--place"]
+    port = free_port()
     started = [
-        subprocess.Popen(
-            [sys.executable, *sys.argv, "--place", f"{rank} {count} {port}"]
-        )
-        for rank in range(count)
+        subprocess.Popen([*command, f"{rank} {count} {port}"]) for rank in range(count)
     ]
     return max(process.wait() for process in started)
 
@@ -104,6 +147,7 @@ if __name__ == "__main__":
         flag = f"--xla_force_host_platform_device_count={chosen.count}"
         os.environ["XLA_FLAGS"] = flag
     import contract
+    import keras
     import numpy as np
 
     import keras_ae

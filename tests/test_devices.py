@@ -1,11 +1,15 @@
 """Several devices, and export to other runtimes."""
 
+import csv
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
+import devices
 import keras
 import numpy as np
 import pytest
@@ -128,11 +132,16 @@ SEVERAL = {
         "4": ("VAE", "AutoDecoder"),
         "2 --mirrored": ("FactorVAE", "StackedSAE"),
     },
+    "torch": {
+        "2": (
+            *("VAE", "InfoVAE", "VQVAE", "VAEGAN", "AutoDecoder"),
+            *("OwnNetworks", "Penalized"),
+        ),
+    },
 }.get(BACKEND, {})
 
 
 @pytest.mark.thorough
-@pytest.mark.skipif(BACKEND == "torch", reason="`distribute` is not for PyTorch")
 @pytest.mark.parametrize("count", SEVERAL)
 def test_any_model_is_on_several_devices_what_it_is_on_one(count):
     names = SEVERAL[count]
@@ -156,44 +165,144 @@ def test_one_device_is_no_mesh(images):
 
 
 def test_devices_that_are_not_there_are_refused():
-    if BACKEND == "torch":
-        with pytest.raises(ValueError, match="several devices .* needs the 'jax'"):
-            keras_ae.distribute(2)
-        return
-    for wrong in (0, 2, -1, True, "two", [], [1], [0, 0], 1.0):
+    for wrong in (0, -1, True, "two", "", [], [10**4], [0, 0], 1.0, 10**4):
         with pytest.raises(ValueError, match="`devices` must be 'all', a number from"):
             keras_ae.distribute(wrong)
     assert keras_ae.distribute() == keras_ae.distribute([0])
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="processes are PyTorch's way")
+def test_several_devices_need_several_processes(monkeypatch):
+    monkeypatch.setattr("keras_ae.machine.cores", lambda: 2)
+    started = "torchrun --nproc-per-node 2 script.py"
+    with pytest.raises(ValueError, match=f"in a process of its own.*`{started}`"):
+        keras_ae.distribute(2)
+
+
 TWO_PROCESSES = """
-    import sys, torch, numpy as np
+    import os, sys
+    import keras, numpy as np
+    from keras import layers
     import keras_ae
-    place = f"file://{sys.argv[1]}"
-    rank = int(sys.argv[2])
-    torch.distributed.init_process_group("gloo", place, rank=rank, world_size=2)
-    try:
-        keras_ae.AE(2, architecture="linear").fit(np.ones((4, 3), "float32"))
-    except ValueError as error:
-        print(error)
+    rank = int(sys.argv[1])
+    place = {"RANK": sys.argv[1], "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    os.environ |= {**place, "MASTER_PORT": sys.argv[2]}
+    seen = []
+    class Each(layers.Layer):
+        sees_each_by_itself = True
+        def call(self, x):
+            seen.append(x.shape[0])
+            return x
+    def model(units=2, seed=0):
+        keras.utils.set_random_seed(seed)
+        encoder = [layers.Dense(5), Each(), layers.Dropout(0.5), layers.Dense(units)]
+        encoder = keras.Sequential([keras.Input((3,)), *encoder])
+        decoder = keras.Sequential([keras.Input((units,)), layers.Dense(3)])
+        return keras_ae.AE(units, encoder=encoder, decoder=decoder)
+    x = np.random.default_rng(0).random((25, 3), dtype="float32")
+    def tell(*words):
+        # Not in the line of a progress bar.
+        print("\\n>", *words)
+    def refused(call):
+        try:
+            call()
+        except ValueError as error:
+            tell(error)
+    refused(lambda: model().fit(x))
+    refused(lambda: keras_ae.distribute(3))
+    refused(lambda: keras_ae.distribute([0]))
+    tell(len(keras_ae.distribute(2)), "devices")
+    refused(lambda: model(2 + rank).fit(x))
+    refused(lambda: model().fit(x[rank:]))
+    refused(lambda: model().fit(x + rank))
+    def batches():
+        for batch in (x[:8], x[8 + rank :]):
+            yield batch
+    refused(lambda: model().fit(batches()))
+    together = model(seed=rank)
+    seen.clear()
+    losses = together.fit(x, batch_size=8, epochs=2).history["loss"]
+    losses.append(together.evaluate(x, verbose=0))
+    # The first one looks at all codes, too, and tells where they lie.
+    tell("rows", *(rows for rows in seen if rows < 25))
+    tell("losses", *losses, *(float(np.sum(w)) for w in together.get_weights()))
+    tell("next", np.random.random(), float(keras.random.normal(())))
 """
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="processes of torch.distributed")
-def test_processes_do_not_train_each_by_itself(tmp_path):
-    code = textwrap.dedent(TWO_PROCESSES)
+@pytest.mark.thorough
+@pytest.mark.skipif(BACKEND != "torch", reason="processes are PyTorch's way")
+def test_processes_train_together_or_not_at_all():
+    code, port = textwrap.dedent(TWO_PROCESSES), str(devices.free_port())
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", code, tmp_path / "meeting", str(rank)],
+            [sys.executable, "-c", code, str(rank), port],
             stdout=subprocess.PIPE,
             text=True,
         )
         for rank in range(2)
     ]
-    for rank in ranks:
-        said, _ = rank.communicate(timeout=120)
-        assert "must run in one process on PyTorch" in said
-        assert "Received: 2 processes of torch.distributed" in said
+    first, other = (rank.communicate(timeout=120)[0] for rank in ranks)
+    # Only the first shows its progress.
+    assert "Epoch 2/2" in first and "Epoch" not in other
+    lines, same = (
+        [line for line in said.splitlines() if line.startswith("> ")]
+        for said in (other, first)
+    )
+    assert lines == same
+    for words in (
+        "`fit` must be told that several processes train together. Received: 2 proc",
+        "of the 2 that there are: process 0, process 1. Received: devices=3",
+        "`devices` must be 'all' or 2 in one of 2 processes that were started toge",
+        "2 devices",
+        "must train the same model on the same examples. Received: AE of",
+        "(25, 3) in the first process, AE of",
+        "and examples (24, 3) in process 1; give each",
+        "(25, 3) in each, but of other shapes or values; give each",
+        "the same batches, in the same order. Received: (17, 3) in the first process, ",
+    ):
+        assert any(words in line for line in lines), words
+    # Eight rows are four in each process; of the last one, each has a row.
+    assert lines[-3] == "> rows " + " ".join(["4 4 4 1"] * 2 + ["13"])
+
+
+def history(folder):
+    with open(folder / "history.csv", newline="") as file:
+        return [{**row, "seconds": 0} for row in csv.DictReader(file)]
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(BACKEND != "torch", reason="processes are PyTorch's way")
+def test_processes_of_the_command_line_end_together_and_go_on(invoke, tmp_path):
+    train = ["train", "vae", "moon-phases", "--limit", "48", "--image-size", "8"]
+    train += ["--batch-size", "20", "--set", "architecture=dense", "--run-dir"]
+    several = subprocess.Popen(
+        [sys.executable, "-m", "keras_ae", *train, "two", "--devices", "2"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    begun = tmp_path / "two" / "history.csv"
+    while not (begun.exists() and len(history(begun.parent)) > 1):
+        assert several.poll() is None, several.stderr.read()
+        time.sleep(0.05)
+    listed = f"/proc/{several.pid}/task/{several.pid}/children"
+    children = [int(child) for child in Path(listed).read_text().split()]
+    os.kill(children[-1], signal.SIGKILL)
+    said = several.communicate(timeout=60)[1]
+    assert several.returncode == 1
+    (error,) = [line for line in said.splitlines() if line.startswith("Error: ")]
+    assert "Process 1 of those that trained together was killed (signal 9)" in error
+    assert "Traceback" not in said
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    epochs = str(len(history(begun.parent)) + 2)
+    assert invoke(*train, "one", "--epochs", epochs).exit_code == 0
+    resumed = invoke(*train, "two", "--resume", "--epochs", epochs)
+    assert resumed.exit_code == 0, resumed.output
+    for one, two in zip(*map(history, (tmp_path / "one", begun.parent)), strict=True):
+        for name, value in one.items():
+            assert float(two[name]) == pytest.approx(float(value), rel=1e-3), name
 
 
 @pytest.mark.once
@@ -201,9 +310,8 @@ def test_devices_on_the_command_line(invoke):
     refused = invoke("train", "vae", "moon-phases", "--devices", "some")
     assert refused.exit_code == 2
     assert "'some' is neither 'all', a number of devices" in refused.output
-    refused = invoke("train", "vae", "moon-phases", "--devices", "0,1")
-    refusal = "needs the 'jax' or" if BACKEND == "torch" else "of the 1 that"
-    assert_one_sentence(refused, "devices", refusal)
+    refused = invoke("train", "vae", "moon-phases", "--devices", "0,9999")
+    assert_one_sentence(refused, "devices", "Received: devices=[0, 9999]")
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="SavedModel is TensorFlow's format")

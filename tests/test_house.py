@@ -82,6 +82,7 @@ MAY_IMPORT = {
         "evaluation",
         "explorer",
         "files",
+        "machine",
         "metrics",
         "models",
         "plots",

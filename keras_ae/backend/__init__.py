@@ -28,6 +28,7 @@ from keras_ae.backend._together import (
     from_first,
     is_first_process,
     meeting_point,
+    most_processes,
     start_together,
 )
 
@@ -58,6 +59,7 @@ __all__ = [
     "many_steps",
     "meeting_point",
     "minimize",
+    "most_processes",
     "normalized",
     "pure",
     "recorded",

@@ -83,6 +83,11 @@ def is_first_process() -> bool:
     return BACKEND != "torch" or engine.is_first()
 
 
+def most_processes() -> int:
+    """Returns how many processes of this host may train together; 1 without PyTorch."""
+    return engine.most_processes() if BACKEND == "torch" else 1
+
+
 def meeting_point() -> tuple[Any, dict[str, str]]:
     """Opens a place where processes of this host meet: on PyTorch only.
 

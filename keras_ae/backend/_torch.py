@@ -46,6 +46,10 @@ def from_first(value):
     return _torch_processes.from_first(value) if _torch_processes.count() > 1 else value
 
 
+def most_processes():
+    return len(_torch_processes.devices_found())
+
+
 def meeting_point():
     return _torch_processes.meeting_point()
 

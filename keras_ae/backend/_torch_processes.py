@@ -77,17 +77,23 @@ def distribute(devices: Any) -> list[str]:
 
 def _only_device(devices):
     """The device that is chosen for a process that is alone."""
-    cards = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    found = devices_found()
+    are_cards = torch.cuda.is_available()
     # Each core of a CPU may have a process, but all of them are one device.
-    cores = [f"CPU core {index}" for index in range(machine.cores())]
-    found = cards or (cores[:1] if devices == "all" else cores)
-    chosen = _shared.chosen_devices(devices, found)
+    is_cpu = not are_cards and isinstance(devices, str) and devices == "all"
+    chosen = _shared.chosen_devices(devices, found[:1] if is_cpu else found)
     if len(chosen) > 1:
-        raise processes.ProcessesNeeded(chosen, bool(cards))
-    if not cards:
+        raise processes.ProcessesNeeded(chosen, are_cards)
+    if not are_cards:
         return "cpu"
     torch.cuda.set_device(chosen[0])
-    return cards[chosen[0]]
+    return found[chosen[0]]
+
+
+def devices_found() -> list[str]:
+    """Returns what may have a process each on this host: cards, or the CPU's cores."""
+    cards = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return cards or [f"CPU core {index}" for index in range(machine.cores())]
 
 
 def meeting_point() -> tuple[Any, dict[str, str]]:

@@ -130,6 +130,7 @@ def info(data_dir, backend, as_json):
     """Show backend, devices, versions and data."""
     _settle_backend(backend)
     from keras_ae import datasets, runs
+    from keras_ae.backend import most_processes
 
     environment = runs.environment()
     if as_json:
@@ -139,6 +140,8 @@ def info(data_dir, backend, as_json):
         return
     click.echo(f"backend     {environment['backend']}")
     click.echo(f"devices     {', '.join(environment['devices'])}")
+    if most_processes() > 1:
+        click.echo(f"--devices   up to {most_processes()}, each a process of its own")
     click.echo(f"python      {environment['python']}")
     click.echo(f"machine     {environment['machine']}")
     for package, version in environment["versions"].items():

@@ -149,7 +149,7 @@ def _options(*names):
             "--devices",
             type=_Devices(),
             help="Devices that share each batch, with the results of one: all, how "
-            "many, or which, as 0,1 (JAX and TensorFlow; default: one).",
+            "many, or which, as 0,1 (default: one).",
         ),
         "track": click.option(
             "--track",
