@@ -272,6 +272,15 @@ def test_a_script_without_main_is_refused(invoke, tmp_path):
 
 
 @pytest.mark.once
+def test_a_path_may_begin_at_home(invoke, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for option in (["--copy", "~/mine"], ["--copy=~/more"]):
+        assert invoke("recipe", "moon-vae", *option).exit_code == 0
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"mine", "more"}
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.once
 @pytest.mark.parametrize("named", ["openvino", "tensorfow"])
 def test_a_backend_that_is_none_is_refused(invoke, monkeypatch, named):
     monkeypatch.setenv("KERAS_BACKEND", named)

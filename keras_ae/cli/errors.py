@@ -37,7 +37,8 @@ class _Commands(click.Group):
     def parse_args(self, ctx, args):
         # For processes that are started with the same.
         ctx.meta.setdefault(ARGUMENTS, [*args])
-        return super().parse_args(ctx, args)
+        # A shell leaves the home folder of `--run-dir=~/run` to the command.
+        return super().parse_args(ctx, [_at_home(argument) for argument in args])
 
     def _run(self, args, prog_name, extra):
         if os.environ.get("KERAS_AE_DEBUG"):
@@ -79,6 +80,14 @@ class _Commands(click.Group):
                 f"{type(error).__name__}: {_sentence(error)} (The variable "
                 "KERAS_AE_DEBUG=1 shows where.)"
             )
+
+
+def _at_home(argument):
+    """An argument whose path begins with `~`, with the folder that it stands for."""
+    option, equals, value = argument.partition("=")
+    if option.startswith("--") and value.startswith("~"):
+        return f"{option}{equals}{os.path.expanduser(value)}"
+    return os.path.expanduser(argument)
 
 
 def _missing(error):
