@@ -208,6 +208,20 @@ def test_copy_gives_a_script_to_change(invoke, tmp_path):
     assert_one_sentence(invoke("recipe", "moon-vae", "--copy", "mine"), "overwritten")
 
 
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ("big", "neither a number of pixels nor HEIGHTxWIDTH"),
+        ("8x8x3", "neither"),
+        ("0", "neither"),
+        ("64x99999", "more than 4096 pixels a side"),
+    ],
+)
+def test_sizes_of_pictures_can_be_learned(invoke, size, said):
+    result = invoke("train", "vae", "moon-phases", "--image-size", size)
+    assert result.exit_code == 2 and said in " ".join(result.stderr.split())
+
+
 def test_an_unknown_name_or_value_lists_what_there_is(invoke):
     assert_one_sentence(invoke("recipe", "sun-vae"), "sun-vae", "moon-vae", "celeba-ae")
     assert_one_sentence(invoke("recipe", "none.py"), "none.py")

@@ -58,6 +58,10 @@ _MODEL = click.argument(
 )
 
 
+# Of a picture that networks can learn on whatever machine.
+_LONGEST_SIDE = 4096
+
+
 class _Size(click.ParamType):
     """One number, or HEIGHTxWIDTH."""
 
@@ -74,7 +78,12 @@ class _Size(click.ParamType):
                 param,
                 context,
             )
-        return int(sides[0]) if len(sides) == 1 else [int(side) for side in sides]
+        pixels = [int(side) for side in sides]
+        if max(pixels) > _LONGEST_SIDE:
+            self.fail(
+                f"{value!r} is more than {_LONGEST_SIDE} pixels a side.", param, context
+            )
+        return pixels[0] if len(pixels) == 1 else pixels
 
 
 class _Devices(click.ParamType):
