@@ -20,6 +20,11 @@ import sys
 
 def own_networks():
     """A model whose layers see each example by itself, all of them, or who knows."""
+    # Once the devices are settled.
+    import keras
+
+    import keras_ae
+
     keras.utils.set_random_seed(0)
     layers = keras.layers
 
@@ -147,7 +152,6 @@ if __name__ == "__main__":
         flag = f"--xla_force_host_platform_device_count={chosen.count}"
         os.environ["XLA_FLAGS"] = flag
     import contract
-    import keras
     import numpy as np
 
     import keras_ae

@@ -21,42 +21,18 @@ BACKEND = keras.backend.backend()
 
 OWN_NETWORKS = """
     import collections, keras, numpy as np, tensorflow as tf
-    from devices import start_tensorflow
+    from devices import own_networks, start_tensorflow
     start_tensorflow(3)
     import keras_ae
-    from keras import layers
     from keras_ae.backend import _tensorflow_devices
-    class OfTheOthers(layers.Layer):
-        def call(self, x):
-            return x - keras.ops.mean(x, axis=0, keepdims=True)
-    def halves(x):
-        return x - 0.5 * keras.ops.mean(x, axis=0)
-    def model():
-        keras.utils.set_random_seed(0)
-        encoder = [
-            layers.Conv2D(4, 3, strides=2, padding="same"),
-            layers.BatchNormalization(),
-            layers.Activation("relu"),
-            layers.Dropout(0.3),
-            OfTheOthers(),
-            layers.Conv2D(4, 3, padding="same", activation=halves),
-            layers.Flatten(),
-            layers.Dense(3),
-        ]
-        decoder = [layers.Dense(36), layers.Reshape((6, 6, 1))]
-        encoder = keras.Sequential([keras.Input((6, 6, 1)), *encoder])
-        decoder = keras.Sequential([keras.Input((3,)), *decoder])
-        model = keras_ae.AE(3, encoder=encoder, decoder=decoder)
-        model.compile(keras.optimizers.SGD(1e-2))
-        return model
     # The last batch is of one example.
     x = np.random.default_rng(0).random((17, 6, 6, 1), dtype="float32")
     def train(model):
         return model.fit(x, batch_size=16, epochs=2, shuffle=False, verbose=0)
-    alone = model()
+    alone = own_networks()
     losses = train(alone).history["loss"]
     keras_ae.distribute([0, 2])
-    together = model()
+    together = own_networks()
     np.testing.assert_allclose(train(together).history["loss"], losses, rtol=1e-5)
     for own, other in zip(alone.get_weights(), together.get_weights(), strict=True):
         np.testing.assert_allclose(other, own, rtol=1e-4, atol=1e-6)
