@@ -39,8 +39,7 @@ from keras_ae.runs.report import elements
 _GOOD = ("good", "normal")
 # The rate of false alarms where nobody asks for one.
 _RATE = 0.01
-# Of the pictures' variance, what codes have room for: short ones restore what is odd
-# worse.
+# Of the pictures' variance, what codes have room for: what is odd should find none.
 _VARIANCE = 0.8
 DETECTOR = "detector.zip"
 # Outlines that can be told apart.
