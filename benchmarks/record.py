@@ -118,16 +118,16 @@ ROWS = (
         "mnist-vae",
         "test NLL in nats, {importance_samples:,} samples; active units",
         "86.76; 19, after 3,280 epochs (Burda et al. 2016)",
-        "{negative_log_likelihood:.2f}; {active_units}",
+        "{negative_log_likelihood:.2f}; {active_units:.0f}",
     ),
     (
         "mnist-iwae",
         "test NLL in nats, {importance_samples:,} samples, and active units, trained "
         "with k = 1; 5; 50",
         "86.76, 19; 85.54, 22; 84.78, 25, after 3,280 epochs (Burda et al. 2016)",
-        "{negative_log_likelihood_1_samples:.2f}, {active_units_1_samples}; "
-        "{negative_log_likelihood_5_samples:.2f}, {active_units_5_samples}; "
-        "{negative_log_likelihood_50_samples:.2f}, {active_units_50_samples}",
+        "{negative_log_likelihood_1_samples:.2f}, {active_units_1_samples:.0f}; "
+        "{negative_log_likelihood_5_samples:.2f}, {active_units_5_samples:.0f}; "
+        "{negative_log_likelihood_50_samples:.2f}, {active_units_50_samples:.0f}",
     ),
     (
         "mnist-vampprior",
