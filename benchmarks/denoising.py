@@ -77,7 +77,8 @@ def noisy(pictures, level, seed):
 
 def non_local_means(x, level, strength):
     options = {"h": strength * level, "sigma": level, "patch_size": 5}
-    return np.stack([denoise_nl_means(p, channel_axis=-1, **options) for p in x])
+    restored = [denoise_nl_means(p, channel_axis=-1, **options) for p in x]
+    return np.reshape(restored, x.shape)  # a last axis of one is dropped
 
 
 def filtered(method, choices, tried, held_back, level):
