@@ -39,7 +39,7 @@ MAY_IMPORT = {
         "training",
     },
     "metrics": {"checks", "probability"},
-    "callbacks": {"checks", "files", "metrics", "nn", "plots"},
+    "callbacks": {"checks", "files", "metrics", "nn", "plots", "training"},
     "compression": {"metrics"},
     "estimators": {"models"},
     "anomalies": {"checks", "files", "metrics", "models", "probability", "runs"},

@@ -16,6 +16,7 @@ from numerics import to_numpy
 import keras_ae
 from keras_ae import callbacks, catalogue, evaluation, machine, metrics, runs
 from keras_ae.runs.training import TimeLeft
+from keras_ae.training import optimizers
 
 # A recipe that trains in a second; `stop` presses Ctrl-C in that epoch.
 SCRIPT = '''"""A tiny VAE on tiny moons."""
@@ -391,6 +392,48 @@ def test_more_epochs_go_on_along_the_longer_schedule(tmp_path):
     assert int(model.optimizer.iterations) == 8
     before, after = (run.history[epoch]["val_loss"] for epoch in (1, 3))
     assert after < before - 1e-4
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", ["VAE", "VAEGAN"])
+def test_a_run_keeps_running_averages_and_goes_on_from_the_weights(kind, tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1)).astype("uint8")
+
+    def train(name, epochs, resume=False):
+        def build():
+            model = getattr(keras_ae, kind)(2, widths=(4,))
+            model.compile(keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.8))
+            return model
+
+        run = runs.Run(tmp_path / name, resume=resume, epochs=epochs)
+        model = run.model(build)
+        run.fit(model, pictures, pictures, epochs=9, batch_size=8)
+        return run, model
+
+    def weights(path):
+        model = runs.load_model(path)
+        pairs = optimizers.averages(model.optimizer)
+        assert pairs
+        return [[to_numpy(v) for v in side] for side in zip(*pairs, strict=True)]
+
+    whole, model = train("whole", 3)
+    (best, _), (last, averages) = weights(whole.best_path), weights(whole.last_path)
+    assert np.argmin([row["val_loss"] for row in whole.history]) == 2
+    for value, average in zip(best, averages, strict=True):
+        np.testing.assert_array_equal(value, average)
+    assert max(np.abs(b - w).max() for b, w in zip(best, last, strict=True)) > 1e-3
+    if kind == "VAE":
+        # What the average scores is what validation said.
+        np.testing.assert_allclose(
+            model.evaluate(pictures, batch_size=16, verbose=0, return_dict=True)["mse"],
+            whole.history[-1]["val_mse"],
+            rtol=0.05,
+        )
+    train("parts", 1)
+    parts, _ = train("parts", 3, resume=True)
+    for one, other in zip(weights(parts.last_path), (last, averages), strict=True):
+        for value, expected in zip(one, other, strict=True):
+            np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.once

@@ -30,6 +30,7 @@ __all__ = [
     "PARALLEL_UPDATE",
     "DataAdapter",
     "apply_anywhere",
+    "averages",
     "get_data_adapter",
     "graph",
     "is_data_set",
@@ -61,6 +62,14 @@ def moments(
     indices = [optimizer._get_variable_index(variable) for variable in variables]
     first, second = optimizer._momentums, optimizer._velocities
     return [first[index] for index in indices], [second[index] for index in indices]
+
+
+def averages(
+    optimizer: keras.optimizers.Optimizer,
+) -> list[tuple[keras.Variable, keras.Variable]]:
+    """Returns what an optimizer with `use_ema` updates, each with its average."""
+    variables = optimizer._trainable_variables
+    return list(zip(variables, optimizer._model_variables_moving_average, strict=True))
 
 
 def apply_anywhere(optimizer: keras.optimizers.Optimizer, gradients, variables) -> None:

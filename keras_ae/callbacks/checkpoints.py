@@ -18,12 +18,16 @@ import numpy as np
 
 from keras_ae.files import replacing
 from keras_ae.nn import seeds
+from keras_ae.training import optimizers
 
 NOTE = "keras_ae_run.json"
 
 
 class Checkpoint(keras.callbacks.Callback):
     """Keeps the last model, for going on, and the best one, on disk.
+
+    Of a model whose optimizers keep running averages of its weights (`use_ema=True`),
+    the best one is written with these.
 
     Each file is written beside its final place and then moved there, so that a crash
     or a full disk leaves the previous one whole. A full disk is a warning, and
@@ -84,9 +88,11 @@ class Checkpoint(keras.callbacks.Callback):
             warn(f"Epoch {epoch + 1}: {name} is {value}: training diverged.")
         # The best first: killed between the two, the run takes this epoch once more.
         better = epoch >= self.start_from_epoch and self._improves(value)
-        saved = better and self._write(self.best)
+        with optimizers.averaged_weights(self.model) as averaged:
+            saved = better and self._write(self.best)
         if saved:
             self.best_value = value
+        if saved and not averaged:
             self._save(
                 self.last, lambda temporary: shutil.copyfile(self.best, temporary)
             )

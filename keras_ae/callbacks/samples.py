@@ -11,6 +11,7 @@ import numpy as np
 from keras_ae import plots
 from keras_ae.callbacks.checkpoints import reason, warn
 from keras_ae.files import replacing
+from keras_ae.training import optimizers
 
 
 class SampleSheet(keras.callbacks.Callback):
@@ -66,10 +67,11 @@ class SampleSheet(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if epoch and (epoch + 1) % self.every:
             return
-        if self.model.can_sample:
-            pictures = self.model.sample(self.number, seed=self.seed)
-        else:
-            pictures = self.model.reconstruct(self.images)
+        with optimizers.averaged_weights(self.model):
+            if self.model.can_sample:
+                pictures = self.model.sample(self.number, seed=self.seed)
+            else:
+                pictures = self.model.reconstruct(self.images)
         path = self.directory / f"epoch-{epoch + 1:04d}.png"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)

@@ -186,6 +186,7 @@ class Training:
                     verbose=1 if sys.stdout.isatty() else 2,
                     callbacks=[
                         callbacks.EpochSeeds(self.seed),
+                        AveragedValidation(),
                         # What they log is in the history, as with Keras' own.
                         *extra_callbacks,
                         callbacks.Rows(self.history),
@@ -339,6 +340,17 @@ class Training:
         if binarize:
             pictures = binarized(pictures, seed=self.seed)
         return held_back(model, pictures, self._evaluation_batch, self.seed, labels)
+
+
+class AveragedValidation(keras.callbacks.Callback):
+    """Validates with running averages of the weights, where an optimizer keeps them."""
+
+    def on_test_begin(self, logs=None):
+        self._averaged = optimizers.averaged_weights(self.model)
+        self._averaged.__enter__()
+
+    def on_test_end(self, logs=None):
+        self._averaged.__exit__(None, None, None)
 
 
 class TimeLeft(keras.callbacks.Callback):

@@ -1,12 +1,15 @@
 """One optimizer for each player of a model."""
 
+import contextlib
 import copy
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
+
+from keras_ae.backend import keras_private
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
@@ -175,6 +178,50 @@ def for_players(
             for name, value in chosen.items()
         }
     return PlayerOptimizers(chosen)
+
+
+def averages(
+    optimizer: keras.optimizers.Optimizer | None,
+) -> list[tuple[keras.Variable, keras.Variable]]:
+    """Returns variables with the running averages of them that an optimizer keeps.
+
+    Args:
+        optimizer: Of one player or of several.
+
+    Returns:
+        Pairs of a variable and its average; none without `use_ema=True`.
+    """
+    if isinstance(optimizer, PlayerOptimizers):
+        return [pair for each in optimizer.optimizers for pair in averages(each)]
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if optimizer is None or not (optimizer.built and optimizer.use_ema):
+        return []
+    return keras_private.averages(optimizer)
+
+
+@contextlib.contextmanager
+def averaged_weights(model: keras.Model) -> Iterator[bool]:
+    """The running averages of a model's weights are in their place for a while.
+
+    Those that optimizers with `use_ema=True` keep as they train; without such an
+    optimizer nothing changes. `fit` ends with the averages in the model.
+
+    Args:
+        model: A model, compiled or not.
+
+    Yields:
+        Whether there are averages.
+    """
+    pairs = averages(getattr(model, "optimizer", None))
+    kept = [ops.convert_to_numpy(variable) for variable, _ in pairs]
+    try:
+        for variable, average in pairs:
+            # A copy: on JAX the two would be one array, which a step may give away.
+            variable.assign(ops.convert_to_numpy(average))
+        yield bool(pairs)
+    finally:
+        for (variable, _), value in zip(pairs, kept, strict=True):
+            variable.assign(value)
 
 
 def is_config(optimizer: Any) -> bool:
