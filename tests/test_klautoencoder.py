@@ -260,7 +260,7 @@ def test_pictures_are_learned_with_attention(Model, tmp_path):
     kinds = {type(layer).__name__ for layer in model.encoder.layers}
     assert "MultiHeadAttention" in kinds
     assert model.sample(2, seed=0).shape == (2, *x.shape[1:])
-    chosen = "flow" if Model is keras_ae.KLAutoencoder else "pixelcnn"
+    chosen = "flow" if Model is keras_ae.KLAutoencoder else "gaussian"
     assert model.choose_sampler().sampler == chosen
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

@@ -648,14 +648,40 @@ def test_samples_are_decoded_tokens_of_a_pixelcnn(tmp_path, name):
     flow = keras_ae.priors.AutoregressiveFlow()
     for call, message in (
         (
-            lambda: model.fit_sampler("mixture", x),
-            "be 'pixelcnn' or 'flow', .*'mixture'",
+            lambda: model.fit_sampler("maf", x),
+            "be 'pixelcnn', 'gaussian', 'mixture' or 'flow', .*'maf'",
         ),
         (lambda: model.fit_sampler(flow, x), "are tokens.* a AutoregressiveFlow"),
         (lambda: keras_ae.AE(2, image_shape=(6,)).fit_sampler(small, x), "such as a"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("side", [8, 32])
+def test_tokens_are_drawn_by_a_density_of_their_vectors(tmp_path, side):
+    keras.utils.set_random_seed(0)
+    x = keras_ae.datasets.load("moon-phases", "train", image_size=side, limit=64)
+    model = keras_ae.VQVAE(4, num_codes=16, widths=(8, 8))
+    # Of 16 numbers, and of 256, which are too many for a matrix.
+    model.fit(x, epochs=2, batch_size=16, verbose=0)
+    choice = model.choose_sampler()
+    assert choice.sampler in ("gaussian", "mixture") and choice.nats is None
+    density = model.sampler(choice.sampler).density
+    assert type(density).__name__ == ("GaussianMixture", "Principal")[side > 8]
+    drawn = model.sample(500, seed=0)
+    assert drawn.shape == (500, side, side, 1)
+    # As often as data have them, place by place.
+    tokens = model.sampler(choice.sampler).sample((500, *model.token_shape), seed=0)
+    shares = [
+        np.stack([(t == code).mean(axis=0) for code in range(16)])
+        for t in (model.tokens(x), to_numpy(tokens))
+    ]
+    assert np.abs(shares[0] - shares[1]).mean() < 0.05
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(again.sample(5, seed=1), model.sample(5, seed=1))
 
 
 @pytest.mark.thorough
@@ -675,7 +701,7 @@ def test_a_flow_draws_tokens(tmp_path, name):
     flow = model.sampler("flow")
     tokens = to_numpy(flow.sample((5, *model.token_shape), seed=1, steps=2))
     assert tokens.shape == (5, *model.token_shape)
-    z = to_numpy(super(type(flow), flow).sample((5, model.code_dim), seed=1, steps=2))
+    z = to_numpy(flow.density.sample((5, model.code_dim), seed=1, steps=2))
     vectors = z.reshape(5, *model.grid, model.latent_dim).astype("float32")
     np.testing.assert_array_equal(tokens, to_numpy(model.quantizer(vectors)["tokens"]))
     drawn = model.sample(5, seed=1, labels=1)
@@ -685,5 +711,5 @@ def test_a_flow_draws_tokens(tmp_path, name):
     np.testing.assert_allclose(again.sample(5, seed=1, labels=1), drawn, rtol=1e-5)
     with pytest.raises(ValueError, match="`grid` needs a model whose codes are grids"):
         model.fit_sampler("flow", x, grid=True)
-    with pytest.raises(ValueError, match="A `TokenFlow` needs a model"):
+    with pytest.raises(ValueError, match="`NearestTokens` needs a model"):
         flow.connect(keras_ae.AE(2, image_shape=(6,)))

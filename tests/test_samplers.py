@@ -270,6 +270,29 @@ def test_the_fit_scales_with_the_codes(scale):
     )
 
 
+def test_codes_of_many_numbers_are_described_by_their_principal_components():
+    rng = np.random.default_rng(0)
+    spread = rng.normal(size=(5, 200))
+    z = 3.0 + rng.normal(size=(2000, 5)) @ spread + 0.1 * rng.normal(size=(2000, 200))
+    fitted = fit("gaussian", z)
+    assert fitted.components == 5
+    # Tipping and Bishop: the covariance, but for one variance across the components.
+    variances, axes = np.linalg.eigh(np.cov(z.T, bias=True))
+    variances[:-5] = variances[:-5].mean()
+    covariance = axes * variances @ axes.T
+    expected = stats.multivariate_normal(z.mean(axis=0), covariance)
+    found = to_numpy(fitted.log_prob(z[:9].astype("float32")))
+    np.testing.assert_allclose(found, expected.logpdf(z[:9]), rtol=2e-3)
+    drawn = to_numpy(fitted.sample((20_000, 200), seed=0))
+    np.testing.assert_allclose(drawn.mean(axis=0), z.mean(axis=0), atol=0.1)
+    off = np.abs(np.cov(drawn.T) - covariance).max()
+    assert off < 0.03 * np.abs(covariance).max()
+    # Most of what is drawn across the components is noise of its own.
+    left = drawn - drawn.mean(axis=0)
+    left = left @ axes[:, :-5]
+    np.testing.assert_allclose(left.std(), np.sqrt(variances[0]), rtol=0.02)
+
+
 def test_samplers_by_name():
     z = codes(400)
     for name, components in (("gaussian", 1), ("mixture", 10)):

@@ -205,7 +205,7 @@ def sample(
     if not (model.SAMPLERS or model.draws_by_itself):
         raise ValueError(f"This {type(model).__name__} {model.no_samplers}.")
     if data is not None:
-        sampler = sampler or ("mixture" if "mixture" in model.SAMPLERS else "pixelcnn")
+        sampler = sampler or "mixture"
         split = "train" if datasets.recognise(data) else "all"
         images, known = load_pictures(model, data, split, data_dir, limit)
         print(

@@ -265,7 +265,9 @@ class Samples:
             if len(codes) < 2 * components:
                 break
             try:
-                fitted = samplers.fit_mixture(codes, components, max_steps=30, starts=1)
+                fitted = samplers.fit(
+                    name, codes, components=components, max_steps=30, starts=1
+                )
             except ValueError:
                 # All codes are equal: a prior alone says where others might be.
                 break
@@ -277,8 +279,7 @@ class Samples:
             if self.has_prior:
                 return Choice("prior", None)
             # What there is to draw is the one code that there is.
-            covariance = 1e-6 * np.eye(codes.shape[1])
-            spot = distributions.GaussianMixture(held_back[:1], [covariance])
+            spot = distributions.Normal(held_back[0], np.full(codes.shape[1], 1e-3))
             scores["gaussian"] = 0.0, spot
         name, (best, fitted) = max(scores.items(), key=lambda item: item[1][0])
         nats = None if prior is None else best - prior
@@ -363,11 +364,10 @@ class Samples:
         if not self.SAMPLERS:
             raise ValueError(f"{type(self).__name__} {self.no_samplers}.")
         if not self.fitted_samplers:
-            name = "mixture" if "mixture" in self.SAMPLERS else self.SAMPLERS[-1]
             raise ValueError(
                 f"{type(self).__name__} has no prior over codes to sample from: fit "
                 "a sampler to the codes of its training pictures first, "
-                f"`model.fit_sampler({name!r}, x)`."
+                "`model.fit_sampler('mixture', x)`."
             )
         return self.fitted_samplers[-1]
 
@@ -450,7 +450,9 @@ class Samples:
 
 
 def _check_options(name, distribution, options):
-    unwrapped = getattr(distribution, "density", distribution)
+    unwrapped = distribution
+    while hasattr(unwrapped, "density"):
+        unwrapped = unwrapped.density
     known = {*inspect.signature(unwrapped.sample).parameters} - {"shape", "seed"}
     for option, value in options.items():
         if option not in known:

@@ -9,8 +9,8 @@ from keras import ops
 
 from keras_ae import checks
 from keras_ae.models.base.grids import GridCodes
-from keras_ae.models.base.sampling import Choice
 from keras_ae.models.deterministic.autoencoder import AE
+from keras_ae.models.quantized.nearest_tokens import NearestTokens
 from keras_ae.models.quantized.pixelcnn import PixelCNN
 from keras_ae.models.quantized.quantizers import (
     ResidualQuantizer,
@@ -19,7 +19,6 @@ from keras_ae.models.quantized.quantizers import (
     check_tokens,
     code_usage,
 )
-from keras_ae.models.quantized.token_flow import TokenFlow
 from keras_ae.probability import samplers
 from keras_ae.training import inputs
 
@@ -35,9 +34,8 @@ class QuantizedAE(GridCodes, AE):
 
     has_tokens = True
     monitor_names: tuple[str, ...] = (*AE.monitor_names, "perplexity", "usage")
-    SAMPLERS: tuple[str, ...] = ("pixelcnn", "flow")
-    flow_class = TokenFlow
-    learns_choice = True
+    # Those but for the first draw the vectors that tokens stand for.
+    SAMPLERS: tuple[str, ...] = ("pixelcnn", "gaussian", "mixture", "flow")
 
     # Building
 
@@ -135,13 +133,13 @@ class QuantizedAE(GridCodes, AE):
         return self.tokens(x)
 
     def _fit_sampler(self, sampler, codes, seed, **options):
-        if sampler == "flow":
+        if sampler in self.SAMPLERS[1:]:
             vectors = self.in_batches("codes_of_tokens", self._codes_of, codes, 256)
-            return samplers.fit("flow", vectors, seed, self, **options)
+            return self._nearest(samplers.fit(sampler, vectors, seed, self, **options))
         if sampler != "pixelcnn" and not isinstance(sampler, PixelCNN):
             raise ValueError(
                 f"`sampler` of {type(self).__name__}, whose codes are tokens, must be "
-                "'pixelcnn', 'flow' or a `PixelCNN`. Received: a "
+                f"{', '.join(map(repr, self.SAMPLERS))} or a `PixelCNN`. Received: a "
                 f"{type(sampler).__name__}"
             )
         with samplers.seeded(seed):
@@ -150,11 +148,18 @@ class QuantizedAE(GridCodes, AE):
             sampler.connect(self)
             return samplers.fit_density(sampler, codes, seed, **options)
 
+    def _nearest(self, density):
+        nearest = NearestTokens(density)
+        nearest.connect(self)
+        return nearest
+
     def _choose(self, codes):
-        # A few passes over a few thousand: seconds, where an hour would draw better.
-        pixelcnn = self._fit_sampler("pixelcnn", codes, 0, epochs=5)
-        self._fitted.by_name["pixelcnn"] = pixelcnn
-        return Choice("pixelcnn", None)
+        # A PixelCNN of the few seconds that this may take draws noise of faces.
+        vectors = self.in_batches("codes_of_tokens", self._codes_of, codes, 256)
+        choice = super()._choose(vectors)
+        density = self._fitted.by_name[choice.sampler]
+        self._fitted.by_name[choice.sampler] = self._nearest(density)
+        return choice
 
     def _decode_drawn(self, codes, batch_size, seeds=None):
         if seeds is None:

@@ -15,8 +15,10 @@ from keras_ae.probability.samplers.density import (
     seeded,
 )
 from keras_ae.probability.samplers.mixture import _FLOOR, _check_codes, fit_mixture
+from keras_ae.probability.samplers.principal import MANY, fit_principal
 from keras_ae.probability.samplers.rectified_flow import RectifiedFlow
 
+_COMPONENTS = {"gaussian": 1, "mixture": 10}
 _MAKE = {"maf": AutoregressiveFlow, "two_stage": SecondStage}
 # Arguments of a rectified flow, beside those of its training.
 _SIZE = ("width", "blocks")
@@ -42,6 +44,9 @@ def fit(
     | `"two_stage"` | a second VAE, of codes: `SecondStage` |
     | `"flow"` | a rectified flow, with labels one of each class: `RectifiedFlow` |
     | `"vampprior"` | 500 learned pseudo-examples' posteriors: `priors.VampPrior` |
+
+    Of codes of more than 128 numbers the second and the third describe the principal
+    components that hold 0.99 of the variance, at most 128; the rest is taken for noise.
 
     The last four, or one of `keras_ae.priors` of your own making, learn as
     `fit_density` says, the flows and the second VAE from codes that are shifted and
@@ -80,10 +85,11 @@ def fit(
         codes = _check_codes(codes)
         floor = _FLOOR * codes.var(axis=0).mean()
         return Normal(codes.mean(axis=0), np.sqrt(codes.var(axis=0) + floor))
-    if sampler == "gaussian":
-        return fit_mixture(codes, 1, seed, **options)
-    if sampler == "mixture":
-        return fit_mixture(codes, seed=seed, **{"components": 10, **options})
+    if isinstance(sampler, str) and sampler in _COMPONENTS:
+        codes = _check_codes(codes)
+        make = fit_principal if codes.shape[1] > MANY else fit_mixture
+        components = {"components": _COMPONENTS[sampler], **options}
+        return make(codes, seed=seed, **components)
     if options.get("labels") is not None:
         options["labels"] = _check_labels(sampler, options["labels"], codes)
     with seeded(seed):
@@ -101,9 +107,7 @@ def fit(
             }
             if options.pop("grid", False):
                 size["code_shape"] = _grid(model)
-            # A model whose codes are tokens takes the nearest.
-            make = getattr(model, "flow_class", Standardized)
-            density = make(RectifiedFlow(num_classes=classes, **size))
+            density = Standardized(RectifiedFlow(num_classes=classes, **size))
         elif isinstance(sampler, str) and sampler in _MAKE:
             density = Standardized(_MAKE[sampler]())
         else:
