@@ -105,7 +105,7 @@ class AAE(TakesLabels, AE):
 
     def __init__(
         self,
-        latent_dim: int = 8,
+        latent_dim: int = 32,
         *,
         prior: Any = None,
         adversarial_loss: str = "non_saturating",

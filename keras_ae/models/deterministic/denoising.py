@@ -44,8 +44,9 @@ class DenoisingAE(AE):
             (0.25) or set to 0 or 1 (0.1). A pair `(low, high)` draws a level for each
             example.
         architecture: `"auto"` as above, or as for `AE`.
-        widths: As for `AE`; of convolutions without a bottleneck `(32,)`: the
-            filters within each residual block, of the encoder and of the decoder.
+        widths: As for `AE`; of convolutions without a bottleneck `(32, 48, 64)`: the
+            filters within residual blocks, from the scale of the squares on, each half
+            as fine as the one before.
         likelihood: Distribution of the data given a code. Defaults to a Gaussian of
             scale 1.
         **kwargs: As for `AE`.
@@ -70,7 +71,7 @@ class DenoisingAE(AE):
 
     denoises = True
     takes_targets = True
-    WIDTHS = (32,)
+    WIDTHS = (32, 48, 64)
 
     def __init__(
         self,

@@ -20,16 +20,19 @@ def denoising_encoder(
 ) -> keras.Model:
     """Builds an encoder of noisy pictures, whose code has all that is in them.
 
-    Squares of 2 by 2 pixels are one place of a grid, where residual blocks find the
-    features that tell noise from picture; they do without normalisation, which would
-    change the brightness. The code of a place is its pixels and its features. The
-    weights fit pictures of any size.
+    Squares of 2 by 2 pixels are one place of a grid, for which residual blocks at
+    coarser and coarser scales find the features that tell noise from picture: what
+    reaches far costs little there. They do without normalisation, which would change
+    the brightness. The code of a place is its pixels and its features. The weights fit
+    pictures of any size.
 
     Args:
         image_shape: Shape of one picture, `(height, width)` or
             `(height, width, channels)`.
         latent_dim: Features in the code of one place.
-        widths: Filters within each residual block.
+        widths: Filters within each residual block: of the decoder's at the scale of the
+            grid, and of the encoder's two at each further scale, half as fine as the
+            one before.
         activation: Activation of the hidden layers.
         dtype: Dtype policy of the hidden layers.
 
@@ -39,21 +42,20 @@ def denoising_encoder(
 
     Reference:
         Zhang et al., FFDNet: Toward a Fast and Flexible Solution for CNN based Image
-        Denoising, 2018 (https://arxiv.org/abs/1710.04026).
+        Denoising, 2018 (https://arxiv.org/abs/1710.04026); Ronneberger et al., U-Net:
+        Convolutional Networks for Biomedical Image Segmentation, 2015
+        (https://arxiv.org/abs/1505.04597), for the scales.
     """
     inputs = keras.Input(image_shape, name="x")
     x = inputs
     if len(image_shape) == 2:
         x = layers.Reshape((*image_shape, 1), dtype="float32")(x)
-    odd = [(0, size % 2) for size in image_shape[:2]]
-    if odd != [(0, 0), (0, 0)]:
-        x = layers.ZeroPadding2D(odd, "channels_last", dtype="float32")(x)
+    x = _even(x, "float32")
     pixels = SpaceToDepth(dtype="float32")(x)
     x = _convolution(
         2, latent_dim, 3, 1, dtype, use_bias=True, kernel_initializer="he_normal"
     )(pixels)
-    for width in widths:
-        x = _residual(x, width, activation, dtype)
+    x = _coarser(x, widths[1:], activation, dtype)
     x = layers.Concatenate(dtype="float32")([pixels, x])
     x = layers.Flatten(dtype="float32", name="z")(x)
     return keras.Model(inputs, x, name="encoder")
@@ -79,9 +81,7 @@ def denoising_decoder(
     code = layers.Reshape((rows, columns, channels + latent_dim), dtype="float32")(
         inputs
     )
-    x = code[..., channels:]
-    for width in reversed(widths):
-        x = _residual(x, width, activation, dtype)
+    x = _residual(code[..., channels:], widths[0], activation, dtype)
     # No activation here: what is linear in the noisy pixels is most of what it takes.
     x = _convolution(
         2, channels, 3, 1, "float32", use_bias=True, kernel_initializer="zeros"
@@ -98,6 +98,32 @@ def denoising_code(image_shape: Sequence[int], latent_dim: int) -> int:
     """Returns the numbers in a code of `denoising_encoder`."""
     places = math.prod(grid(image_shape, (2,)))
     return places * (4 * math.prod(image_shape[2:]) + latent_dim)
+
+
+def _coarser(x, widths, activation, dtype):
+    """x, to which is added what blocks tell that see it at coarser scales."""
+    if not widths:
+        return x
+    h = layers.AveragePooling2D(2, data_format="channels_last", dtype=dtype)(
+        _even(x, dtype)
+    )
+    h = _residual(h, widths[0], activation, dtype)
+    h = _coarser(h, widths[1:], activation, dtype)
+    h = _residual(h, widths[0], activation, dtype)
+    h = layers.Activation(activation, dtype=dtype)(h)
+    h = _convolution(
+        2, x.shape[-1], 1, 1, dtype, use_bias=True, kernel_initializer="zeros"
+    )(h)
+    h = layers.UpSampling2D(2, data_format="channels_last", dtype=dtype)(h)
+    return layers.Add(dtype=dtype)([x, _crop(h, x.shape[1:3], dtype)])
+
+
+def _even(x, dtype):
+    """x with a row or a column more where it has an odd number of them."""
+    odd = [(0, size % 2) for size in x.shape[1:3]]
+    if odd == [(0, 0), (0, 0)]:
+        return x
+    return layers.ZeroPadding2D(odd, "channels_last", dtype=dtype)(x)
 
 
 def _residual(x, width, activation, dtype):
