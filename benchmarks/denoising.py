@@ -5,8 +5,8 @@
 Faces of CelebA at their own size, grey and in colour, and digits, with Gaussian noise
 of 0.1, 0.2 and 0.4. PSNR of 100 held-back pictures; the width of the blur and the
 strength of non-local means, which is told the noise, are chosen on 30 others. Training
-is `fit` with Adam at a rate of 1.5e-3 that falls to 0 as a cosine over the time. What is
-in `results/denoising.json` is not done again; the table is
+is `fit` with Adam at a rate of 1.5e-3 that falls to 0 as a cosine over the time. What
+is in `results/denoising.json` is not done again; the table is
 `docs/measured/denoising.md`.
 """
 
