@@ -1,7 +1,7 @@
 """A denoising autoencoder on CelebA faces, 64 px, Gaussian noise of 0.5.
 
-So much noise leaves little of a face: the autoencoder restores what it knows of faces.
-Its PSNR on held-back faces stands beside that of the noisy ones and, where scikit-image
+So much noise leaves little of a face: what restores it looks at three scales, and knows
+faces. Its PSNR on held-back faces stands beside that of the noisy ones and, where scikit-image
 is installed, of non-local means, which is told the noise level.
 """
 
@@ -11,19 +11,13 @@ import numpy as np
 import keras_ae
 
 
-def main(run, latent_dim=256, noise_level=0.5, learning_rate=1e-3, patience=12):
+def main(run, latent_dim=32, noise_level=0.5, learning_rate=1.5e-3, patience=12):
     train, validation, test = run.load("celeba", image_size=64)
-    epochs = run.epochs or 30
-    batch_size = run.batch_size or 64
+    epochs = run.epochs or 20
+    batch_size = run.batch_size or 16
 
     def build():
-        model = keras_ae.DenoisingAE(
-            latent_dim,
-            noise_level=noise_level,
-            architecture="conv",
-            activation="swish",
-            likelihood=keras_ae.likelihoods.Gaussian(1.0, activation="sigmoid"),
-        )
+        model = keras_ae.DenoisingAE(latent_dim, noise_level=noise_level)
         steps = epochs * -(-len(train) // batch_size)
         rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
         model.compile(keras.optimizers.Adam(rate))
