@@ -386,8 +386,8 @@ ROWS = (
         "celeba-dae",
         "PSNR in dB of 200 held-back faces with Gaussian noise of 0.5",
         "",
-        "{psnr_autoencoder:.1f}; non-local means {psnr_non_local_means:.1f}; noisy "
-        "{psnr_noisy:.1f}",
+        "{psnr_autoencoder:.1f}; blurred {psnr_blurred:.1f}; non-local means "
+        "{psnr_non_local_means:.1f}; noisy {psnr_noisy:.1f}",
     ),
     (
         "celeba-vae",
