@@ -121,7 +121,8 @@ def _tensorflow():
 def _jax():
     import jax
 
-    device = jax.devices()[0]
+    # Of other processes it is not known.
+    device = jax.local_devices()[0]
     memory = device.memory_stats() or {}
     return {
         "device": device.device_kind,

@@ -13,9 +13,12 @@ TensorFlow, where `--mirrored` makes the models in the scope of a
 import argparse
 import contextlib
 import os
+import pathlib
+import pickle
 import socket
 import subprocess
 import sys
+import tempfile
 
 
 def own_networks():
@@ -90,19 +93,15 @@ def differences(one, other):
     return of_logs, of_weights
 
 
-def main(names, strategy=None, place=None):
+def tell(alone, together):
+    for name, (logs, weights) in together.items():
+        of_logs, of_weights = differences(alone[name], (logs, weights))
+        print(f"{name:24} {of_logs:.1e} {of_weights:.1e}", flush=True)
+
+
+def train_all(names, strategy=None):
     x = np.random.default_rng(0).random((45, 6, 6, 1), dtype="float32")
-    keras_ae.distribute(1)
-    first = place is None or place["RANK"] == "0"
-    alone = {name: train(name, x) for name in names} if first else {}
-    if strategy is None:
-        os.environ.update(place or {})
-        keras_ae.distribute()
-    for name in names:
-        together = train(name, x, strategy and strategy.scope())
-        if first:
-            of_logs, of_weights = differences(alone[name], together)
-            print(f"{name:24} {of_logs:.1e} {of_weights:.1e}", flush=True)
+    return {name: train(name, x, strategy and strategy.scope()) for name in names}
 
 
 def start_tensorflow(count):
@@ -121,40 +120,81 @@ def free_port():
         return free.getsockname()[1]
 
 
-def start_processes(count):
-    """Runs this script in several processes, each of which is told its place."""
-    command = [sys.executable, *sys.argv, "--place"]
-    port = free_port()
-    started = [
-        subprocess.Popen([*command, f"{rank} {count} {port}"]) for rank in range(count)
+def start_processes(command, count, **options):
+    """Runs a command in processes that are told of each other; returns them."""
+    told = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    return [
+        subprocess.Popen(
+            command,
+            env=os.environ | {k: str(v) for k, v in (told | {"RANK": rank}).items()},
+            **options,
+        )
+        for rank in range(count)
     ]
-    return max(process.wait() for process in started)
+
+
+def main(names, strategy=None, started=(), file=None):
+    """Trains by one device and by several, which other processes have if any do.
+
+    Args:
+        names: Of models.
+        strategy: None, or TensorFlow's, in the scope of which several train.
+        started: The processes that train together; this one trains alone.
+        file: None, or where those that train together keep what they have learned.
+    """
+    if processes.are_started():
+        together = train_all(names)
+        if processes.is_first():
+            file.write_bytes(pickle.dumps(together))
+        return
+    keras_ae.distribute(1)
+    alone = train_all(names)
+    if started:
+        if any([process.wait() for process in started]):
+            sys.exit(1)
+        together = pickle.loads(file.read_bytes())
+    else:
+        if strategy is None:
+            keras_ae.distribute()
+        together = train_all(names, strategy)
+    tell(alone, together)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("count", type=int)
     parser.add_argument("--mirrored", action="store_true")
-    parser.add_argument("--place", help=argparse.SUPPRESS)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--file", type=pathlib.Path, help=argparse.SUPPRESS)
     parser.add_argument("models", nargs="*")
     chosen = parser.parse_intermixed_args()
-    strategy = place = None
     backend = os.environ.setdefault("KERAS_BACKEND", "jax")
-    if backend == "torch" and chosen.place is None:
-        sys.exit(start_processes(chosen.count))
-    if backend == "torch":
-        told = ("RANK", "WORLD_SIZE", "MASTER_PORT")
-        place = dict(zip(told, chosen.place.split(), strict=True))
-        place["MASTER_ADDR"] = "127.0.0.1"
-    elif backend == "tensorflow":
-        strategy = start_tensorflow(chosen.count)
-    else:
-        flag = f"--xla_force_host_platform_device_count={chosen.count}"
-        os.environ["XLA_FLAGS"] = flag
-    import contract
-    import numpy as np
+    is_several = "RANK" in os.environ  # one of several processes
+    several = chosen.count if backend == "torch" else chosen.processes
+    strategy, started = None, []
+    with contextlib.ExitStack() as stack:
+        if several > 1 and not is_several:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            chosen.file = pathlib.Path(folder) / "together.pickle"
+            command = [sys.executable, __file__, str(chosen.count // several)]
+            command += ["--file", chosen.file, *chosen.models]
+            started = start_processes(command, several)
+            stack.callback(lambda: [process.kill() for process in started])
+        if backend == "tensorflow":
+            strategy = start_tensorflow(chosen.count)
+        elif backend == "jax":
+            flag = f"--xla_force_host_platform_device_count={chosen.count}"
+            os.environ["XLA_FLAGS"] = flag
+        import numpy as np
 
-    import keras_ae
+        import keras_ae
+        from keras_ae import processes
 
-    names = chosen.models or contract.TRAINED
-    main(names, strategy if chosen.mirrored else None, place)
+        if is_several:
+            keras_ae.distribute()
+        # It computes.
+        import contract
+
+        names = chosen.models or contract.TRAINED
+        strategy = strategy if chosen.mirrored else None
+        main(names, strategy, started, chosen.file)

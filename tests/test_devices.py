@@ -3,10 +3,12 @@
 import csv
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 import time
+from concurrent import futures
 from pathlib import Path
 
 import devices
@@ -16,6 +18,7 @@ import pytest
 from test_cli import assert_one_sentence
 
 import keras_ae
+from keras_ae.processes import LOST_STATUS, ProcessLost
 
 BACKEND = keras.backend.backend()
 
@@ -103,6 +106,7 @@ SEVERAL = {
     "jax": {
         "2": ("BetaTCVAE", "AutoDecoder", "StackedSAE"),
         "4": ("VAE", "VQVAE"),
+        "4 --processes 2": ("VAE", "VAEGAN", "AutoDecoder"),
     },
     "tensorflow": {
         "4": ("VAE", "AutoDecoder"),
@@ -122,7 +126,8 @@ SEVERAL = {
 def test_any_model_is_on_several_devices_what_it_is_on_one(count):
     names = SEVERAL[count]
     printed = run(Path(__file__).parent / "devices.py", *count.split(), *names)
-    rows = [line.split() for line in printed.splitlines()]
+    # Gloo tells, too.
+    rows = [line.split() for line in printed.splitlines() if line[0] != "["]
     assert [name for name, *_ in rows] == [*names]
     for name, of_logs, of_weights in rows:
         assert float(of_logs) < 1e-4, name
@@ -156,13 +161,11 @@ def test_several_devices_need_several_processes(monkeypatch):
 
 
 TWO_PROCESSES = """
-    import os, sys
+    import os
     import keras, numpy as np
     from keras import layers
     import keras_ae
-    rank = int(sys.argv[1])
-    place = {"RANK": sys.argv[1], "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    os.environ |= {**place, "MASTER_PORT": sys.argv[2]}
+    rank = int(os.environ["RANK"])
     seen = []
     class Each(layers.Layer):
         sees_each_by_itself = True
@@ -184,7 +187,6 @@ TWO_PROCESSES = """
             call()
         except ValueError as error:
             tell(error)
-    refused(lambda: model().fit(x))
     refused(lambda: keras_ae.distribute(3))
     refused(lambda: keras_ae.distribute([0]))
     tell(len(keras_ae.distribute(2)), "devices")
@@ -206,19 +208,21 @@ TWO_PROCESSES = """
 """
 
 
+several_processes = pytest.mark.skipif(
+    BACKEND == "tensorflow", reason="TensorFlow trains in one process"
+)
+
+
 @pytest.mark.thorough
-@pytest.mark.skipif(BACKEND != "torch", reason="processes are PyTorch's way")
+@several_processes
 def test_processes_train_together_or_not_at_all():
-    code, port = textwrap.dedent(TWO_PROCESSES), str(devices.free_port())
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(rank), port],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    first, other = (rank.communicate(timeout=120)[0] for rank in ranks)
+    ranks = devices.start_processes(
+        [sys.executable, "-c", textwrap.dedent(TWO_PROCESSES)],
+        2,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    first, other = (rank.communicate(timeout=240)[0] for rank in ranks)
     # Only the first shows its progress.
     assert "Epoch 2/2" in first and "Epoch" not in other
     lines, same = (
@@ -227,8 +231,8 @@ def test_processes_train_together_or_not_at_all():
     )
     assert lines == same
     for words in (
-        "`fit` must be told that several processes train together. Received: 2 proc",
-        "of the 2 that there are: process 0, process 1. Received: devices=3",
+        "of the 2 that there are: ",
+        "Received: devices=3",
         "`devices` must be 'all' or 2 in one of 2 processes that were started toge",
         "2 devices",
         "must train the same model on the same examples. Received: AE of",
@@ -238,8 +242,9 @@ def test_processes_train_together_or_not_at_all():
         "the same batches, in the same order. Received: (17, 3) in the first process, ",
     ):
         assert any(words in line for line in lines), words
-    # Eight rows are four in each process; of the last one, each has a row.
-    assert lines[-3] == "> rows " + " ".join(["4 4 4 1"] * 2 + ["13"])
+    if BACKEND == "torch":
+        # Eight rows are four in each process; of the last one, each has a row.
+        assert lines[-3] == "> rows " + " ".join(["4 4 4 1"] * 2 + ["13"])
 
 
 def history(folder):
@@ -247,31 +252,45 @@ def history(folder):
         return [{**row, "seconds": 0} for row in csv.DictReader(file)]
 
 
+def children(process):
+    listed = f"/proc/{process.pid}/task/{process.pid}/children"
+    return [int(child) for child in Path(listed).read_text().split()]
+
+
+def error_of(said):
+    assert "Traceback" not in said
+    (error,) = [line for line in said.splitlines() if line.startswith("Error: ")]
+    return error
+
+
 @pytest.mark.thorough
-@pytest.mark.skipif(BACKEND != "torch", reason="processes are PyTorch's way")
+@several_processes
 def test_processes_of_the_command_line_end_together_and_go_on(invoke, tmp_path):
     train = ["train", "vae", "moon-phases", "--limit", "48", "--image-size", "8"]
     train += ["--batch-size", "20", "--set", "architecture=dense", "--run-dir"]
-    several = subprocess.Popen(
-        [sys.executable, "-m", "keras_ae", *train, "two", "--devices", "2"],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-m", "keras_ae", *train, "two"]
+    options = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "text": True}
+    options["stderr"] = subprocess.PIPE
+    if BACKEND == "torch":
+        several = subprocess.Popen([*command, "--devices", "2"], **options)
+        started = [several]
+    else:
+        several, other = started = devices.start_processes(command, 2, **options)
     begun = tmp_path / "two" / "history.csv"
     while not (begun.exists() and len(history(begun.parent)) > 1):
         assert several.poll() is None, several.stderr.read()
         time.sleep(0.05)
-    listed = f"/proc/{several.pid}/task/{several.pid}/children"
-    children = [int(child) for child in Path(listed).read_text().split()]
-    os.kill(children[-1], signal.SIGKILL)
-    said = several.communicate(timeout=60)[1]
-    assert several.returncode == 1
-    (error,) = [line for line in said.splitlines() if line.startswith("Error: ")]
-    assert "Process 1 of those that trained together was killed (signal 9)" in error
-    assert "Traceback" not in said
-    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    if BACKEND == "torch":
+        pids = children(several)
+        words = "Process 1 of those that trained together was killed (signal 9)"
+    else:
+        pids = [process.pid for process in started]
+        words = "Another process of this training has ended or can't be reached"
+    os.kill(pids[-1], signal.SIGKILL)
+    said, *_ = [process.communicate(timeout=60)[1] for process in started]
+    assert several.returncode == (1 if BACKEND == "torch" else LOST_STATUS)
+    assert words in error_of(said)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     epochs = str(len(history(begun.parent)) + 2)
     assert invoke(*train, "one", "--epochs", epochs).exit_code == 0
     resumed = invoke(*train, "two", "--resume", "--epochs", epochs)
@@ -279,6 +298,64 @@ def test_processes_of_the_command_line_end_together_and_go_on(invoke, tmp_path):
     for one, two in zip(*map(history, (tmp_path / "one", begun.parent)), strict=True):
         for name, value in one.items():
             assert float(two[name]) == pytest.approx(float(value), rel=1e-3), name
+
+
+def told_of_another(monkeypatch, port):
+    """This process is the first of two."""
+    place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    for name, value in (place | {"MASTER_PORT": str(port)}).items():
+        monkeypatch.setenv(name, value)
+
+
+@several_processes
+def test_processes_that_do_not_train_together_are_refused(monkeypatch):
+    model = keras_ae.AE(2, architecture="dense", widths=(8,))
+    x = np.zeros((4, 3), "float32")
+    model.fit(x, verbose=0)
+    told_of_another(monkeypatch, devices.free_port())
+    with pytest.raises(ValueError, match="be told that several processes.*: 2 process"):
+        model.fit(x)
+    if BACKEND == "jax":
+        with pytest.raises(
+            ValueError, match="`keras_ae.distribute\\(\\)` must be called"
+        ):
+            keras_ae.distribute()
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="PyTorch meets by itself")
+def test_processes_meet_or_say_why_not(monkeypatch):
+    """Without JAX, which would abort this process."""
+    from keras_ae.backend import _jax_meeting
+
+    def meet(rank, count):
+        return _jax_meeting.meet("127.0.0.1", port, rank, count)
+
+    with futures.ThreadPoolExecutor(1) as thread, socket.create_server(("", 0)) as busy:
+        port = busy.getsockname()[1]
+        with pytest.raises(ValueError, match=f"port that is free.*1:{port}, which ano"):
+            meet(0, 2)
+        other = thread.submit(meet, 1, 2)
+        answering, _ = busy.accept()
+        with answering:
+            answering.sendall(b"HTTP/1.1 400 Bad Request")
+        with pytest.raises(ValueError, match="at a port that is free"):
+            other.result()
+    port = devices.free_port()
+    with futures.ThreadPoolExecutor(2) as threads:
+        first, other = (threads.submit(meet, rank, 2) for rank in range(2))
+        assert first.result().port == other.result().port
+        assert not first.result().gone.is_set()
+        other.result().connections[0].shutdown(socket.SHUT_RDWR)
+        assert first.result().gone.wait(60) and other.result().gone.wait(60)
+        first = threads.submit(meet, 0, 2)
+        with pytest.raises(ProcessLost, match=f"did not meet at 127.0.0.1:{port}: see"):
+            meet(1, 3)
+        with pytest.raises(ValueError, match="Received: RANK=0 of 2, RANK=1 of 3"):
+            first.result()
+    monkeypatch.setattr(_jax_meeting, "_WITHIN", 0.1)
+    for rank in range(2):
+        with pytest.raises(ProcessLost, match="did not meet"):
+            meet(rank, 2)
 
 
 @pytest.mark.once

@@ -106,7 +106,7 @@ def spread_batches():
 
     Those of `distribute`, or of `keras.distribution.DataParallel`, with which Keras
     would cut each batch before it takes the step, and fail at one that has no equal
-    part for each. Of several processes, and of other distributions, Keras takes care.
+    part for each. Of its own in several processes, and of others, Keras takes care.
     """
     return _engine.spread_batches()
 

@@ -11,10 +11,11 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from keras import ops
 
-from keras_ae.backend import _shared
+from keras_ae.backend import _jax_processes, _shared
 
 LOOPS = True
 TAKES_FEEDS = True
+PROCESSES = _jax_processes
 
 # The devices that `distribute` chose, and those of the steps that are being made.
 _chosen: jax.sharding.Mesh | None = None
@@ -35,6 +36,9 @@ def replicas_here():
 
 def distribute(devices):
     global _chosen
+    if _jax_processes.are_several():
+        _chosen, names = _jax_processes.distribute(devices)
+        return names
     found = jax.local_devices()
     chosen = _shared.chosen_devices(devices, [*map(str, found)])
     several = np.array([found[index] for index in chosen])
@@ -47,11 +51,13 @@ def distribute(devices):
 def spread_batches():
     global _mesh
     before, distribution = _mesh, keras.distribution.distribution()
-    if type(distribution) is keras.distribution.DataParallel:
-        mesh = distribution.device_mesh.backend_mesh
-    else:
+    if type(distribution) is not keras.distribution.DataParallel:
         mesh = None if distribution else before or _chosen
-    if mesh is None or jax.process_count() > 1:
+    elif jax.process_count() > 1:
+        mesh = None
+    else:
+        mesh = distribution.device_mesh.backend_mesh
+    if mesh is None:
         yield
         return
     _mesh = mesh
@@ -192,6 +198,7 @@ def many_steps(model, step):
         whole = NamedSharding(_mesh, PartitionSpec())
         compile_step = functools.partial(compile_step, out_shardings=whole)
         step = _on_all(step, _mesh)
+    together = _jax_processes.Steps() if _mesh and _mesh.is_multi_process else None
     single = compile_step(step)
     # By shapes: what a step costs, and whether a block is looped over.
     costs, loops = {}, {}
@@ -199,7 +206,7 @@ def many_steps(model, step):
     def cost(state, batch):
         shapes = _shapes(batch)
         if shapes not in costs:
-            costs[shapes] = _cost(single.lower(state, batch))
+            costs[shapes] = _cost(single.lower(*map(_avals, (state, batch))))
         return costs[shapes]
 
     @compile_step
@@ -213,30 +220,41 @@ def many_steps(model, step):
             (logs, state),
         )
 
+    def take_one(state, batch):
+        return single(state, together.spread(batch) if together else batch)
+
     def take(state, block):
         shapes = _shapes((block.data, block.rows))
         if shapes not in loops:
             several = len(jax.tree.leaves(block.parts)[0]) > 1
             loops[shapes] = several and cost(state, _batch(block, 0)).loops_well
         if loops[shapes]:
-            return loop(state, block)
+            return loop(state, together.spread_block(block) if together else block)
         for step in range(block.count):
-            logs, state = single(state, _batch(block, step))
+            logs, state = take_one(state, _batch(block, step))
+        return logs, state
+
+    def take_all(state, blocks, batches):
+        for block in blocks:
+            logs, state = take(state, block)
+        for batch in batches:
+            logs, state = take_one(state, batch)
         return logs, state
 
     def run(state, iterator):
         first = next(iterator)
+        blocks, batches = (), ()
         if isinstance(first, _shared.Execution):
-            for block in first.blocks:
-                logs, state = take(state, block)
-            return logs, state
-        steps = model.steps_per_execution
-        batches = [first, *itertools.islice(iterator, steps - 1)]
-        if steps > 1 and len({*map(_shapes, batches)}) == 1:
-            return take(state, _shared.Block(len(batches), stacked(batches, steps)))
-        for batch in batches:
-            logs, state = single(state, batch)
-        return logs, state
+            blocks = first.blocks
+        else:
+            steps = model.steps_per_execution
+            batches = [first, *itertools.islice(iterator, steps - 1)]
+            if steps > 1 and len({*map(_shapes, batches)}) == 1:
+                blocks = [_shared.Block(len(batches), stacked(batches, steps))]
+                batches = ()
+        if together:
+            return together.take(take_all, state, blocks, batches)
+        return take_all(state, blocks, batches)
 
     run.cost = cost
     return run
@@ -258,6 +276,10 @@ def _batch(block, step):
         grey, *others = batch
         batch = (_shared.black_and_white(grey, key, jax.numpy), *others)
     return batch
+
+
+def _avals(values):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), values)
 
 
 def _shapes(batch):

@@ -14,6 +14,7 @@ from keras_ae.backend import _shared, _tensorflow_devices, keras_private
 
 LOOPS = True
 TAKES_FEEDS = False
+PROCESSES = None
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_ae.backend import _processes
 from keras_ae.backend._engine import BACKEND, engine
 
 
@@ -23,7 +24,11 @@ def distribute(devices: int | str | Sequence[int] = "all") -> list[str]:
 
     On JAX each device computes an equal part of every batch. A batch that has no equal
     part for each device, such as the last of an epoch, is computed whole by all of
-    them, which takes longer. `keras.distribution.DataParallel` does the same.
+    them, which takes longer. `keras.distribution.DataParallel` does the same. In
+    processes that are told RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, on one host
+    or several, the devices of all of them compute together, each process is given the
+    same data, and the first one's weights and seeds are taken. There it must be called
+    before JAX computes anything.
 
     On TensorFlow the networks compute a part of every batch on each device, without
     XLA; noise, losses and updates are computed on the first one. So it is with models
@@ -35,15 +40,15 @@ def distribute(devices: int | str | Sequence[int] = "all") -> list[str]:
     computed by all of them alike, with the weights and the seeds of the first.
 
     Args:
-        devices: `"all"`, how many, or which, numbered from 0. In processes of torchrun
-            all of those: it is what starts them that knows how many.
+        devices: `"all"`, how many, or which, numbered from 0. In processes that were
+            started together all of those: what starts them knows how many.
 
     Returns:
         The devices, as the backend calls them.
 
     Raises:
-        ValueError: If there are no such devices, or on PyTorch if several are asked for
-            in a process that torchrun has not started.
+        ValueError: If there are no such devices, on PyTorch if several are asked for in
+            a process that torchrun has not started, or on JAX if it is too late.
     """
     return engine.distribute(devices)
 
@@ -53,19 +58,19 @@ def check_processes() -> None:
 
     Each would train a model of its own, and no one would be told.
     """
-    count = engine.lone_processes() if BACKEND == "torch" else 0
+    count = engine.PROCESSES.alone() if engine.PROCESSES else 0
     if count > 1:
         raise ValueError(
             "`fit` must be told that several processes train together. Received: "
-            f"{count} processes of torch.distributed; call `keras_ae.distribute()` "
-            "before the model is made, or start it without torchrun."
+            f"{count} processes; call `keras_ae.distribute()` before the model is "
+            "made, or start one alone."
         )
 
 
 def start_together(model: keras.Model, data: Any) -> None:
     """Compares model and data of all processes; takes the first's weights and seeds.
 
-    Of those of PyTorch that `distribute` has brought together; else it does nothing.
+    Of those that `distribute` has brought together; else it does nothing.
 
     Args:
         model: The model, built.
@@ -74,17 +79,21 @@ def start_together(model: keras.Model, data: Any) -> None:
     Raises:
         ValueError: If they are not the same.
     """
-    if BACKEND == "torch":
-        engine.start_together(model, data)
+    if _are_together():
+        _processes.start_together(engine.PROCESSES, model, data)
+
+
+def _are_together():
+    return engine.PROCESSES is not None and engine.PROCESSES.count() > 1
 
 
 def is_first_process() -> bool:
     """Whether this is the first of the processes that train together, which tells."""
-    return BACKEND != "torch" or engine.is_first()
+    return not _are_together() or engine.PROCESSES.rank() == 0
 
 
 def most_processes() -> int:
-    """Returns how many processes of this host may train together; 1 without PyTorch."""
+    """Returns how many processes `--devices` starts at most; 1 without PyTorch."""
     return engine.most_processes() if BACKEND == "torch" else 1
 
 
@@ -99,4 +108,4 @@ def meeting_point() -> tuple[Any, dict[str, str]]:
 
 def from_first(value: Any) -> Any:
     """Returns what the first of the processes that train together has of a value."""
-    return engine.from_first(value) if BACKEND == "torch" else value
+    return engine.PROCESSES.from_first(value) if _are_together() else value

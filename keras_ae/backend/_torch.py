@@ -20,6 +20,7 @@ from keras_ae.backend import (
 
 LOOPS = False
 TAKES_FEEDS = True
+PROCESSES = _torch_processes
 
 
 def build_scope(model):
@@ -34,29 +35,12 @@ def distribute(devices):
     return _torch_processes.distribute(devices)
 
 
-def lone_processes():
-    return _torch_processes.alone()
-
-
-def is_first():
-    return _torch_processes.rank() == 0
-
-
-def from_first(value):
-    return _torch_processes.from_first(value) if _torch_processes.count() > 1 else value
-
-
 def most_processes():
     return len(_torch_processes.devices_found())
 
 
 def meeting_point():
     return _torch_processes.meeting_point()
-
-
-def start_together(model, data):
-    if _torch_processes.count() > 1:
-        _torch_processes.start_together(model, data)
 
 
 def spread_batches():

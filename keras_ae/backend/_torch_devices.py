@@ -16,7 +16,12 @@ import torch
 from keras import ops
 from torch.autograd import Function
 
-from keras_ae.backend import _networks, _torch_processes, keras_private
+from keras_ae.backend import (
+    _networks,
+    _processes,
+    _torch_processes,
+    keras_private,
+)
 
 # Of each two that follow, one is the other's derivative, so that derivatives of any
 # order are right. A tensor is either the same in all processes, or a part in each.
@@ -183,9 +188,9 @@ class Spread:
 
     def __call__(self, batches: Sequence[Any]) -> dict[str, Any]:
         (batch,) = batches
-        thorough = self.steps % _torch_processes.OFTEN == 0
+        thorough = self.steps % _processes.OFTEN == 0
         self.steps += 1
-        _torch_processes.compare(batch, thorough)
+        _processes.compare(_torch_processes, batch, thorough)
         if thorough:
             # Rounding may differ from card to card, and must not add up.
             _torch_processes.take_firsts(self.model)

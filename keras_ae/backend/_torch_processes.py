@@ -3,22 +3,15 @@
 import atexit
 import contextlib
 import os
-import random
 import socket
-import zlib
 from typing import Any
 
-import keras
-import numpy as np
 import torch
 from keras import ops
 from torch import distributed
 
 from keras_ae import machine, processes
-from keras_ae.backend import _shared, keras_private
-
-# Steps from one comparison of the batches' values, and of the weights, to the next.
-OFTEN = 100
+from keras_ae.backend import _processes, _shared
 
 # Of all processes, for what is not on a card: made by `distribute`.
 _control: distributed.ProcessGroup | None = None
@@ -61,18 +54,14 @@ def distribute(devices: Any) -> list[str]:
         return [_only_device(devices)]
     joined = distributed.get_world_size() if _is_joined() else processes.count()
     found = [f"process {rank}" for rank in range(joined)]
-    if len(_shared.chosen_devices(devices, found)) < joined:
-        raise ValueError(
-            f"`devices` must be 'all' or {joined} in one of {joined} processes that "
-            f"were started together. Received: devices={devices!r}"
-        )
+    _processes.check_all(devices, found, joined)
     device = _own_device()
     if _control is None:
         if not _is_joined():
             _join("nccl" if device.startswith("cuda") else "gloo")
         with _told():
             _control = distributed.new_group(backend="gloo")
-    return _all(f"{socket.gethostname()} {device}")
+    return gather(f"{socket.gethostname()} {device}")
 
 
 def _only_device(devices):
@@ -136,15 +125,8 @@ def _join(backend):
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         if "EADDRINUSE" in str(error) or "already in use" in str(error):
-            raise ValueError(
-                "The processes must meet at a port that is free. Received: "
-                f"{where}, which another program uses; choose another one with "
-                "`torchrun --master-port`, or `--rdzv-endpoint` over hosts."
-            ) from error
-        raise processes.ProcessLost(
-            f"The processes did not meet at {where}: see that all of them were started "
-            "and that their hosts reach that one."
-        ) from error
+            raise _processes.port_taken(where) from error
+        raise _processes.not_met(where) from error
     atexit.register(_end)
 
 
@@ -161,14 +143,11 @@ def _told():
     try:
         yield
     except RuntimeError as error:
-        raise processes.ProcessLost(
-            "Another process of this training has ended or can't be reached, so that "
-            "this one ends too; what it says, or the system's log, tells why."
-        ) from error
+        raise processes.ProcessLost(_processes.LOST) from error
 
 
-def _all(value):
-    """What each process has of a small value."""
+def gather(value: Any) -> list[Any]:
+    """Returns what each process has of a small value, which can be pickled."""
     found = [None] * count()
     with _told():
         distributed.all_gather_object(found, value, group=_control)
@@ -210,83 +189,19 @@ def firsts_logs(logs):
     }
 
 
-def compare(batch, thorough):
-    """Refuses batches that are not the same in all processes."""
-    parts = [part for part in keras.tree.flatten(batch) if part is not None]
-    shapes = [tuple(part.shape) for part in parts]
-    number = zlib.crc32(repr(shapes).encode())
-    if thorough:
-        for part in parts:
-            number = _checksum(part, number)
+def numbers(number: int) -> list[int]:
+    """Returns the number that each process has."""
     mine = torch.tensor([number])
-    numbers = mine.new_empty(count(), 1)
+    found = mine.new_empty(count(), 1)
     with _told():
-        distributed.all_gather([*numbers], mine, group=_control)
-    if len({*numbers.flatten().tolist()}) > 1:
-        said = _said(", ".join(map(str, shapes)), "of other values")
-        raise ValueError(
-            "All processes must be given the same batches, in the same order. "
-            f"Received: {said}; give each of them all of the data, and seed what "
-            "shuffles them."
-        )
-
-
-def _checksum(array, start=0):
-    """A number of some rows of an array."""
-    rows = array[:: max(1, len(array) // 16)]
-    rows = np.ascontiguousarray(ops.convert_to_numpy(rows))
-    return zlib.crc32(rows.reshape(-1).view(np.uint8), start)
-
-
-def _said(mine, otherwise):
-    """What each process has, in words."""
-    found = _all(mine)
-    if len({*found}) == 1:
-        return f"{found[0]} in each, but {otherwise}"
-    other = next(rank for rank, said in enumerate(found) if said != found[0])
-    return f"{found[0]} in the first process, {found[other]} in process {other}"
-
-
-def start_together(model: keras.Model, data: Any) -> None:
-    """Compares model and data of all processes; takes the first's weights and seeds.
-
-    Args:
-        model: The model, built.
-        data: What it is to be trained or measured on.
-
-    Raises:
-        ValueError: If they are not the same.
-    """
-    # Names are numbered by what a process has made before.
-    shapes = [(tuple(v.shape), str(v.dtype)) for v in _state(model)]
-    weights = sum(int(np.prod(shape)) for shape, _ in shapes)
-    mine = f"{type(model).__name__} of {weights:,} numbers"
-    number = zlib.crc32(repr(shapes).encode())
-    data = getattr(data, "images", data)
-    if hasattr(data, "shape"):
-        mine += f" and examples {tuple(data.shape)}"
-        number = _checksum(data, number)
-    if len({*_all((mine, number))}) > 1:
-        raise ValueError(
-            "All processes must train the same model on the same examples. Received: "
-            f"{_said(mine, 'of other shapes or values')}; give each of them the same "
-            "arguments and all of the data."
-        )
-    take_firsts(model)
-    _take_first_seeds()
-
-
-def _state(model):
-    """All variables that a step may assign."""
-    variables = [*model.variables, *model.metrics_variables]
-    variables += model.optimizer.variables if model.compiled else []
-    return [*{id(variable): variable for variable in variables}.values()]
+        distributed.all_gather([*found], mine, group=_control)
+    return found.flatten().tolist()
 
 
 @torch.no_grad()
 def take_firsts(model):
     """Assigns the first process' values to the variables."""
-    values = [variable.value.detach() for variable in _state(model)]
+    values = [v.value.detach() for v in _processes.state(model)]
     flat = [v.contiguous().reshape(-1).view(torch.uint8) for v in values]
     sizes = [part.numel() for part in flat]
     together = torch.cat(flat)
@@ -297,19 +212,15 @@ def take_firsts(model):
         value.copy_(part.clone().view(value.dtype).view(value.shape))
 
 
-def _take_first_seeds():
-    """Goes on with the first process' random numbers, in all that Keras draws from."""
-    found = [
-        random.getstate(),
-        np.random.get_state(),
-        torch.get_rng_state(),
-        torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-        keras_private.unseeded(),
-    ]
-    ours, numpys, cpus, cards, seed = from_first(found)
-    random.setstate(ours)
-    np.random.set_state(numpys)
-    torch.set_rng_state(cpus)
+def random_state() -> tuple[Any, Any]:
+    """Returns what PyTorch's random numbers go by, here and on a card."""
+    cards = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    return torch.get_rng_state(), cards
+
+
+def set_random_state(state: tuple[Any, Any]) -> None:
+    """Goes on from what `random_state` has returned."""
+    here, cards = state
+    torch.set_rng_state(here)
     if cards is not None:
         torch.cuda.set_rng_state(cards)
-    keras_private.set_unseeded(seed)

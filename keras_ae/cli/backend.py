@@ -44,7 +44,9 @@ def _settle_backend(backend, directory=None, devices=None):
         import keras
 
         from keras_ae import runs
-
+    # JAX's processes meet before it computes anything.
+    _settle_devices(devices)
+    with _quiet():
         runs.environment()
         if not os.environ.get("KERAS_AE_DEBUG"):
             # Each phase of a stacked model is traced anew, which TensorFlow finds odd.
@@ -52,24 +54,24 @@ def _settle_backend(backend, directory=None, devices=None):
         # Saving and loading make Keras import TensorFlow on any backend, where it is
         # installed: better now, while it is quiet.
         keras.saving.serialize_keras_object(keras.layers.Identity())
-    _settle_devices(devices)
 
 
 def _settle_devices(devices):
     """Chooses the devices; in processes that were started together, all of those."""
     count = processes.count()
-    if count > 1 and _current_backend() != "torch":
+    if count > 1 and _current_backend() == "tensorflow":
         raise ValueError(
-            "Processes that are started together train on PyTorch; choose `--backend "
-            f"torch`, or start one process. Received: {count} processes, and "
-            f"the backend {_current_backend()}"
+            "Processes that are started together train on PyTorch and JAX; choose "
+            "`--backend torch` or `--backend jax`, or start one process. Received: "
+            f"{count} processes, and the backend tensorflow"
         )
     if devices is None and count == 1:
         return
     from keras_ae import distribute
 
     try:
-        found = distribute("all" if devices is None else devices)
+        with _quiet():
+            found = distribute("all" if devices is None else devices)
     except processes.ProcessesNeeded as needed:
         from keras_ae.cli import launching
 
@@ -109,29 +111,32 @@ def _unread():
 
 @contextlib.contextmanager
 def _quiet():
-    """Holds back what TensorFlow's C++ logs while it starts, unless that fails.
+    """Holds back what a backend's C++ tells while it starts, unless that fails.
 
-    It writes to the file descriptor itself, before any log level applies. Whoever sets
-    TF_CPP_MIN_LOG_LEVEL below 2, or KERAS_AE_DEBUG, sees it.
+    It writes to the file descriptors themselves, before any log level applies. Whoever
+    sets TF_CPP_MIN_LOG_LEVEL below 2, or KERAS_AE_DEBUG, sees it.
     """
     wanted = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1")
     if wanted or os.environ.get("KERAS_AE_DEBUG"):
         yield
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stdout.flush()
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
-        stderr = os.dup(2)
-        os.dup2(held.fileno(), 2)
+        streams = {number: os.dup(number) for number in (1, 2)}
+        for number in streams:
+            os.dup2(held.fileno(), number)
         try:
             yield
         except BaseException:
             held.seek(0)
-            os.write(stderr, held.read())
+            os.write(streams[2], held.read())
             raise
         finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+            for number, stream in streams.items():
+                os.dup2(stream, number)
+                os.close(stream)
 
 
 def _current_backend():
