@@ -1,8 +1,8 @@
 """A denoising autoencoder on CelebA faces, 64 px, Gaussian noise of 0.5.
 
 So much noise leaves little of a face: what restores it looks at three scales, and knows
-faces. Its PSNR on held-back faces stands beside that of the noisy ones and, where scikit-image
-is installed, of non-local means, which is told the noise level.
+faces. Its PSNR on held-back faces stands beside that of the noisy ones, blurred ones
+and, where scikit-image is installed, of non-local means, which is told the noise level.
 """
 
 import keras
