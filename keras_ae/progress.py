@@ -54,7 +54,7 @@ def shown(what: str = "", total: int | None = None) -> Iterator[Callable[..., No
 
 class _Shown:
     def __init__(self, what, total):
-        self.what, self.total = what, total
+        self.what, self.total, self.done = what, total, 0
         self.began = self.part = time.monotonic()
         self.last = None
         self.lock = threading.Lock()
@@ -62,7 +62,7 @@ class _Shown:
     def begin(self):
         with self.lock:
             if self.last is None:
-                self.tell(0)
+                self.tell(self.done)
 
     def advance(self, done, total=None, what=None):
         with self.lock:
@@ -72,7 +72,8 @@ class _Shown:
         now = time.monotonic()
         if what not in (None, self.what):
             self.what, self.part = what, now
-        total = total or self.total
+        total = self.total = total or self.total
+        self.done = done
         on_terminal = sys.stderr.isatty()
         if self.last is None:
             due = now - self.began >= _PATIENCE

@@ -50,6 +50,13 @@ def test_a_long_first_step_is_told_of(capsys, monkeypatch):
         while not (told := capsys.readouterr().err) and time.monotonic() < deadline:
             time.sleep(0.01)
     assert told == "search: 0 of 3\n"
+    with progress.shown() as advance:
+        # What was said too early to be told is told later.
+        advance(1, 4, "score")
+        deadline = time.monotonic() + 60
+        while not (told := capsys.readouterr().err) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert told.startswith("score: 1 of 4, ")
 
 
 def test_a_terminal_gets_a_bar_that_goes_away(clock, capsys, monkeypatch):

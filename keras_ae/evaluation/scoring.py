@@ -131,7 +131,8 @@ def evaluate(
             binarized=binarize,
             seed=seed,
             about=about,
-            progress=progress or (lambda what, done, total: advance(done, total, what)),
+            progress=progress
+            or (lambda what, done, total: advance(done, total, f"score {what}")),
         )
         for group in groups:
             task.group = group
