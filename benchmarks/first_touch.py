@@ -176,7 +176,9 @@ def page(results):
     lines = [
         "# First touch",
         "",
-        "Written by `benchmarks/first_touch.py`, whose docstring says how.",
+        "Fréchet distances of samples of models that were trained with nothing set, "
+        "by what they are drawn from. Written by `benchmarks/first_touch.py`, whose "
+        "docstring says how.",
         "",
         "| data | model | default | what it is | prior | best other | seconds of `fit` "
         "| of choosing |",
