@@ -225,7 +225,7 @@ def main():
                 row = measure(name, train, distance, sheet)
             except ValueError as error:
                 row = {"refused": str(error)}
-            found["models"][name] = row
+            found["models"][name] = row | {"commit": runs.environment()["commit"]}
             print(data, name, found["models"][name], flush=True)
             write_json(RESULTS, results)
             PAGE.write_text(page(results))
