@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 from keras import ops
 
 from keras_ae.probability.distributions import LearnedPrior, Seed
+from keras_ae.probability.samplers.density import Wrapping
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
-class NearestTokens(LearnedPrior):
+class NearestTokens(Wrapping):
     """Draws vectors from a density, and takes the token nearest to each.
 
     `fit_sampler` of a `VQVAE` and its kin makes it of `"gaussian"`, `"mixture"` and
@@ -20,12 +20,6 @@ class NearestTokens(LearnedPrior):
     Args:
         density: A distribution of codes, the vectors of all places in a row.
     """
-
-    def __init__(self, density: Any, **kwargs):
-        super().__init__(**kwargs)
-        if isinstance(density, dict):
-            density = keras.saving.deserialize_keras_object(density)
-        self.density = density
 
     def connect(self, model):
         if not model.has_tokens:
@@ -53,7 +47,3 @@ class NearestTokens(LearnedPrior):
         vectors = self.density.sample(count, seed, **options)
         vectors = ops.reshape(vectors, (-1, *self._vectors))
         return self._quantizer(vectors, training=False)["tokens"]
-
-    def get_config(self):
-        density = keras.saving.serialize_keras_object(self.density)
-        return {**super().get_config(), "density": density}

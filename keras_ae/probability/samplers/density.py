@@ -5,6 +5,7 @@ import inspect
 import math
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -158,8 +159,27 @@ def seeded(seed):
         random.setstate(state)
 
 
+class Wrapping(LearnedPrior):
+    """Base of what draws by another density.
+
+    Args:
+        density: The other one, or its serialized configuration.
+        **kwargs: `name` and `dtype`.
+    """
+
+    def __init__(self, density: Any, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(density, dict):
+            density = keras.saving.deserialize_keras_object(density)
+        self.density = density
+
+    def get_config(self):
+        density = keras.saving.serialize_keras_object(self.density)
+        return {**super().get_config(), "density": density}
+
+
 @keras.saving.register_keras_serializable(package="keras_ae")
-class Standardized(LearnedPrior):
+class Standardized(Wrapping):
     """A density of codes that are shifted and scaled to mean 0 and variance 1.
 
         log p(z) = log q((z - mean) / stddev) - Σ log stddev
@@ -167,12 +187,6 @@ class Standardized(LearnedPrior):
     Args:
         density: q, one of `keras_ae.priors` or a `SecondStage`.
     """
-
-    def __init__(self, density: LearnedPrior, **kwargs):
-        super().__init__(**kwargs)
-        if isinstance(density, dict):
-            density = keras.saving.deserialize_keras_object(density)
-        self.density = density
 
     def connect(self, model):
         self.density.connect(model)
@@ -204,10 +218,6 @@ class Standardized(LearnedPrior):
     def sample(self, shape: Sequence[int], seed: Seed = None, **options):
         drawn = self.density.sample(shape, seed, **options)
         return float32(self.mean) + float32(self.stddev) * drawn
-
-    def get_config(self):
-        density = keras.saving.serialize_keras_object(self.density)
-        return {**super().get_config(), "density": density}
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")

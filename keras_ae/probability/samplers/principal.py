@@ -7,12 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae.probability.distributions import (
-    LOG_2_PI,
-    LearnedPrior,
-    Seed,
-    float32,
-)
+from keras_ae.probability.distributions import LOG_2_PI, Seed, float32
+from keras_ae.probability.samplers.density import Wrapping
 from keras_ae.probability.samplers.mixture import _FLOOR, _check_codes, fit_mixture
 
 # Codes of more numbers have covariances that few of them tell, and that fill a file.
@@ -24,7 +20,7 @@ _POWER_STEPS, _BESIDE = 4, 8
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
-class Principal(LearnedPrior):
+class Principal(Wrapping):
     """A density of the principal components of codes; what is left is normal noise.
 
         z = mean + axes y + ε,  y ~ q(y),  ε ~ N(0, stddev²) across the axes
@@ -39,10 +35,7 @@ class Principal(LearnedPrior):
     """
 
     def __init__(self, density: Any, components: int, **kwargs):
-        super().__init__(**kwargs)
-        if isinstance(density, dict):
-            density = keras.saving.deserialize_keras_object(density)
-        self.density = density
+        super().__init__(density, **kwargs)
         self.components = components
 
     def build(self, input_shape):
@@ -85,12 +78,7 @@ class Principal(LearnedPrior):
         return self._latent_dim - self.components
 
     def get_config(self):
-        density = keras.saving.serialize_keras_object(self.density)
-        return {
-            **super().get_config(),
-            "density": density,
-            "components": self.components,
-        }
+        return {**super().get_config(), "components": self.components}
 
 
 def fit_principal(
