@@ -3,7 +3,7 @@
     KERAS_BACKEND=jax python benchmarks/first_touch.py --data-dir DIR [--data NAME ...]
 
 trains each model of `MODELS` on each data set of `DATA` with the batch size of
-`keras-ae train` for `STEPS` steps, without early stopping, and keeps what it measures
+`keras-ae train` for `--steps` steps, without early stopping, and keeps what it measures
 in `results/first_touch.json` as it goes. What is in the file already is not trained
 again. The table is `docs/measured/first_touch.md`. `--sheets FOLDER` keeps sheets of
 the samples.
@@ -29,7 +29,7 @@ from keras_ae.files import write_json
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "first_touch.json"
 PAGE = HERE.parent / "docs" / "measured" / "first_touch.md"
-SEED, STEPS, COMPONENTS, SAMPLES = 0, 2000, 30, 2000
+SEED, COMPONENTS, SAMPLES = 0, 30, 2000
 MODELS = (
     "AE",
     "VAE",
@@ -133,10 +133,10 @@ def _flat(examples):
     return floats.reshape(len(floats), -1).astype("float64")
 
 
-def measure(name, train, distance, sheet=None):
+def measure(name, train, distance, sheet=None, steps=2000):
     """Trains a model with nothing set; returns its distances by sampler."""
     batch_size = commands.training_plan(len(train)).batch_size
-    epochs = math.ceil(STEPS / math.ceil(len(train) / batch_size))
+    epochs = math.ceil(steps / math.ceil(len(train) / batch_size))
     keras.utils.set_random_seed(SEED)
     model = getattr(models, name)()
     start = time.perf_counter()
@@ -165,6 +165,7 @@ def measure(name, train, distance, sheet=None):
         "chosen": choice.sampler if choice else "prior",
         "distances": distances,
         "epochs": epochs,
+        "steps": steps,
         "seconds_of_fit": fitted,
         "seconds_of_choice": chosen,
         "logged": {key: values[-1] for key, values in history.items()},
@@ -180,21 +181,22 @@ def page(results):
         "by what they are drawn from. Written by `benchmarks/first_touch.py`, whose "
         "docstring says how.",
         "",
-        "| data | model | default | what it is | prior | best other | seconds of `fit` "
-        "| of choosing |",
-        "|---|---|---|---|---|---|---|---|",
+        "| data | model | steps | default | what it is | prior | best other | seconds "
+        "of `fit` | of choosing |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for data, found in results.items():
-        lines.append(f"| {data} | real | {found['real']:.3f} | | | | | |")
+        lines.append(f"| {data} | real | | {found['real']:.3f} | | | | | |")
         for name, row in found["models"].items():
             if "refused" in row:
-                lines.append(f"| {data} | {name} | | {row['refused']} | | | | |")
+                lines.append(f"| {data} | {name} | | | {row['refused']} | | | | |")
                 continue
             distances = dict(row["distances"])
             default, prior = distances.pop("default"), distances.get("prior")
             best = min(distances, key=distances.get) if distances else None
             lines.append(
-                f"| {data} | {name} | {default:.3f} | {row['chosen']} | "
+                f"| {data} | {name} | {row['steps']:,} | {default:.3f} | "
+                f"{row['chosen']} | "
                 + (f"{prior:.3f}" if prior is not None else "")
                 + " | "
                 + (f"{best} {distances[best]:.3f}" if best else "")
@@ -209,6 +211,7 @@ def main():
     parser.add_argument("--data", nargs="*", default=[*DATA])
     parser.add_argument("--models", nargs="*", default=[*MODELS])
     parser.add_argument("--sheets", type=Path)
+    parser.add_argument("--steps", type=int, default=2000)
     arguments = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for data in arguments.data:
@@ -222,10 +225,12 @@ def main():
                 continue
             sheet = arguments.sheets and arguments.sheets / f"{data}-{name}.png"
             try:
-                row = measure(name, train, distance, sheet)
+                row = measure(name, train, distance, sheet, arguments.steps)
             except ValueError as error:
                 row = {"refused": str(error)}
-            found["models"][name] = row | {"commit": runs.environment()["commit"]}
+            where = runs.environment()
+            where = {key: where[key] for key in ("commit", "backend")}
+            found["models"][name] = row | where
             print(data, name, found["models"][name], flush=True)
             write_json(RESULTS, results)
             PAGE.write_text(page(results))

@@ -812,12 +812,29 @@ def test_a_model_that_was_not_fitted_can_be_saved(x, tmp_path):
 # Sampling
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_samples_are_drawn_from_codes_that_have_come_to_rest(x, observed, masked):
+    model, kernel, bias = linear(code_weight=0.5)
+    model.compile({"decoder": keras.optimizers.SGD(0.0)})
+    known = observed if masked else np.ones_like(observed)
+    fit(model, x, epochs=8, mask=known if masked else None)
+    expected = ridge(kernel, bias, x, 0.5, known)
+    lag = np.abs(model.codes() - expected).mean()
+    assert np.abs(model.known_codes() - expected).mean() < 0.6 * lag
+    # Of a part of the samples it is not known which they are.
+    fit(model, x[:10], epochs=1, sample_ids=np.arange(10))
+    codes = model.codes()
+    np.testing.assert_array_equal(
+        np.sort(model.known_codes(), axis=0), np.sort(codes, axis=0)
+    )
+
+
 @pytest.mark.slow
 def test_samples_are_drawn_like_the_codes(x):
     model, kernel, bias = linear()
     model.compile({"decoder": keras.optimizers.SGD(0.0)})
     fit(model, x, epochs=30)
-    codes = np.float64(model.codes())
+    codes = np.float64(model.known_codes())
     pictures = model.sample(4000, seed=0)
     np.testing.assert_allclose(
         pictures.mean(axis=0), codes.mean(axis=0) @ kernel + bias, atol=0.03

@@ -211,10 +211,7 @@ class Samples:
         if not self.SAMPLERS or self.keeps_to_prior or isinstance(data, Iterator):
             return
         data = getattr(data, "images", data)
-        if hasattr(data, "shape"):
-            size = max(1, int(np.prod(data.shape[1:]))) * _itemsize(data)
-            data = inputs.some_examples(data, min(EXAMPLES, max(100, _BYTES // size)))
-        self._fitted.data = data
+        self._fitted.data = copied(data) if hasattr(data, "shape") else data
 
     @contextlib.contextmanager
     def choosing_later(self) -> Iterator[None]:
@@ -462,6 +459,15 @@ def _check_options(name, distribution, options):
                 f"`{option}` is no option of sampler {name!r}, which takes {names}. "
                 f"Received: {option}={value!r}{remedy if option == 'labels' else ''}"
             )
+
+
+def copied(data: Any, count: int = EXAMPLES) -> np.ndarray:
+    """Returns at most `count` random examples of an array, no more than fit in 64 MB.
+
+    A hundred are always taken.
+    """
+    size = max(1, int(np.prod(data.shape[1:]))) * _itemsize(data)
+    return inputs.some_examples(data, min(count, max(100, _BYTES // size)))
 
 
 def _itemsize(data):

@@ -1,6 +1,7 @@
 """The search for codes of new samples."""
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,9 +10,18 @@ from keras import ops
 from keras_ae import backend, checks
 from keras_ae.models.base import latent_search, sampling
 from keras_ae.models.decoder_only.samples import observed_values, with_missing
+from keras_ae.training import inputs
 
 # A search has converged where the gradient has fallen to this share of its largest.
 CONVERGED = 0.1
+# Training moves a code once an epoch, behind a decoder that moves at every step. In so
+# many steps after it, codes come to rest: of 1,500 faces of 28 by 20 the distance of
+# samples falls from 2.3 to 0.8, and in five times the steps to 0.7.
+_SETTLING_STEPS = 10
+# So many examples at least, and so many values of examples, come to rest: what takes a
+# few seconds.
+_SETTLED = 1000
+_SETTLED_VALUES = 2**18
 
 
 class Inferred(NamedTuple):
@@ -101,7 +111,19 @@ class Infers:
         return True
 
     def remember(self, data):
-        """Nothing: the codes of all samples are at hand."""
+        """Keeps some of the samples that there are codes of, to see where these rest.
+
+        Args:
+            data: The data of `fit`. Others than all samples, in order, are not kept.
+        """
+        data = getattr(data, "images", data)
+        if not hasattr(data, "shape") or data.shape[0] != self.table.count:
+            return
+        count = max(_SETTLED, _SETTLED_VALUES // max(1, math.prod(data.shape[1:])))
+        examples = sampling.copied(data, min(sampling.EXAMPLES, count))
+        # The same ones, as the choice depends on the numbers alone.
+        rows = inputs.some_examples(np.arange(self.table.count), len(examples))
+        self._fitted.data = examples, rows
 
     def default_sampler(self):
         if not self.has_prior:
@@ -111,14 +133,32 @@ class Infers:
     def known_codes(self):
         if not self.table.count:
             return None
-        rows = self.table.sample_ids
         rng = np.random.default_rng(0)
-        some = rng.choice(rows, min(len(rows), sampling.EXAMPLES), replace=False)
-        return self._drawn_codes(some, rng)
+        if self._fitted.data is None:
+            rows = ops.convert_to_numpy(self.table.rows)
+            count = min(len(rows), sampling.EXAMPLES)
+            rows = rng.choice(rows, count, replace=False)
+        else:
+            rows = self.in_batches("settle", self._settle, self._fitted.data, 256)
+        return self._drawn_codes(rows, rng)
 
-    def _drawn_codes(self, sample_ids, rng):
-        """Codes of some samples as the decoder is given them, `(n, latent_dim)`."""
-        return self.codes(sample_ids)
+    def _settle(self, x, rows):
+        """The rows of some samples, descended from where they are, (batch, width)."""
+        x, observed = observed_values(self.to_floats(x))
+        _, spread = self._starts(256)
+        objective = self._search_objective()
+        found = latent_search.descend(
+            lambda rows, step: objective(x, rows, observed, step),
+            self.table.take(rows),
+            _SETTLING_STEPS,
+            0.2 * spread,
+            self.search_turns,
+        )
+        return self.constrain(found.z)
+
+    def _drawn_codes(self, rows, rng):
+        """Codes of some rows as the decoder is given them, `(n, latent_dim)`."""
+        return ops.convert_to_numpy(self.mean_codes(rows))
 
     def sampler(self, name: str):
         """Returns a sampler, fitted now to the codes of all samples if it was not yet.
@@ -182,17 +222,11 @@ class Infers:
     ):
         """Finds the rows of a batch."""
 
-        def objective(x, rows, observed, step):
-            # NaN again, which is how `terms` is told.
-            x = ops.where(observed, x, float("nan"))
-            outputs = self.decoded(self.constrain(rows), False, step)
-            return sum(self.minimised(self.terms(x, outputs)).values())
-
         starts, spread = self._starts(candidates)
         found = latent_search.search(
             x,
             lambda rows: self.decode_batch(self.mean_codes(rows)),
-            backend.pure(self, objective),
+            self._search_objective(),
             starts,
             restarts,
             steps,
@@ -201,6 +235,17 @@ class Infers:
             self.search_turns,
         )
         return found._replace(z=self.constrain(found.z))
+
+    def _search_objective(self):
+        """Function of (examples, rows, observed, step) to what is minimised, `(n,)`."""
+
+        def objective(x, rows, observed, step):
+            # NaN again, which is how `terms` is told.
+            x = ops.where(observed, x, float("nan"))
+            outputs = self.decoded(self.constrain(rows), False, step)
+            return sum(self.minimised(self.terms(x, outputs)).values())
+
+        return backend.pure(self, objective)
 
     def _starts(self, candidates):
         """Rows to start a search from, and the standard deviation of the codes."""

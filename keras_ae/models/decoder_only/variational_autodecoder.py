@@ -126,10 +126,9 @@ class VariationalAutoDecoder(AutoDecoder):
         elbo = -terms["reconstruction"] - self._kl(outputs)
         return {"elbo": elbo, **super().monitors(x, outputs, terms)}
 
-    def _drawn_codes(self, sample_ids, rng):
-        posteriors = self.posteriors(sample_ids)
-        mean, stddev = map(ops.convert_to_numpy, (posteriors.mean, posteriors.stddev))
-        return mean + stddev * rng.normal(size=mean.shape)
+    def _drawn_codes(self, rows, rng):
+        mean, log_var = rows[:, : self.latent_dim], rows[:, self.latent_dim :]
+        return mean + np.exp(0.5 * log_var) * rng.normal(size=mean.shape)
 
     def _kl(self, outputs):
         posterior = distributions.Normal.from_log_var(
