@@ -129,6 +129,26 @@ def test_measures_models_and_tells_of_failures(invoke, tmp_path):
     assert Image.open(tmp_path / "found" / "benchmark.png").width > 600
 
 
+@pytest.mark.thorough
+def test_devices_that_share_each_batch_have_the_loss_of_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_AE_CACHE", str(tmp_path))
+    # In processes, which without cards are of the CPU.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    found = benchmark.run(
+        ["vae"],
+        backends=["torch"],
+        batch_sizes=[10],
+        image_sizes=[6],
+        devices=[1, 2],
+        limit=20,
+        epochs=1,
+        rounds=1,
+    )
+    assert "VAE    2" in benchmark.table(found)
+    one, two = found["configurations"]
+    np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-5)
+
+
 def test_every_combination_once_in_turns(pretended, tmp_path):
     found = benchmark.run(
         ["vae", "ae", "VAE"],
@@ -136,12 +156,13 @@ def test_every_combination_once_in_turns(pretended, tmp_path):
         batch_sizes=[8, 16],
         precisions=["float32", "mixed_bfloat16"],
         image_sizes=[16],
+        devices=[1, 2],
         limit=20,
     )
-    assert len(found["configurations"]) == 16
+    assert len(found["configurations"]) == 32
     asked = pretended["asked"]
-    assert len(asked) == 32 == len({*asked})
-    first, second = asked[:16], asked[16:]
+    assert len(asked) == 64 == len({*asked})
+    first, second = asked[:32], asked[32:]
     assert {seed for seed, *_ in first} == {0} and {seed for seed, *_ in second} == {1}
     # Nobody follows the same one, which may have left the machine hot, each time.
     assert [rest for _, *rest in second] == [rest for _, *rest in first[1:] + first[:1]]
@@ -267,6 +288,7 @@ def test_wrong_arguments_are_refused():
         ({"precisions": ["float8"]}, "`precisions`.*float8"),
         ({"batch_sizes": [0]}, "`batch_sizes` must be integers >= 1. Received: 0"),
         ({"image_sizes": [1.5]}, "`image_sizes`.*1.5"),
+        ({"devices": [0]}, "`devices` must be integers >= 1. Received: 0"),
         ({"epochs": 0}, "`epochs` must be an integer >= 1. Received: 0"),
         ({"rounds": 0}, "`rounds` must be an integer >= 1. Received: 0"),
         ({"models": []}, "nothing to measure"),

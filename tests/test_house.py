@@ -54,7 +54,9 @@ MAY_IMPORT = {
         "training",
     },
     "explorer": {"checks", "datasets", "plots", "probability"},
-    "benchmark": {"catalogue", "datasets", "files", "machine", "models", "plots"},
+    "benchmark": {
+        *("catalogue", "datasets", "files", "machine", "models", "plots", "processes"),
+    },
     "runs": {
         "backend",
         "callbacks",

@@ -42,6 +42,7 @@ class Configuration(NamedTuple):
         batch_size: Pictures a step.
         precision: One of `PRECISIONS`, Keras' dtype policy.
         image_size: Height and width, None for the data set's own.
+        devices: How many share each batch.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Configuration(NamedTuple):
     batch_size: int
     precision: str
     image_size: int | None
+    devices: int
 
 
 def run(
@@ -59,6 +61,7 @@ def run(
     batch_sizes: Sequence[int] = (128,),
     precisions: Sequence[str] = ("float32",),
     image_sizes: Sequence[int] = (),
+    devices: Sequence[int] = (1,),
     limit: int | None = 2000,
     epochs: int = 3,
     rounds: int = 2,
@@ -80,6 +83,8 @@ def run(
         batch_sizes: Pictures a step.
         precisions: Of `"float32"`, `"mixed_bfloat16"` and `"mixed_float16"`.
         image_sizes: Heights and widths of the pictures. Defaults to the data set's own.
+        devices: How many devices share each batch, as after `keras_ae.distribute`; on
+            PyTorch in a process each.
         limit: At most this many pictures an epoch, None for all.
         epochs: Epochs of each training, of which the first compiles.
         rounds: Trainings of each configuration, with seeds from 0.
@@ -97,7 +102,8 @@ def run(
         `first_epoch_seconds` (with compilation) and `first_step_after_seconds` (from
         the start of the process to the end of the first step, or of the first steps
         where several are one dispatch); `losses` by epoch, the rounds' mean;
-        `host_bytes` and `device_bytes`, most memory in use, None where there is none;
+        `host_bytes` and `device_bytes`, most memory in use (of the first of several
+        processes), None where there is none;
         `parameters`, `feeding` (see `model.feeding`), `device`, `versions`, each
         training in `rounds`, and `error`, the reason of a failure or None.
 
@@ -114,7 +120,9 @@ def run(
     print(keras_ae.benchmark.table(found))
     ```
     """
-    plan = _plan(models, backends, batch_sizes, precisions, image_sizes or (None,))
+    plan = _plan(
+        models, backends, batch_sizes, precisions, image_sizes or (None,), devices
+    )
     for name, value in (("epochs", epochs), ("rounds", rounds)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"`{name}` must be an integer >= 1. Received: {value!r}")
@@ -197,7 +205,7 @@ def command(
 # What is to be measured
 
 
-def _plan(models, backends, batch_sizes, precisions, image_sizes):
+def _plan(models, backends, batch_sizes, precisions, image_sizes, devices):
     """All configurations, each once."""
     backends = backends or (os.environ.get("KERAS_BACKEND") or BACKENDS[0],)
     for name, values, known in (
@@ -209,12 +217,16 @@ def _plan(models, backends, batch_sizes, precisions, image_sizes):
                 raise ValueError(
                     f"`{name}` must be of {', '.join(known)}. Received: {value}"
                 )
-    for name, values in (("batch_sizes", batch_sizes), ("image_sizes", image_sizes)):
+    for name, values in (
+        ("batch_sizes", batch_sizes),
+        ("image_sizes", image_sizes),
+        ("devices", devices),
+    ):
         for value in values:
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"`{name}` must be integers >= 1. Received: {value!r}")
     models = [catalogue.find_model(model) for model in models]
-    lists = (models, backends, batch_sizes, precisions, image_sizes)
+    lists = (models, backends, batch_sizes, precisions, image_sizes, devices)
     plan = [*map(Configuration._make, itertools.product(*map(dict.fromkeys, lists)))]
     if not plan:
         raise ValueError("There is nothing to measure: a list of choices is empty.")
@@ -274,7 +286,7 @@ def _absent(backend):
     return None
 
 
-# Trainings, each in a process of its own
+# Trainings, each in a process of its own, or in several
 
 
 def _train_apart(configuration, wanted, settings):
@@ -287,8 +299,16 @@ def _train_apart(configuration, wanted, settings):
         environment["KERAS_BACKEND"] = configuration.backend
         # The same package as here, however it was found.
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        launcher = []
+        if configuration.backend == "torch" and configuration.devices > 1:
+            count = configuration.devices
+            launcher = ["torch.distributed.run", "--standalone"]
+            launcher += ["--nproc-per-node", str(count), "-m"]
+            environment.setdefault(
+                "OMP_NUM_THREADS", str(max(1, machine.cores() // count))
+            )
         done = subprocess.run(
-            [sys.executable, "-P", "-m", _TRAINING, json.dumps(request)],
+            [sys.executable, "-P", "-m", *launcher, _TRAINING, json.dumps(request)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -124,6 +124,7 @@ _HEADS = {
     "batch_size": "batch",
     "precision": "precision",
     "image_size": "pixels",
+    "devices": "devices",
 }
 _LABELS = {
     "model": lambda entry: entry["model"],
@@ -131,7 +132,11 @@ _LABELS = {
     "batch_size": lambda entry: f"{entry['batch_size']:,}",
     "precision": lambda entry: entry["precision"],
     "image_size": lambda entry: "{} x {}".format(*entry["image_shape"]),
+    # Older files are of one.
+    "devices": lambda entry: str(entry.get("devices", 1)),
 }
+# What labels are said with that are numbers.
+_WORDS = {"batch_size": "batch {}", "devices": "on {}"}
 # Heading, how a figure is shown, and what it is.
 _FIGURES = {
     "pictures/s": (
@@ -204,7 +209,7 @@ def _parts(results):
 def _said(entry, told):
     """A configuration in words."""
     return " ".join(
-        "batch " * (name == "batch_size") + _LABELS[name](entry) for name in told
+        _WORDS.get(name, "{}").format(_LABELS[name](entry)) for name in told
     )
 
 
@@ -248,8 +253,9 @@ def _common(results, told):
             ("batch_size", "batch {}"),
             ("precision", "{}"),
             ("backend", "{}"),
+            ("devices", "{} devices"),
         )
-        if name not in told
+        if name not in told and (name, _LABELS[name](entries[0])) != ("devices", "1")
     ]
     first = f"{entries[0]['pictures']:,} pictures of {results['data']}"
     return ", ".join([first, *common])

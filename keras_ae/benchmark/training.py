@@ -1,4 +1,7 @@
-"""One training in a process of its own: `-m` this module, and a request in JSON."""
+"""A training in a process of its own, or in several that share it.
+
+`-m` this module, and a request in JSON.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import traceback
 
 import numpy as np
 
-from keras_ae import files, machine
+from keras_ae import files, machine, processes
 from keras_ae.benchmark import _load
 
 # Where a data set has no classes, which the cost of a model does not depend on.
@@ -28,15 +31,18 @@ def _main(request):
     except Exception as error:
         traceback.print_exc()
         report = {"error": _reason(error)}
-    files.write_json(pathlib.Path(request["report"]), report)
+    if processes.is_first():
+        files.write_json(pathlib.Path(request["report"]), report)
 
 
 def _train(request):
     """Trains as a user does; returns what it cost."""
     import keras
 
-    from keras_ae import models
+    from keras_ae import distribute, models
 
+    if request["devices"] > 1:
+        distribute(request["devices"])
     keras.utils.set_random_seed(request["seed"])
     keras.config.set_dtype_policy(request["precision"])
     images, found = _load(request, request["image_size"])

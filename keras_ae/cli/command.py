@@ -248,6 +248,14 @@ def train(
     help="Height and width of the pictures (default: the data's own); may be repeated.",
 )
 @click.option(
+    "--devices",
+    multiple=True,
+    type=_COUNT,
+    default=[1],
+    show_default=True,
+    help="How many devices share each batch; may be repeated.",
+)
+@click.option(
     "--limit",
     type=_COUNT,
     default=2000,
