@@ -182,8 +182,10 @@ def train(
 ):
     """Train MODEL on the pictures in FOLDER.
 
-    FOLDER is a folder or zip of pictures, or the name of a data set; `keras-ae models`
-    lists the models. For example: keras-ae train vae my_photos --latent-dim 64
+    FOLDER is a folder or zip of pictures, shards of them (.tar, .parquet, .tfrecord)
+    as a folder or as a quoted pattern, 'shards/{000..099}.tar', or the name of a data
+    set; `keras-ae models` lists the models. For example: keras-ae train vae my_photos
+    --latent-dim 64
     """
     name = catalogue.run_name(catalogue.find_model(model), data)
     directory = _begin(name, run_dir, resume, backend, devices)

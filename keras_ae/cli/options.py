@@ -144,6 +144,20 @@ def _options(*names):
             help="Of your own pictures of 16 bits, the value that is white (default: "
             "65535, or where they end far below, as those of 12 bits, their own).",
         ),
+        "key": click.option(
+            "--key",
+            metavar="NAME",
+            help="Of shards whose samples have several pictures, which to read: what "
+            "follows the first dot in a tar (seg.png), a Parquet column, a TFRecord "
+            "feature.",
+        ),
+        "stream": click.option(
+            "--stream",
+            is_flag=True,
+            default=None,
+            help="Decode your own pictures each time they are read, and keep none on "
+            "the disk (default: decode them once, into a cache).",
+        ),
         "seed": click.option(
             "--seed",
             type=_SEED,
@@ -201,6 +215,8 @@ _TRAINING = (
     "limit",
     "image-size",
     "white",
+    "key",
+    "stream",
     "seed",
     "backend",
     "devices",

@@ -1,4 +1,4 @@
-"""From the name of a data set, or a folder of pictures, to an array of images."""
+"""From the name of a data set, or pictures of your own, to an array of images."""
 
 import importlib
 import os
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_ae.datasets import celeba, folders, mnist, moon, plane, splits
+from keras_ae.datasets import celeba, folders, mnist, moon, plane, shards, splits
 from keras_ae.datasets.folders import find_white, read_pictures
+from keras_ae.datasets.lazy import LazyImages
 from keras_ae.datasets.schema import Column, Schema
 from keras_ae.datasets.series import cut_windows, join_windows
 from keras_ae.datasets.tables import is_table, read_table
@@ -17,6 +18,7 @@ from keras_ae.datasets.tiles import cut_tiles
 __all__ = [
     "Batches",
     "Column",
+    "LazyImages",
     "Schema",
     "cut_tiles",
     "cut_windows",
@@ -116,8 +118,10 @@ def load(
     seed: int = 0,
     labels: bool = False,
     white: int | None = None,
+    key: str | None = None,
+    stream: bool = False,
 ) -> np.ndarray | tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Loads the images of a data set, or of a folder or zip of your own pictures.
+    """Loads the images of a data set, or of a folder, zip or shards of your own.
 
     Pictures are decoded once and kept in a cache (in `KERAS_AE_CACHE`, or where the
     system keeps caches), from which later calls map them into memory. They are cropped
@@ -127,13 +131,17 @@ def load(
 
     Args:
         name_or_folder: `"moon-phases"`, `"mnist"`, `"fashion-mnist"`, `"celeba"`, or
-            the path of a folder or zip of pictures. (A folder of the same name as a
-            data set is `"./mnist"`.)
+            the path of a folder or zip of pictures, or of shards: tars in WebDataset's
+            layout, Parquet files with a column of picture files, TFRecord files of
+            `tf.train.Example`s. Shards are a file, a folder of them, or a pattern such
+            as `"shards/train-{000..099}.tar"` or `"shards/*.parquet"`. (A folder of
+            the same name as a data set is `"./mnist"`.)
         split: `"train"`, `"validation"`, `"test"`, a sum such as
             `"train+validation"`, or `"all"`. MNIST and Fashion-MNIST validate on the
             last 5,000 of the 60,000 training images. CelebA has its official split.
             Your own pictures are split by sub-folders `train`, `validation` and `test`
-            where there are such, else 80/10/10 at random.
+            where there are such, or by these words in the names of shards, else
+            80/10/10 at random.
         image_size: Integer, or a pair (height, width). Defaults to 32 for moon
             phases, 28 for MNIST and Fashion-MNIST and 64 for CelebA. Your own pictures
             keep the shape that most of them have, and their size, or that with a
@@ -147,6 +155,13 @@ def load(
         white: Of your own pictures of 16 bits, the value that is white. Defaults to
             65535, or where they end far below that, to the power of two above them
             less one: 4095 for 12 bits.
+        key: Of shards, which part of a sample is the picture, where it has several:
+            what follows the first dot of a tar's file names (`"seg.png"`), a column of
+            a Parquet file, or a feature of a TFRecord. Defaults to the only one, or to
+            `image/encoded`.
+        stream: Whether your own pictures are kept nowhere: they are decoded each time
+            that they are read, and what is returned is a `LazyImages`. Meant for those
+            that have no room on the disk, as each epoch decodes them again.
 
     Returns:
         uint8 array of shape `(n, height, width, channels)`, read-only and
@@ -155,13 +170,16 @@ def load(
         `phase`, `tilt`, `size`, `x` and `y` for moon phases (see `moon.render`),
         `label` for MNIST and Fashion-MNIST, `path` and 40 attributes for CelebA (none
         where `list_attr_celeba` is missing), `path` and `folder`, the name of the
-        sub-folder, for your own pictures. `path` is that of the picture in its folder
-        or zip.
+        sub-folder, for your own pictures, and `label` where shards have it: a `.cls`
+        file beside each picture of a tar, a column `label` of a Parquet file. `path` is
+        that of the picture in its folder or zip, or `shard/picture`.
 
     Raises:
         FileNotFoundError: If there is no such data; says where to get it.
-        ValueError: If an argument is out of range, or no picture can be read.
+        ValueError: If an argument is out of range, no picture can be read, or a shard
+            is damaged.
         OSError: If the cache can't be written.
+        ModuleNotFoundError: If the package that reads such shards is missing.
 
     Example:
 
@@ -169,6 +187,7 @@ def load(
     images = keras_ae.datasets.load("moon-phases", image_size=64)
     faces, attributes = keras_ae.datasets.load("celeba", "test", labels=True)
     mine = keras_ae.datasets.load("holiday_photos/", "all", image_size=(48, 64))
+    many = keras_ae.datasets.load("shards/{000..099}.tar", image_size=64, stream=True)
     ```
     """
     splits.parse(split)
@@ -197,7 +216,7 @@ def load(
         if celeba.is_celeba(location):
             images, factors = celeba.load(location, *options, seed, labels)
         else:
-            images, factors = folders.load(location, *options, seed, white)
+            images, factors = folders.load(location, *options, seed, white, key, stream)
     return (images, factors) if labels else images
 
 
@@ -223,11 +242,11 @@ def _data_dir(data_dir):
 def _location(name_or_folder):
     """Returns the path of the user's own folder or zip."""
     path = Path(name_or_folder).expanduser()
-    if path.exists():
+    if path.exists() or shards.is_pattern(path):
         return path
     if isinstance(name_or_folder, str) and len(path.parts) == 1 and not path.suffix:
         raise ValueError(
             f"`name_or_folder` must be one of {_listed()}, or the path of a folder or "
-            f"zip of pictures. Received: {name_or_folder!r}"
+            f"zip of pictures, or of shards. Received: {name_or_folder!r}"
         )
     raise FileNotFoundError(f"There is no folder or zip at {path}.")

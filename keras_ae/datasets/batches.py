@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_ae import backend
 from keras_ae.datasets import splits
+from keras_ae.datasets.lazy import LazyImages
 
 # Bytes read. The system maps up to eight times as much, rows around it included.
 RELEASED_AT_ONCE = 2**26
@@ -23,7 +24,8 @@ class Batches(keras.utils.PyDataset):
     own besides.
 
     Args:
-        images: Array of shape `(n, ...)`: integers in 0–255, or floats.
+        images: Array of shape `(n, ...)`: integers in 0–255, or floats; or
+            `LazyImages`, which of shards come in an order that they can be read in.
         batch_size: Number of images in a batch; the last one may be smaller.
         shuffle: Whether to put the images in a new order every epoch.
         seed: Non-negative integer.
@@ -52,7 +54,7 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: np.ndarray | LazyImages,
         batch_size: int,
         *,
         shuffle: bool = True,
@@ -89,7 +91,7 @@ class Batches(keras.utils.PyDataset):
         return -(-len(self.images) // self.batch_size)
 
     @property
-    def arrays(self) -> tuple[np.ndarray, ...]:
+    def arrays(self) -> tuple[np.ndarray | LazyImages, ...]:
         """The images, and the targets if there are any."""
         return (self.images,) if self.targets is None else (self.images, self.targets)
 
@@ -156,7 +158,10 @@ class Batches(keras.utils.PyDataset):
         known, order = self._order
         if known != epoch:
             rng = np.random.default_rng((self.seed, epoch, 0))
-            order = rng.permutation(len(self.images))
+            if isinstance(self.images, LazyImages):
+                order = self.images.shuffled(rng)
+            else:
+                order = rng.permutation(len(self.images))
             self._order = (epoch, order)
         return order
 

@@ -50,7 +50,7 @@ def load(pictures, chosen, size, *, limit=None, channels=None, crop=None, white=
     """Returns the pixels of chosen pictures, decoding them if it is the first time.
 
     Args:
-        pictures: A `folders.Pictures`.
+        pictures: A `folders.Pictures` or `shards.Shards`.
         chosen: Positions of the pictures wanted.
         size: (height, width).
         limit: Number of chosen pictures to take, None for all of them.
@@ -101,7 +101,7 @@ def _entry_name(pictures, positions, size, channels, crop, white):
     parts = (VERSION, size, channels, crop)
     parts += () if white == WHITE else (white,)
     digest = hashlib.sha256(repr(parts).encode())
-    sample = _sample(pictures) if channels is None else []
+    sample = pictures.sample() if channels is None else []
     for group in (sample, positions):
         lines = [f"{pictures.names[i]}\t{pictures.stamps[i]}" for i in group]
         digest.update("\n".join([*lines, "\n"]).encode("utf-8", "surrogateescape"))
@@ -123,7 +123,7 @@ def _open(entry):
 def _create(root, entry, pictures, positions, size, channels, crop, white):
     """Decodes pictures into a new entry."""
     if channels is None:
-        channels = _common_channels(pictures, size, crop, white)
+        channels = common_channels(pictures, size, crop, white)
     needed = len(positions) * size[0] * size[1] * channels
     partial = None
     try:
@@ -157,8 +157,9 @@ def _create(root, entry, pictures, positions, size, channels, crop, white):
     except OSError as error:
         raise OSError(
             f"Decoded pictures can't be kept in {root} ({error.strerror or error}). "
-            "Make room or name another folder in the environment variable "
-            "KERAS_AE_CACHE."
+            "Make room, name another folder in the environment variable "
+            "KERAS_AE_CACHE, or keep none: `stream=True`, on the command line "
+            "`--stream`."
         ) from error
     finally:
         if partial is not None:
@@ -259,14 +260,10 @@ def _decode(pictures, positions, block, how):
     return pixels[:count], broken, coloured, unread
 
 
-def _sample(pictures):
-    count = len(pictures)
-    return np.unique(np.linspace(0, count - 1, min(count, 256)).astype(int))
-
-
-def _common_channels(pictures, size, crop, white):
+def common_channels(pictures, size, crop=None, white=WHITE):
+    """Returns 1 where all of some pictures are grey, else 3."""
     readable = False
-    for position in _sample(pictures):
+    for position in pictures.sample():
         with contextlib.suppress(Exception):
             data = pictures.read(position)
             if decode(data, size, None, crop, white).shape[-1] == 3:

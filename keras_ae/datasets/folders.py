@@ -1,4 +1,4 @@
-"""A folder or zip of pictures: which there are, their splits and their labels."""
+"""A folder, zip or shards of pictures: which there are, their splits and labels."""
 
 import contextlib
 import functools
@@ -14,30 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_ae.datasets import cache, splits
+from keras_ae.datasets import cache, shard_files, splits
+from keras_ae.datasets.lazy import LazyImages
 from keras_ae.datasets.pictures import (
+    SUFFIXES,
     WHITE,
     brightest,
     decode,
+    is_picture,
     name_broken,
     reason,
     upright_size,
     white_of,
 )
-
-SUFFIXES = (
-    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
-    *(".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
-)
-SPLIT_FOLDERS = {
-    "train": 0,
-    "training": 0,
-    "validation": 1,
-    "val": 1,
-    "valid": 1,
-    "test": 2,
-    "testing": 2,
-}
+from keras_ae.datasets.shards import Shards, is_pattern, matching
 
 # Of the shorter sides of pictures, where nobody asks for another size.
 LARGEST_SIDE = 64
@@ -66,10 +56,12 @@ class Pictures:
         names: Paths of the pictures inside the folder or zip.
         stamps: For each picture, what changes when its content does: size and
             times in a folder, size and checksum in a zip.
+        shards: Paths of the shards that are in the folder, too.
     """
 
     def __init__(self, location, within=None):
         self.location = Path(location).expanduser()
+        self.shards: list[Path] = []
         if self.location.is_dir():
             self._zip = None
             found = self._scan_folder("" if within is None else f"{within}/")
@@ -101,7 +93,9 @@ class Pictures:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     yield from self._scan_folder(f"{name}/")
-                elif _is_picture(name) and os.path.isfile(entry.path):
+                elif shard_files.looks_like_one(entry.name):
+                    self.shards.append(Path(entry.path))
+                elif is_picture(name) and os.path.isfile(entry.path):
                     status = entry.stat()
                     # Unpacking and copying may bring the second from elsewhere, the
                     # third is always of this file.
@@ -112,7 +106,7 @@ class Pictures:
         for member in self._zip.infolist():
             folders = member.filename.split("/")[:-1]
             hidden = "/." in f"/{member.filename}" or "__MACOSX" in folders
-            if hidden or not _is_picture(member.filename):
+            if hidden or not is_picture(member.filename):
                 continue
             if within is None or within in folders:
                 yield member.filename, (member.file_size, member.CRC)
@@ -126,6 +120,11 @@ class Pictures:
             return (self.location / self.names[index]).read_bytes()
         with self._lock:
             return self._zip.read(self.names[index])
+
+    def sample(self):
+        """Returns the numbers of at most 256 pictures, to be looked at."""
+        count = len(self)
+        return np.unique(np.linspace(0, count - 1, min(count, 256)).astype(int))
 
     def read_text(self, file_name):
         """Returns the text of a file in the zip, or None."""
@@ -141,25 +140,49 @@ def check_file(path: str | os.PathLike) -> None:
         raise ValueError(f"Expected a file. Received: {path}, which is none.")
 
 
-def _is_picture(name):
-    return posixpath.splitext(name)[1].lower() in SUFFIXES
-
-
-def _list(location):
-    pictures = Pictures(location)
-    if not pictures.names:
-        raise FileNotFoundError(
-            f"There are no pictures in {location}: no file ends in "
-            f"{', '.join(SUFFIXES)}."
+def _list(location, key=None):
+    """The pictures in a folder, zip or shards."""
+    location = Path(location)
+    if location.is_file() and shard_files.kind_of(location.name):
+        paths = [location]
+    elif not location.exists() and is_pattern(location):
+        paths = matching(str(location))
+    else:
+        pictures = Pictures(location)
+        paths = sorted(filter(_is_shard, pictures.shards)) if not pictures.names else []
+        if pictures.names and pictures.shards:
+            say_once(
+                f"{location} holds {len(pictures.names)} pictures and "
+                f"{len(pictures.shards)} shards, which are left out: "
+                f"'{location}/*{pictures.shards[0].suffix}' names them."
+            )
+    if paths:
+        pictures = Shards(location, paths, key)
+    elif key is not None:
+        raise ValueError(
+            f"`key` is for shards. Received: key={key!r} for {location}, which holds "
+            "none"
         )
+    if not len(pictures):
+        what = "none of its shards holds" if paths else "no file ends in"
+        named = "any" if paths else ", ".join(SUFFIXES)
+        raise FileNotFoundError(f"There are no pictures in {location}: {what} {named}.")
     return pictures
 
 
-def find_white(paths: Iterable[str | os.PathLike]) -> int | None:
+def _is_shard(path):
+    return shard_files.kind_of(path.name) is not None
+
+
+def find_white(
+    paths: Iterable[str | os.PathLike], key: str | None = None
+) -> int | None:
     """Finds the value that is white in files of pictures of more than 8 bits.
 
     Args:
-        paths: Files, folders and zips of pictures. Of many pictures some are looked at.
+        paths: Files, folders and zips of pictures, and shards. Of many pictures some
+            are looked at.
+        key: Of shards, as in `datasets.load`.
 
     Returns:
         65535, or where the pictures end far below that, the power of two above them
@@ -167,7 +190,7 @@ def find_white(paths: Iterable[str | os.PathLike]) -> int | None:
     """
     paths = [*paths]
     where = paths[0] if len(paths) == 1 else "these files"
-    return _white([read for _, read in _found(paths)], where)
+    return _white([read for _, read in _found(paths, key)], where)
 
 
 def _white(readers, where):
@@ -185,9 +208,9 @@ def _white(readers, where):
     return white
 
 
-def load(location, split, image_size, limit, seed, white=None):
-    """Loads pictures of a folder or zip; see `keras_ae.datasets.load`."""
-    pictures = _list(location)
+def load(location, split, image_size, limit, seed, white=None, key=None, stream=False):
+    """Loads pictures of a folder, zip or shards; see `keras_ae.datasets.load`."""
+    pictures = _list(location, key)
     split_of, labels = _splits_and_labels(pictures, seed)
     chosen = splits.select(split_of, split)
     if not len(chosen):
@@ -195,14 +218,27 @@ def load(location, split, image_size, limit, seed, white=None):
             f"{location} has no pictures in split {split!r}: there are only "
             f"{len(pictures)} in all. Add pictures or load another split."
         )
-    readers = [functools.partial(pictures.read, i) for i in range(len(pictures))]
+    readers = _readers(pictures)
     size = _natural_size(readers) if image_size is None else image_size
     size = splits.height_and_width(size)
     if white is None:
         white = _white(readers, location) or WHITE
-    images, kept = cache.load(pictures, chosen, size, limit=limit, white=white)
+    if stream:
+        kept = chosen[:limit]
+        channels = cache.common_channels(pictures, size, white=white)
+        images = LazyImages(pictures, kept, (*size, channels), white)
+    else:
+        images, kept = cache.load(pictures, chosen, size, limit=limit, white=white)
     paths = np.array([pictures.names[i] for i in kept])
-    return images, {"path": paths, "folder": labels[kept]}
+    found = {"path": paths, "folder": labels[kept]}
+    if isinstance(pictures, Shards) and pictures.labels is not None:
+        found["label"] = pictures.labels[kept]
+    return images, found
+
+
+def _readers(pictures):
+    """Functions that return the bytes of some pictures, spread over all."""
+    return [functools.partial(pictures.read, i) for i in pictures.sample()]
 
 
 def _seen(readers, look, most=256):
@@ -214,18 +250,20 @@ def _seen(readers, look, most=256):
     return found
 
 
-def own_size(location: str | os.PathLike, values: int) -> tuple[int, int]:
-    """Returns the (height, width) that most pictures of a folder or zip have.
+def own_size(
+    location: str | os.PathLike, values: int, key: str | None = None
+) -> tuple[int, int]:
+    """Returns the (height, width) that most pictures of a folder, zip or shards have.
 
     Args:
-        location: Path of the folder or zip.
+        location: Path of the folder or zip, or what names the shards.
         values: The size is smaller where so many values do not hold all pictures in
             colour, but its shorter side is `LARGEST_SIDE` at least.
+        key: Of shards, as in `datasets.load`.
     """
-    pictures = _list(Path(location).expanduser())
-    readers = [functools.partial(pictures.read, i) for i in range(len(pictures))]
-    height, width = _usual_size(readers)
-    room = math.sqrt(values / (3 * max(1, len(readers)) * height * width))
+    pictures = _list(Path(location).expanduser(), key)
+    height, width = _usual_size(_readers(pictures))
+    room = math.sqrt(values / (3 * len(pictures) * height * width))
     largest = max(LARGEST_SIDE, int(min(1.0, room) * min(height, width)))
     return _made_smaller((height, width), largest)
 
@@ -257,10 +295,38 @@ def _usual_size(readers):
 def _splits_and_labels(pictures, seed):
     """Returns the number of the split of each picture, and its sub-folder's name.
 
-    Folders named after splits decide; a validation or test folder that isn't
-    there is replaced by a tenth of the training pictures. Without a `train`
-    folder and one of the others, the split is drawn.
+    Folders or shards named after splits decide; a validation or test folder that isn't
+    there is replaced by a tenth of the training pictures. Without a `train` folder and
+    one of the others, the split is drawn.
     """
+    if isinstance(pictures, Shards):
+        split_of, labels, what = pictures.splits(), pictures.folders(), "shard"
+    else:
+        split_of, labels = _named_by_folders(pictures)
+        what = "folder"
+    found = {*split_of.tolist()}
+    if 0 not in found or not {1, 2} & found:
+        return splits.seeded(len(pictures), seed), labels
+    training = np.flatnonzero(split_of == 0)
+    drawn = splits.seeded(len(training), seed)
+    for number in (1, 2):
+        if number not in found:
+            split_of[training[drawn == number]] = number
+            say_once(
+                f"{pictures.location} has no {splits.NAMES[number]} {what}: a tenth of "
+                f"its training pictures, drawn with seed {seed}, takes its place."
+            )
+    left_out = np.count_nonzero(split_of == -1)
+    if left_out:
+        say_once(
+            f"{left_out} pictures in {pictures.location} are in none of the train, "
+            f"validation and test {what}s and are left out."
+        )
+    return split_of, labels
+
+
+def _named_by_folders(pictures):
+    """The split that each picture's folder names, or -1, and its sub-folder's name."""
     parents = [posixpath.dirname(name).split("/") for name in pictures.names]
     labels = np.array([folders[-1] for folders in parents])
     depth = 0  # of the split folders: a zip often wraps all in one folder
@@ -269,44 +335,34 @@ def _splits_and_labels(pictures, seed):
     ):
         depth += 1
     found = [
-        SPLIT_FOLDERS.get(folders[depth].lower(), -1) if len(folders) > depth else -1
+        splits.FOLDERS.get(folders[depth].lower(), -1) if len(folders) > depth else -1
         for folders in parents
     ]
     split_of = np.array(found, "int8")
-    if 0 not in found or not {1, 2} & set(found):
-        return splits.seeded(len(pictures), seed), labels
-    training = np.flatnonzero(split_of == 0)
-    drawn = splits.seeded(len(training), seed)
-    for number in (1, 2):
-        if number not in found:
-            split_of[training[drawn == number]] = number
-            say_once(
-                f"{pictures.location} has no {splits.NAMES[number]} folder: a tenth of "
-                f"its training pictures, drawn with seed {seed}, takes its place."
-            )
-    left_out = np.count_nonzero(split_of == -1)
-    if left_out:
-        say_once(
-            f"{left_out} pictures in {pictures.location} are in none of the train, "
-            "validation and test folders and are left out."
-        )
-    in_split_folder = [len(folders) == depth + 1 for folders in parents]
-    return split_of, np.where(in_split_folder, "", labels)
+    if 0 in found and {1, 2} & set(found):
+        in_split_folder = [len(folders) == depth + 1 for folders in parents]
+        labels = np.where(in_split_folder, "", labels)
+    return split_of, labels
 
 
-def _found(paths):
+def _found(paths, key=None):
     """Names of pictures, and functions that read their bytes; folders are searched."""
     found = []
     for path in map(Path, paths):
-        if path.is_file() and path.suffix.lower() != ".zip":
+        if path.is_file() and not holds_pictures(path):
             found.append((str(path), path.read_bytes))
         else:
-            source = _list(path)
+            source = _list(path, key)
             found += [
-                (str(path / name), lambda source=source, i=i: source.read(i))
+                (str(path / name), functools.partial(source.read, i))
                 for i, name in enumerate(source.names)
             ]
     return found
+
+
+def holds_pictures(file: Path) -> bool:
+    """Whether a file is a zip or a shard by its name, not a picture."""
+    return file.suffix.lower() == ".zip" or shard_files.looks_like_one(file.name)
 
 
 def read_pictures(
@@ -315,6 +371,7 @@ def read_pictures(
     *,
     names: bool = False,
     white: int | None = None,
+    key: str | None = None,
 ) -> np.ndarray | tuple[np.ndarray, list[str]]:
     """Reads picture files as a model with the given `image_shape` expects them.
 
@@ -322,12 +379,13 @@ def read_pictures(
     that can't be read are left out, named in one warning.
 
     Args:
-        paths: Files, folders and zips of pictures, or a single one of these.
-            Folders are searched to any depth, in the order of names.
+        paths: Files, folders and zips of pictures, and shards, or a single one of
+            these. Folders are searched to any depth, in the order of names.
         image_shape: `(height, width)` or `(height, width, 1)` for grey and
             `(height, width, 3)` for colour.
         names: If True, return also the names of the pictures that were read.
         white: As in `datasets.load`.
+        key: Of shards, as there.
 
     Returns:
         uint8 array of shape `(n, *image_shape)`, or `(images, names)`.
@@ -351,7 +409,7 @@ def read_pictures(
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
     images, read, broken = [], [], []
-    found = _found(paths)
+    found = _found(paths, key)
     if white is None:
         white = _white([read for _, read in found], "these files") or WHITE
     for name, read_bytes in found:

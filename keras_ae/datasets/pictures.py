@@ -2,12 +2,23 @@
 
 import contextlib
 import io
+import posixpath
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
+    *(".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+)
+
 # Of 16 bits.
 WHITE = 65535
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is named like a picture."""
+    return posixpath.splitext(name)[1].lower() in SUFFIXES
 
 
 def decode(data, size, channels=None, crop=None, white=WHITE):

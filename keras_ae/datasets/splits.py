@@ -7,6 +7,16 @@ an index into `NAMES`. Splits that are added together keep that order.
 import numpy as np
 
 NAMES = ("train", "validation", "test")
+# What folders and shards of the splits are called.
+FOLDERS = {
+    "train": 0,
+    "training": 0,
+    "validation": 1,
+    "val": 1,
+    "valid": 1,
+    "test": 2,
+    "testing": 2,
+}
 
 
 def parse(split):

@@ -27,6 +27,8 @@ _OPTIONS = (
     "limit",
     "image_size",
     "white",
+    "key",
+    "stream",
     "data_dir",
     "track",
 )
@@ -52,6 +54,8 @@ class Run(Training, Gallery):
             the recipe's.
         white: Of pictures of 16 bits, the value that is white; by default as
             `datasets.load` finds it. The model keeps it for the pictures it is used on.
+        key: Of shards, which part of a sample is the picture, as in `datasets.load`.
+        stream: Whether pictures are decoded each time they are read, and kept nowhere.
         data_dir: Folder of data sets; by default `KERAS_AE_DATA`.
         track: Where curves and pictures go as training goes on, of `trackers.NAMES`:
             `"tensorboard"`, `"mlflow"`, `"wandb"`.
@@ -85,6 +89,8 @@ class Run(Training, Gallery):
         limit: int | None = None,
         image_size: int | Sequence[int] | None = None,
         white: int | None = None,
+        key: str | None = None,
+        stream: bool | None = None,
         data_dir: str | None = None,
         track: Sequence[str] | None = None,
         resume: bool = False,
@@ -101,6 +107,8 @@ class Run(Training, Gallery):
         self.limit = limit
         self.image_size = image_size
         self.white = white
+        self.key = key
+        self.stream = bool(stream)
         self.data_dir = data_dir
         self.track = tuple(track or ())
         for tracker in self.track:
@@ -155,7 +163,8 @@ class Run(Training, Gallery):
         """Loads the splits of a data set, or of a folder of pictures.
 
         Args:
-            data: Name of a data set, or path of a folder or zip of pictures.
+            data: Name of a data set, or path of a folder or zip of pictures, or what
+                names shards, as in `datasets.load`.
             image_size: Height and width, one number or two; `--image-size` takes its
                 place.
             splits: Names of the splits to load.
@@ -163,8 +172,9 @@ class Run(Training, Gallery):
                 at most 4,000 and of others 1,000. Defaults to none.
 
         Returns:
-            One uint8 array `(pictures, height, width, channels)` a split. What is known
-            of each picture is in `run.labels[split]`, a dict of arrays by name.
+            One uint8 array `(pictures, height, width, channels)` a split, or
+            `datasets.LazyImages` where the run streams them. What is known of each
+            picture is in `run.labels[split]`, a dict of arrays by name.
 
         Raises:
             ValueError: If a split is empty.
@@ -181,6 +191,8 @@ class Run(Training, Gallery):
                 data_dir=self.data_dir,
                 labels=True,
                 white=self.white,
+                key=self.key,
+                stream=self.stream,
             )
             if not len(images):
                 raise ValueError(
@@ -188,7 +200,7 @@ class Run(Training, Gallery):
                     "some to learn from and some held back. Add more pictures."
                 )
             if self.white is None and datasets.recognise(data) is None:
-                self.white = datasets.find_white([data])
+                self.white = datasets.find_white([data], self.key)
             if tiles is not None:
                 most = 4000 if split == "train" else 1000
                 images, of = datasets.cut_tiles(images, tiles, most, self.seed)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_ae import checks
+from keras_ae.datasets import LazyImages
 
 # Of `fit`, `evaluate` and `predict`: the smallest value of each count.
 _COUNTS = {
@@ -55,7 +56,7 @@ def check_split(share: float, x: Any) -> None:
         x: The training data.
     """
     checks.check_share("validation_split", share)
-    if not hasattr(x, "shape"):
+    if not hasattr(x, "shape") or isinstance(x, LazyImages):
         raise ValueError(
             "`validation_split` needs an array. Received: a "
             f"{type(x).__name__}; pass `validation_data`."

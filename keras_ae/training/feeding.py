@@ -13,7 +13,7 @@ from keras import ops
 from keras_ae import backend
 from keras_ae.backend import keras_private
 from keras_ae.backend.keras_private import DataAdapter, get_data_adapter
-from keras_ae.datasets import Batches
+from keras_ae.datasets import Batches, LazyImages
 
 # A dispatch can't be interrupted and shows no progress: it takes about so many seconds,
 # steps and bytes of data at most.
@@ -234,6 +234,7 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
         size = sum(array.nbytes for array in source.arrays)
         is_there = ops.is_tensor(source.arrays[0])
         may_lie = backend.draws_on_device() or not _is_drawn(source)
+        may_lie &= not isinstance(source.arrays[0], LazyImages)
         on_device = is_there or (size <= room and may_lie)
         if on_device:
             room -= 0 if is_there else size
@@ -295,7 +296,7 @@ def _validation_source(arguments):
 
 def _source(x, y, weight, batch_size, shuffle):
     if type(x) is Batches:
-        fits = all(isinstance(array, np.ndarray) for array in x.arrays)
+        fits = all(isinstance(array, np.ndarray | LazyImages) for array in x.arrays)
         return x if fits and x.workers < 2 and not shuffle else None
     parts = [part for part in (x, y, weight) if part is not None]
     # A weight without labels: see `Trainer._beside_weights`.

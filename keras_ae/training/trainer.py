@@ -8,8 +8,9 @@ import numpy as np
 from keras import ops
 
 from keras_ae import backend, checks
-from keras_ae.datasets import Batches
+from keras_ae.datasets import LazyImages
 from keras_ae.training import arguments, feeding, inputs, optimizers
+from keras_ae.training.streaming import is_streamed, served, streamed
 
 
 class Trainer:
@@ -236,7 +237,7 @@ class Trainer:
         x, options = self.prepare_fit(x, y, validation_data, options)
         backend.start_together(self, x)
         self.begin_fit(x)
-        if isinstance(x, np.memmap) and options["y"] is None:
+        if is_streamed(x, options["y"]):
             x, options = streamed(x, options)
         history = self._feed(**{**options, "x": x})
         self._end_fit(x, options.get("verbose", "auto"))
@@ -260,11 +261,13 @@ class Trainer:
             arguments.check_split(options["validation_split"], x)
         if options.get("class_weight") is not None:
             arguments.check_class_weight(options["class_weight"], x, y)
+        held_back = self._inspect_validation(validation_data)
+        batch_size = options.get("validation_batch_size") or options.get("batch_size")
         return x, {
             **options,
             "y": self._beside_weights(x, inputs.readable(y), weight),
             "sample_weight": weight,
-            "validation_data": self._inspect_validation(validation_data),
+            "validation_data": served(held_back, batch_size),
         }
 
     def begin_fit(self, x: Any) -> None:
@@ -323,6 +326,8 @@ class Trainer:
             # A callback may evaluate while the other function trains.
             self._forget_recorded("test_function")
         y = self._beside_weights(x, inputs.readable(y), weight)
+        if isinstance(x, LazyImages):
+            x, y = served((x, y, weight), options.get("batch_size")), None
         options |= {"x": x, "y": y, "sample_weight": weight}
         if not backend.is_first_process():
             options["verbose"] = 0
@@ -338,7 +343,8 @@ class Trainer:
     def predict(self, x, *args, **kwargs):
         """Returns the reconstructions; see `keras.Model.predict`."""
         options = arguments.bound(keras.Model.predict, None, *args, **kwargs)
-        options["x"] = self.check_data(x, "x", restored=False)
+        x = self.check_data(x, "x", restored=False)
+        options["x"] = served(x, options.get("batch_size"))
         with self._executing(self._steps_told):
             return super().predict(**options)
 
@@ -456,16 +462,3 @@ class Trainer:
             return y
         self._check_weight(weight)
         return np.zeros(x.shape[0], "float32") if y is None else y
-
-
-def streamed(images, options):
-    """Batches of a memory map, of which Keras would hold several copies in memory."""
-    options = dict(options)
-    if options.get("validation_split"):
-        return images, options
-    shuffle = options.pop("shuffle", True)
-    batch_size = options.pop("batch_size", None) or 32
-    # Like Keras' own order, it follows `keras.utils.set_random_seed`.
-    seed = int(np.random.randint(2**31))
-    streamed = Batches(images, batch_size, shuffle=shuffle, seed=seed)
-    return streamed, {**options, "shuffle": False}

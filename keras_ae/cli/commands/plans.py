@@ -201,7 +201,7 @@ class Training:
             return run.load(data)
         if run.image_size is not None or datasets.recognise(data) is not None:
             return run.load(data)
-        size = folders.own_size(data, _ROOM)
+        size = folders.own_size(data, _ROOM, run.key)
         if min(size) <= folders.LARGEST_SIDE:
             return run.load(data)
         self.plan = tiles_plan

@@ -115,17 +115,18 @@ def _files(paths):
     """Paths of pictures, folders replaced by the pictures in them."""
     files = []
     for path in paths:
-        if pathlib.Path(path).is_file() and str(path).lower().endswith(".zip"):
+        path = pathlib.Path(path)
+        if path.is_file() and datasets.folders.holds_pictures(path):
             raise ValueError(
                 f"Expected pictures, or folders of them. Received: {path}; unpack it."
             )
-        if pathlib.Path(path).is_dir():
+        if path.is_dir():
             found = datasets.folders.Pictures(path).names
             if not found:
                 raise FileNotFoundError(f"There are no pictures in {path}.")
-            files += [pathlib.Path(path, name) for name in found]
+            files += [path / name for name in found]
         else:
-            files.append(pathlib.Path(path))
+            files.append(path)
     return files
 
 

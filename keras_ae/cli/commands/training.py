@@ -31,8 +31,9 @@ def recipe(
         resume: Whether to go on with the run in that directory, which then brings its
             own script and settings.
         chosen: Settings of the recipe as `name=value`.
-        options: `seed`, `epochs`, `batch_size`, `limit`, `image_size`, `data_dir`,
-            `track`; `None`, or no name to track, where the user said nothing.
+        options: `seed`, `epochs`, `batch_size`, `limit`, `image_size`, `key`,
+            `stream`, `data_dir`, `track`; `None`, or no name to track, where the user
+            said nothing.
 
     Raises:
         ValueError: If a setting is unknown or does not fit, or a resumed run is given
@@ -76,7 +77,8 @@ def train(
 
     Args:
         model_name: Class name of the model, case ignored.
-        data: Path of a folder or zip of pictures, or name of a data set.
+        data: Path of a folder or zip of pictures, what names shards, or name of a data
+            set.
         directory: Directory of the run.
         latent_dim: Numbers in a code.
         start: A trained model to go on with on these pictures, a `.keras` file, a run

@@ -10,7 +10,7 @@ from keras import ops
 from keras_ae import backend, checks
 from keras_ae.datasets import Batches
 from keras_ae.training import arguments, inputs
-from keras_ae.training.trainer import streamed
+from keras_ae.training.streaming import is_streamed, streamed
 
 
 class KeepsSamples:
@@ -81,7 +81,7 @@ class KeepsSamples:
             **kwargs,
         }
         # Keras takes weights of arrays only.
-        if isinstance(data, np.memmap) and kwargs.get("sample_weight") is None:
+        if is_streamed(data, kwargs.get("sample_weight")):
             data, options = streamed(data, options)
         if not isinstance(data, Batches):
             return super().fit(data, rows, **options)

@@ -11,7 +11,7 @@ from keras_ae import backend
 from keras_ae.datasets import Batches
 from keras_ae.training import arguments, inputs
 from keras_ae.training.optimizers import portable
-from keras_ae.training.trainer import streamed
+from keras_ae.training.streaming import is_streamed, streamed
 
 
 class _Progress(keras.callbacks.Callback):
@@ -226,7 +226,7 @@ class Phases:
         )
         x, options = self.prepare_fit(x, y, validation_data, options)
         validation_data = options.pop("validation_data")
-        if isinstance(x, np.memmap) and options["y"] is None:
+        if is_streamed(x, options["y"]):
             x, options = streamed(x, options)
         callbacks = keras.tree.flatten(options.pop("callbacks", None) or [])
         if phases.start < self._fine_tuning:
