@@ -3,12 +3,15 @@
 import ast
 import configparser
 import importlib.util
+import io
 import re
+import tarfile
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_ae
 from keras_ae import catalogue
@@ -83,7 +86,7 @@ def test_rows_of_a_table_are_learned_as_it_says(tmp_path, monkeypatch):
     table = pandas.DataFrame({"length": length, "weight": weight, "kind": kind})
     monkeypatch.chdir(tmp_path)
     table.to_csv("measurements.csv", index=False)
-    _, code = blocks(ROOT / "docs" / "guides" / "data.md")
+    *_, code = blocks(ROOT / "docs" / "guides" / "data.md")
     code = code.replace("epochs=200", "epochs=5, verbose=0")
     found = {"keras": keras, "keras_ae": keras_ae}
     keras.utils.set_random_seed(0)
@@ -92,6 +95,31 @@ def test_rows_of_a_table_are_learned_as_it_says(tmp_path, monkeypatch):
     new = found["new_table"]
     assert 150 < new["length"].mean() < 190
     assert set(new["kind"]) <= {"heavy", "light"}
+
+
+def test_shards_are_learned_as_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_AE_CACHE", "cache")
+    (tmp_path / "shards").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        with tarfile.open(f"shards/{number:03}.tar", "w") as file:
+            for row in range(20):
+                data = io.BytesIO()
+                pixels = rng.integers(0, 256, (16, 16, 3), "uint8")
+                Image.fromarray(pixels).save(data, "JPEG")
+                member = tarfile.TarInfo(f"{number:03}/{row:04}.jpg")
+                member.size = data.tell()
+                data.seek(0)
+                file.addfile(member, data)
+    _, code, _ = blocks(ROOT / "docs" / "guides" / "data.md")
+    # Of 16 pixels; few enough steps.
+    code = code.replace("image_size=64", "image_size=16")
+    code = code.replace("epochs=20", "epochs=1, verbose=0")
+    found = {"keras_ae": keras_ae}
+    exec(code, found)
+    assert found["train"].shape == (32, 16, 16, 3)
+    assert found["held_back"].shape == (4, 16, 16, 3)
 
 
 def test_a_loss_term_of_ones_own_is_minimised_logged_and_saved(images, tmp_path):

@@ -182,10 +182,10 @@ def _members(path):
                 yield member
                 # It keeps them all otherwise.
                 file.members = []
-            # It ends at a damaged header as at the blocks of zeros that end a tar.
+            # A block of zeros ends a tar; this loop a damaged header does, too.
             file.fileobj.seek(file.offset)
-            if any(file.fileobj.read(tarfile.BLOCKSIZE)):
-                raise tarfile.ReadError("bad header")
+            if file.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("it has no end")
     except tarfile.TarError as error:
         raise ValueError(
             f"{path} must be a whole tar. Received a file that is cut short, damaged "
