@@ -14,7 +14,16 @@ from PIL import Image
 
 from keras_ae import datasets, runs
 from keras_ae.cli.commands import reading
-from keras_ae.datasets import cache, celeba, folders, moon, pictures, plane, splits
+from keras_ae.datasets import (
+    cache,
+    celeba,
+    decoding,
+    folders,
+    moon,
+    pictures,
+    plane,
+    splits,
+)
 
 pytestmark = pytest.mark.once
 
@@ -720,9 +729,9 @@ def test_second_load_decodes_nothing(tmp_path, monkeypatch):
 def test_limit_decodes_no_more_than_it_needs(tmp_path, monkeypatch):
     folder = write(tmp_path / "mine", numbered(20))
     decoded = []
-    original = cache._decode
+    original = decoding._decode
     monkeypatch.setattr(
-        cache,
+        decoding,
         "_decode",
         lambda pictures, positions, block, how: (
             decoded.extend(positions[row] for row in block)
@@ -835,6 +844,59 @@ def test_two_processes_at_once(tmp_path, own_cache):
     processes = [subprocess.Popen(command) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
     assert len(list(own_cache.iterdir())) == 1
+
+
+def test_processes_share_the_decoding_of_pictures(tmp_path, own_cache):
+    folder = write(tmp_path / "mine", numbered(40))
+    write(folder, {"007.png": b"no picture"})
+    code = (
+        "import sys, time; from keras_ae import datasets; "
+        "from keras_ae.datasets import decoding; "
+        "decoding.PIECE_BYTES, decode, seen = 1, decoding._decode, []\n"
+        "def slow(pictures, positions, block, how):\n"
+        "    seen.extend(block); time.sleep(0.3)\n"
+        "    return decode(pictures, positions, block, how)\n"
+        "decoding._decode, decoding._block_rows = slow, lambda how: 4\n"
+        "images = datasets.load(sys.argv[1], 'all', image_size=64, white=255); "
+        "print(len(images), images[:, 0, 0, 0].sum(), *seen)"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(folder)]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    results = [process.communicate()[0].split() for process in processes]
+    assert [result[:2] for result in results] == 2 * [["39", str(39 * 40 // 2 - 7)]]
+    decoded = [int(row) for result in results for row in result[2:]]
+    assert sorted(decoded) == [*range(40)]
+    assert len(list(own_cache.iterdir())) == 1
+
+
+def test_decoding_goes_on_where_it_stopped(tmp_path, own_cache, monkeypatch):
+    folder = write(tmp_path / "mine", numbered(40))
+    monkeypatch.setattr(decoding, "PIECE_BYTES", 1)
+    monkeypatch.setattr(decoding, "_block_rows", lambda how: 4)
+    original, decoded = decoding._decode, []
+
+    def decode(pictures, positions, block, how):
+        if 20 in block and len(decoded) < 24:
+            raise KeyboardInterrupt
+        decoded.extend(block)
+        return original(pictures, positions, block, how)
+
+    monkeypatch.setattr(decoding, "_decode", decode)
+    with pytest.raises(KeyboardInterrupt):
+        datasets.load(folder, "all", image_size=64)
+    assert decoded == [*range(20)]
+    (partial,) = own_cache.iterdir()
+    # A process that was killed has not given back what it claimed.
+    claim = partial / "5.claim"
+    claim.touch()
+    os.utime(claim, (0, 0))
+    monkeypatch.setattr(decoding, "_decode", original)
+    images = datasets.load(folder, "all", image_size=64)
+    assert images[:, 0, 0, 0].tolist() == [*range(40)]
+    (entry,) = own_cache.iterdir()
+    assert sorted(path.name for path in entry.iterdir()) == [cache.ABOUT, cache.PIXELS]
 
 
 def test_cache_directory(tmp_path, monkeypatch):

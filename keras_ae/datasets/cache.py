@@ -3,13 +3,11 @@
 An entry is a folder with the raw pixels and a note about them. Its name is a
 digest of what the pixels depend on (names and stamps of the files, size, crop), so
 that a changed file makes a new entry. It is written under another name and put in
-place by one rename: there are no half entries, and of two processes that write the
-same entry at once the second uses the first one's. The cache may be deleted at any
-time.
+place by one rename: there are no half entries. Processes that need the same entry at
+once, on all hosts that share the cache, each write a part of it (see `decoding`). The
+cache may be deleted at any time.
 """
 
-import collections
-import concurrent.futures
 import contextlib
 import hashlib
 import json
@@ -23,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_ae import machine, progress
-from keras_ae.datasets.pictures import WHITE, decode, name_broken, reason
+from keras_ae.datasets import decoding
+from keras_ae.datasets.decoding import PIXELS
+from keras_ae.datasets.pictures import WHITE, decode, name_broken
 
 VERSION = 1
-PIXELS = "pixels.uint8"
 ABOUT = "about.json"
 DAY = 24 * 60 * 60
 
@@ -121,11 +119,12 @@ def _open(entry):
 
 
 def _create(root, entry, pictures, positions, size, channels, crop, white):
-    """Decodes pictures into a new entry."""
+    """Decodes pictures into a new entry, together with whoever else does so."""
     if channels is None:
         channels = common_channels(pictures, size, crop, white)
+    how = (size, channels, crop, white)
     needed = len(positions) * size[0] * size[1] * channels
-    partial = None
+    partial = root / f"partial-{entry.name}"
     try:
         root.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(root)
@@ -134,36 +133,97 @@ def _create(root, entry, pictures, positions, size, channels, crop, white):
             raise OSError(
                 None, f"{needed / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free"
             )
-        partial = root / f"partial-{uuid.uuid4().hex}"
-        partial.mkdir()
-        how = (size, channels, crop, white)
-        provisional = _write(partial, pictures, positions, how)
-        if provisional:
-            # A file that couldn't be opened may open the next time: this entry is not
-            # to be found again, and is removed as abandoned some day.
-            kept, partial = partial, None
-            return _open(kept)
-        for _ in range(3):
-            with contextlib.suppress(OSError):  # another process was first
-                partial.rename(entry)
-            found = _open(entry)
+        while True:
+            found = _create_once(partial, entry, pictures, positions, how)
             if found is not None:
                 return found
-            damaged = root / f"partial-{uuid.uuid4().hex}"
-            with contextlib.suppress(OSError):
-                entry.rename(damaged)
-            shutil.rmtree(damaged, ignore_errors=True)
-        raise OSError(None, "a damaged entry can't be replaced")
+            time.sleep(decoding.BETWEEN)
     except OSError as error:
+        _remove(partial)
         raise OSError(
             f"Decoded pictures can't be kept in {root} ({error.strerror or error}). "
             "Make room, name another folder in the environment variable "
             "KERAS_AE_CACHE, or keep none: `stream=True`, on the command line "
             "`--stream`."
         ) from error
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)
+    except BaseException:
+        if not any(partial.glob("*.json")) and not any(partial.glob("*.claim")):
+            _remove(partial)
+        raise
+
+
+def _create_once(partial, entry, pictures, positions, how):
+    """Decodes pictures, and makes the entry where no other process is at that.
+
+    Returns:
+        As `_open`; None where it has to be tried again.
+    """
+    found = _open(entry)
+    if found is not None:
+        return found
+    partial.mkdir(exist_ok=True)
+    try:
+        notes = decoding.decode_all(partial, pictures, positions, how)
+        with decoding.claimed(partial / "entry.claim") as mine:
+            if not mine:
+                return None
+            broken = sorted((row, why) for note in notes for row, why in note["broken"])
+            _finish(partial / "entry", pictures, positions, how, broken, notes)
+            if any(note["unread"] for note in notes):
+                # A file that couldn't be opened may open the next time: this entry is
+                # not to be found again, and is removed as abandoned some day.
+                kept = entry.with_name(f"partial-{uuid.uuid4().hex}")
+                (partial / "entry").rename(kept)
+                found = _open(kept)
+            else:
+                found = _put_in_place(partial / "entry", entry)
+            _remove(partial)
+            return found
+    except FileNotFoundError:
+        # Another process has put the entry in place, or given up.
+        return _open(entry)
+
+
+def _finish(folder, pictures, positions, how, broken, notes):
+    """Makes an entry of the pixels, and writes the note about it."""
+    size, channels, *_ = how
+    if len(broken) == len(positions):
+        named = [(pictures.names[positions[row]], why) for row, why in broken]
+        _remove(folder.parent)
+        raise ValueError(
+            f"None of the {len(positions)} pictures in {pictures.location} could be "
+            f"read: {name_broken(named)}."
+        )
+    if broken:
+        rows = {row for row, _ in broken}
+        decoding.close_gaps(folder / PIXELS, len(positions), rows, how)
+    about = {
+        "location": str(pictures.location),
+        "shape": [len(positions) - len(broken), *size, channels],
+        "broken": broken,
+        "coloured": sum(note["coloured"] for note in notes),
+    }
+    (folder / ABOUT).write_text(json.dumps(about), "utf-8")
+
+
+def _put_in_place(made, entry):
+    """Renames an entry that was made to its name, from which it is opened."""
+    for _ in range(3):
+        with contextlib.suppress(OSError):  # a damaged one, or another process'
+            made.rename(entry)
+        found = _open(entry)
+        if found is not None:
+            return found
+        _remove(entry)
+    raise OSError(None, "a damaged entry can't be replaced")
+
+
+def _remove(folder):
+    """Removes a folder of the cache, which is gone at once for other processes."""
+    removed = folder.with_name(f"partial-{uuid.uuid4().hex}")
+    with contextlib.suppress(OSError):
+        folder.rename(removed)
+    shutil.rmtree(removed, ignore_errors=True)
 
 
 def _remove_abandoned(root):
@@ -172,92 +232,6 @@ def _remove_abandoned(root):
         with contextlib.suppress(OSError):
             if time.time() - partial.stat().st_mtime > DAY:
                 shutil.rmtree(partial, ignore_errors=True)
-
-
-def _write(partial, pictures, positions, how):
-    """Decodes pictures in parallel and writes their pixels in order.
-
-    Pixels go through a file rather than a memory map, and only a few blocks are
-    under way at a time: resident memory stays the same for any number of pictures.
-
-    Returns:
-        Whether a file could not be opened.
-    """
-    size, channels, *_ = how
-    shape = (*size, channels)
-    rows = max(1, min(32, 2**21 // int(np.prod(shape))))
-    blocks = [
-        range(start, min(start + rows, len(positions)))
-        for start in range(0, len(positions), rows)
-    ]
-    broken, coloured, provisional = [], 0, False
-    what, done = f"Decoding {pictures.location.name}", 0
-    workers = machine.cores()
-    pool = concurrent.futures.ThreadPoolExecutor(workers)
-    under_way = collections.deque()
-    try:
-        with (
-            open(partial / PIXELS, "wb") as file,
-            progress.shown(what, len(positions)) as advance,
-        ):
-            waiting = iter(blocks)
-            while True:
-                while len(under_way) < 2 * workers and (block := next(waiting, None)):
-                    under_way.append(
-                        pool.submit(_decode, pictures, positions, block, how)
-                    )
-                if not under_way:
-                    break
-                pixels, problems, colours, unread = under_way.popleft().result()
-                file.write(pixels.data)
-                broken += problems
-                coloured += colours
-                provisional |= unread
-                done += len(pixels) + len(problems)
-                advance(done)
-            file.flush()
-            os.fsync(file.fileno())
-    finally:
-        pool.shutdown(cancel_futures=True)
-    if len(broken) == len(positions):
-        named = [(pictures.names[positions[row]], why) for row, why in broken]
-        raise ValueError(
-            f"None of the {len(positions)} pictures in {pictures.location} could be "
-            f"read: {name_broken(named)}."
-        )
-    about = {
-        "location": str(pictures.location),
-        "shape": [len(positions) - len(broken), *shape],
-        "broken": broken,
-        "coloured": coloured,
-    }
-    (partial / ABOUT).write_text(json.dumps(about), "utf-8")
-    return provisional
-
-
-def _decode(pictures, positions, block, how):
-    """Decodes one block of rows."""
-    size, channels, crop, white = how
-    pixels = np.empty((len(block), *size, channels), "uint8")
-    count, broken, coloured, unread = 0, [], 0, False
-    for row in block:
-        try:
-            data = pictures.read(positions[row])
-        except Exception as error:
-            unread |= isinstance(error, OSError)
-            broken.append((row, reason(error)))
-            continue
-        try:
-            image = decode(data, size, 3 if channels == 3 else None, crop, white)
-            if image.shape[-1] != channels:
-                image = decode(data, size, channels, crop, white)
-                coloured += 1
-        except Exception as error:
-            broken.append((row, reason(error)))
-        else:
-            pixels[count] = image
-            count += 1
-    return pixels[:count], broken, coloured, unread
 
 
 def common_channels(pictures, size, crop=None, white=WHITE):
