@@ -171,6 +171,25 @@ def test_modes_may_differ_and_what_is_no_picture_is_left_alone(tmp_path):
     assert values(datasets.load(folder, "all")) == [1, 2, 3]
 
 
+@pytest.mark.once
+def test_a_tar_is_listed_once_as_long_as_it_does_not_change(tmp_path, monkeypatch):
+    path = write_tars(tmp_path / "data", files=1) / "000.tar"
+    listed, original = [], shard_files._listed
+
+    def count(path, key):
+        listed.append(path)
+        return original(path, key)
+
+    monkeypatch.setattr(shard_files, "_listed", count)
+    for _ in range(2):
+        shards._open.cache_clear()  # as in another process
+        images, labels = datasets.load(path, "all", labels=True)
+        assert values(images) == labels["label"].tolist() == [*range(10)]
+    assert len(listed) == 1
+    write_tar(path, {"x.png": png(99)})
+    assert values(datasets.load(path, "all")) == [99] and len(listed) == 2
+
+
 # What is wrong with them
 
 
@@ -404,7 +423,7 @@ def test_a_run_streams_shards_and_goes_on(tmp_path, invoke):
     options = ("--stream", "--batch-size", "16", "--set", "architecture=dense")
     run = invoke(*common, *options, "--epochs", "1")
     assert run.exit_code == 0, run.output
-    assert not (tmp_path / "cache").exists()
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["lists"]
     run = invoke(*common, "--epochs", "2", "--resume")
     assert run.exit_code == 0 and "Going on after epoch 1" in run.output
     run = invoke("reconstruct", "run", "data/000.tar", "--output", "out")

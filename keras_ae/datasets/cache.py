@@ -44,6 +44,24 @@ def directory():
     return Path(base).expanduser() / "keras-ae"
 
 
+def remembered(what, make):
+    """Returns what a function returns, plain lists, which are made only once.
+
+    Args:
+        what: Says what they are of, and changes when they would.
+        make: The function.
+    """
+    digest = hashlib.sha256(repr((VERSION, what)).encode("utf-8", "surrogateescape"))
+    path = directory() / "lists" / f"{digest.hexdigest()[:24]}.json"
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text("utf-8"))
+    made = make()
+    with contextlib.suppress(OSError):  # it is made again the next time
+        path.parent.mkdir(parents=True, exist_ok=True)
+        decoding.put(path, made)
+    return made
+
+
 def load(pictures, chosen, size, *, limit=None, channels=None, crop=None, white=WHITE):
     """Returns the pixels of chosen pictures, decoding them if it is the first time.
 

@@ -90,7 +90,7 @@ def decode_all(folder, pictures, positions, how):
                             tell = _teller(renew, advance, done)
                             rows = pieces[number]
                             blocks = _decoded(pool, pictures, positions, rows, how)
-                            _put(path, _write(pixels, blocks, how, tell))
+                            put(path, _write(pixels, blocks, how, tell))
                     if path.exists():
                         notes[number] = json.loads(path.read_text("utf-8"))
                 if len(notes) == len(pieces):
@@ -172,8 +172,8 @@ def _write(path, blocks, how, tell):
     return {"broken": broken, "coloured": coloured, "unread": unread}
 
 
-def _put(path, note):
-    """Writes a note so that nobody reads a part of it."""
+def put(path, note):
+    """Writes a file of JSON so that nobody reads a part of it."""
     temporary = path.with_suffix(f".{uuid.uuid4().hex}")
     temporary.write_text(json.dumps(note), "utf-8")
     temporary.replace(path)

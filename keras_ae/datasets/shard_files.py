@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_ae.datasets import cache
 from keras_ae.datasets.pictures import is_picture
 
 # Pictures that lie beside each other and are read at about the same time, and among how
@@ -133,45 +134,54 @@ class TarShard(_Places):
 
     def __init__(self, path: Path, key: str | None = None):
         self.path = path
-        names: list[str] = []
-        samples: list[str] = []
-        starts, sizes, classes = [], [], {}
-        last = other = None
-        for member in _members(path):
-            folder, _, base = member.name.rpartition("/")
-            if not member.isreg() or base.startswith("."):
-                continue
-            stem, _, ending = base.partition(".")
-            sample = f"{folder}/{stem}"
-            if ending.lower() == "cls":
-                text = _read(path, member.offset_data, member.size)
-                classes[sample] = text.decode("utf-8", "replace").strip()
-            if not (is_picture(base) if key is None else ending == key):
-                other = ending
-                continue
-            if samples and sample == samples[-1]:
-                raise ValueError(
-                    "`key` must say which picture of a sample is wanted, where files "
-                    f"of one name up to the first dot are several. Received: {last!r} "
-                    f"and {ending!r} of {sample.lstrip('/')} in {path}, and key={key!r}"
-                )
-            last = ending
-            samples.append(sample)
-            names.append(member.name)
-            starts.append(member.offset_data)
-            sizes.append(member.size)
-        if key is not None and other is not None and not samples:
-            raise ValueError(
-                "`key` must be what follows the first dot of the pictures' names, such "
-                f"as {other!r} in {path}. Received: key={key!r}"
-            )
-        self.names = names
+        status = path.stat()
+        stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        # Reading the headers of a million members takes minutes.
+        self.names, starts, sizes, self.labels = cache.remembered(
+            ("tar", str(path.resolve()), stamp, key), lambda: _listed(path, key)
+        )
         self._settle(starts, sizes)
-        if samples and all(sample in classes for sample in samples):
-            self.labels = _numbers([classes[sample] for sample in samples])
 
     def read(self, row):
         return self._bytes(row)
+
+
+def _listed(path, key):
+    """Names of the pictures in a tar, where they begin, their sizes and classes."""
+    names, samples, starts, sizes, classes = [], [], [], [], {}
+    last = other = None
+    for member in _members(path):
+        folder, _, base = member.name.rpartition("/")
+        if not member.isreg() or base.startswith("."):
+            continue
+        stem, _, ending = base.partition(".")
+        sample = f"{folder}/{stem}"
+        if ending.lower() == "cls":
+            text = _read(path, member.offset_data, member.size)
+            classes[sample] = text.decode("utf-8", "replace").strip()
+        if not (is_picture(base) if key is None else ending == key):
+            other = ending
+            continue
+        if samples and sample == samples[-1]:
+            raise ValueError(
+                "`key` must say which picture of a sample is wanted, where files "
+                f"of one name up to the first dot are several. Received: {last!r} "
+                f"and {ending!r} of {sample.lstrip('/')} in {path}, and key={key!r}"
+            )
+        last = ending
+        samples.append(sample)
+        names.append(member.name)
+        starts.append(member.offset_data)
+        sizes.append(member.size)
+    if key is not None and other is not None and not samples:
+        raise ValueError(
+            "`key` must be what follows the first dot of the pictures' names, such "
+            f"as {other!r} in {path}. Received: key={key!r}"
+        )
+    labels = None
+    if samples and all(sample in classes for sample in samples):
+        labels = _numbers([classes[sample] for sample in samples])
+    return names, starts, sizes, labels
 
 
 def _members(path):
