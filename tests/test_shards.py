@@ -257,6 +257,7 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path):
             {"key": "jpg"},
             "`key` must be what follows the first dot .* as 'cls'",
         ),
+        ("other/*.zip", {}, r"There is no file .*\*.zip"),
         ("other", {}, "There are no pictures in .*other"),
         ("other/empty.tar", {}, "none of its shards holds any"),
         ("other/x.tar.gz", {}, "must be no compressed file"),
@@ -414,6 +415,16 @@ def test_labels_go_with_a_stream(tmp_path):
     history = model.fit(images, labels["label"], epochs=1, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     assert np.isfinite(model.evaluate(images, labels["label"], verbose=0)).all()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["AutoDecoder", "StackedSAE"])
+def test_models_that_feed_themselves_take_a_stream(tmp_path, name):
+    folder = write_tars(tmp_path / "data")
+    images = datasets.load(folder, image_size=8, stream=True)
+    model = getattr(keras_ae, name)(latent_dim=2)
+    loss = model.fit(images, batch_size=16, epochs=1, verbose=0).history["loss"]
+    assert np.isfinite(loss).all()
 
 
 @pytest.mark.once

@@ -213,7 +213,7 @@ def load(
         images, factors = mnist.load(name, *options, _data_dir(data_dir))
     else:
         location = _location(name_or_folder)
-        if celeba.is_celeba(location):
+        if location.exists() and celeba.is_celeba(location):
             images, factors = celeba.load(location, *options, seed, labels)
         else:
             images, factors = folders.load(location, *options, seed, white, key, stream)

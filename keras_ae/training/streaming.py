@@ -27,9 +27,11 @@ def streamed(images, options):
     batch_size = options.pop("batch_size", None) or 32
     # Like Keras' own order, it follows `keras.utils.set_random_seed`.
     seed = int(np.random.randint(2**31))
-    targets = options.pop("y", None)
+    targets = options.get("y")
+    if targets is not None:
+        options["y"] = None
     streamed = Batches(images, batch_size, shuffle=shuffle, seed=seed, targets=targets)
-    return streamed, {**options, "y": None, "shuffle": False}
+    return streamed, {**options, "shuffle": False}
 
 
 def served(data: Any, batch_size: int | None = None) -> Any:
