@@ -418,11 +418,13 @@ def test_labels_go_with_a_stream(tmp_path):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("name", ["AutoDecoder", "StackedSAE"])
-def test_models_that_feed_themselves_take_a_stream(tmp_path, name):
+@pytest.mark.parametrize(
+    "name, options", [("AutoDecoder", {"latent_dim": 2}), ("StackedSAE", {})]
+)
+def test_models_that_feed_themselves_take_a_stream(tmp_path, name, options):
     folder = write_tars(tmp_path / "data")
     images = datasets.load(folder, image_size=8, stream=True)
-    model = getattr(keras_ae, name)(latent_dim=2)
+    model = getattr(keras_ae, name)(**options)
     loss = model.fit(images, batch_size=16, epochs=1, verbose=0).history["loss"]
     assert np.isfinite(loss).all()
 
