@@ -157,6 +157,11 @@ class JudgedByPatches(Judged, GridCodes):
         self.gradient_norms = self.add_state("gradient_norms", (3,), "zeros")
         self.discriminator_steps = self.add_state("discriminator_steps", (), "zeros")
 
+    def config_for_size(self, image_shape):
+        # Who judges is not asked, and may be a large network.
+        judges = {"perceptual": "discriminator", "discriminator": None}
+        return {**super().config_for_size(image_shape), **judges}
+
     # Training
 
     def players(self):

@@ -436,7 +436,7 @@ class Verbs:
                     # every number of examples by itself.
                     fixed = batch_size if outputs else backend.common_size(size)
                     fixed = min(fixed, batch_size)
-                    parts = [_padded(part, fixed) for part in parts]
+                    parts = [padded(part, fixed) for part in parts]
                 output = function(*map(ops.convert_to_tensor, parts))
                 outputs.append(ops.convert_to_numpy(output)[:size])
                 done += size
@@ -481,7 +481,7 @@ def seed_generator(seed: Seed) -> keras.random.SeedGenerator:
     return keras.random.SeedGenerator(None if seed is None else checks.check_seed(seed))
 
 
-def _padded(batch, size):
+def padded(batch, size):
     """A batch with rows of zeros behind its own."""
     padding = [(0, size - batch.shape[0])] + [(0, 0)] * (batch.ndim - 1)
     return np.pad(batch, padding)

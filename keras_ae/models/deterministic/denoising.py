@@ -1,6 +1,5 @@
 """Denoising autoencoders: restore what was spoilt."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ae.models.base.any_size import AnySize
 from keras_ae.models.deterministic.autoencoder import AE
 from keras_ae.nn import networks, seeds
 from keras_ae.nn.layers import check_corruption, get_corruption
@@ -17,7 +17,7 @@ from keras_ae.training import inputs
 _STEP = 32
 
 
-class DenoisingAE(AE):
+class DenoisingAE(AnySize, AE):
     """Denoising autoencoder: restores x from a spoilt copy of it.
 
         loss(x) = -log p(x | z),  z = encoder(x̃),  x̃ ~ corruption(x)
@@ -135,7 +135,19 @@ class DenoisingAE(AE):
             noisy = self._corrupted(x) if training else x
         return super().call(noisy, training)
 
-    def denoise(self, x, batch_size: int = 256) -> np.ndarray:
+    @property
+    def tile_step(self) -> int:
+        # Sizes in steps, since each one is built and compiled by itself.
+        return max(_STEP, 2 ** len(self.widths or self.WIDTHS))
+
+    def denoise(
+        self,
+        x,
+        batch_size: int = 256,
+        *,
+        tile: int | None = None,
+        overlap: int | None = None,
+    ) -> np.ndarray:
         """Returns clean versions of noisy examples.
 
         Args:
@@ -143,38 +155,41 @@ class DenoisingAE(AE):
                 there is no bottleneck, an array of pictures of any height and width.
             batch_size: Examples of `image_shape` at a time, for arrays; of larger ones
                 fewer.
+            tile: Side in pixels of the square tiles in which pictures are restored,
+                which bounds the memory, a multiple of 32. By default they are restored
+                whole.
+            overlap: Pixels that neighbouring tiles share at least, a multiple of 32,
+                where they are blended. Defaults to a quarter of a tile.
 
         Returns:
             Array of the shape of x, pictures in [0, 1].
+
+        Raises:
+            ValueError: If `tile` or `overlap` is out of range, or there is a
+                bottleneck.
         """
         shape = tuple(getattr(x, "shape", ()))[1:]
         known = self.image_shape or ()
         is_other = shape != known and len(shape) == len(known)
-        if not (self.keeps_pixels and is_other and shape[2:] == known[2:]):
-            return self.reconstruct(x, batch_size)
-        # Sizes in steps, since each one is built and compiled by itself.
-        size = [-(-side // _STEP) * _STEP for side in shape[:2]]
-        padding = np.zeros((len(x.shape), 2), int)
-        padding[1:3, 1] = np.subtract(size, shape[:2])
-        padded = np.pad(ops.convert_to_numpy(x), padding, "edge")
-        ratio = math.prod(size) / math.prod(known[:2])
-        restored = self._for_size((*size, *shape[2:])).reconstruct(
-            padded, max(1, int(batch_size / max(ratio, 1)))
+        if tile is None:
+            if not (self.keeps_pixels and is_other and shape[2:] == known[2:]):
+                return self.reconstruct(x, batch_size)
+            # No larger than the larger side needs.
+            step = self.tile_step
+            tile, overlap = -(-max(shape[:2]) // step) * step, 0
+        self.require_built("denoise")
+        if not self.keeps_pixels:
+            raise ValueError(
+                "`tile` needs networks without a bottleneck. Received: "
+                f"tile={tile} with architecture='{self.architecture}' and examples of "
+                f"shape {known}"
+            )
+        tile, overlap = self.check_tile(tile, overlap)
+        x, step = self.check_pictures(x), self.tile_step
+        restored = self.in_tiles(
+            "denoise", "reconstruct_batch", x, tile, overlap, batch_size, step, step
         )
         return restored[:, : shape[0], : shape[1]]
-
-    def _for_size(self, image_shape):
-        """A model of the same weights for pictures of another size."""
-        name = f"denoise {image_shape}"
-        if name not in self._compiled_functions:
-            config = {**self.get_config(), "image_shape": image_shape}
-            # As a method: Keras would train a model that it finds.
-            self._compiled_functions[name] = self.from_config(config).reconstruct
-        model = self._compiled_functions[name].__self__
-        model.encoder.set_weights(self.encoder.get_weights())
-        model.decoder.set_weights(self.decoder.get_weights())
-        model.in_unit_range = self.in_unit_range
-        return model
 
     def corrupt(self, x, seed: int | None = None, batch_size: int = 256) -> np.ndarray:
         """Returns examples spoilt as in training.

@@ -22,6 +22,9 @@ from keras_ae.models.quantized.quantizers import (
 from keras_ae.probability import samplers
 from keras_ae.training import inputs
 
+# Places whose codes are looked for at a time.
+_PLACES = 4096
+
 
 class QuantizedAE(GridCodes, AE):
     """Base of autoencoders between whose networks a quantizer sits.
@@ -33,6 +36,7 @@ class QuantizedAE(GridCodes, AE):
     """
 
     has_tokens = True
+    sized_parts = (*GridCodes.sized_parts, "quantizer")
     monitor_names: tuple[str, ...] = (*AE.monitor_names, "perplexity", "usage")
     # Those but for the first draw the vectors that tokens stand for.
     SAMPLERS: tuple[str, ...] = ("pixelcnn", "gaussian", "mixture", "flow")
@@ -52,9 +56,13 @@ class QuantizedAE(GridCodes, AE):
 
     def quantized(self, x, training=False):
         """Returns what the quantizer makes of a batch, a dict of tensors."""
-        z = ops.cast(self.encoder(self.to_floats(x), training=training), "float32")
-        z = ops.reshape(z, (-1, *self.grid, self.latent_dim))
+        z = self.vectors(x, training)
         return self.quantizer(z, training=training and self.quantizer.trainable)
+
+    def vectors(self, x, training=False):
+        """Returns what the quantizer is given, `(batch, *grid, latent_dim)`."""
+        z = ops.cast(self.encoder(self.to_floats(x), training=training), "float32")
+        return ops.reshape(z, (-1, *self.grid, self.latent_dim))
 
     def code(self, x, training=False):
         """Returns the quantized codes of a batch, `(batch, code_dim)`."""
@@ -178,6 +186,19 @@ class QuantizedAE(GridCodes, AE):
 
     def encode_batch(self, x):
         return self._codes_of(self._tokens(x))
+
+    def encode_grid(self, x):
+        # Blended codes would be none of the codebook's.
+        return self.vectors(x)
+
+    def settled(self, codes):
+        rows = codes.reshape(-1, self.latent_dim)
+        return self.in_batches("quantize", self._settled, rows, _PLACES).reshape(
+            codes.shape
+        )
+
+    def _settled(self, vectors):
+        return self.quantizer.lookup(self.quantizer(vectors)["tokens"])
 
 
 class VQVAE(QuantizedAE):
