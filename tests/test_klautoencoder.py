@@ -267,6 +267,59 @@ def test_pictures_are_learned_with_attention(Model, tmp_path):
     np.testing.assert_allclose(loaded.reconstruct(x), model.reconstruct(x), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "Model",
+    [keras_ae.KLAutoencoder, pytest.param(keras_ae.VQGAN, marks=pytest.mark.once)],
+)
+def test_what_is_computed_again_is_the_same(Model, tmp_path):
+    x = np.random.default_rng(0).random((16, 16, 16, 3), "float32")
+    found = []
+    for remat in (False, True):
+        keras.utils.set_random_seed(0)
+        model = Model(latent_dim=2, widths=(4,), discriminator_start=0, remat=remat)
+        # Weights that have moved as far as the gradients say.
+        model.compile({name: keras.optimizers.SGD(1e-3) for name in model.player_names})
+        history = fit(model, x, 2)
+        found.append((history, values(model.trainable_variables)))
+    (plain, expected), (again, weights) = found
+    for name, losses in plain.items():
+        np.testing.assert_allclose(again[name], losses, rtol=1e-4, atol=1e-5)
+    for one, other in zip(weights, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    blocks = [layer.remat for layer in loaded.encoder.layers if hasattr(layer, "remat")]
+    assert blocks == [True]
+    np.testing.assert_allclose(loaded.reconstruct(x), model.reconstruct(x), atol=1e-6)
+
+
+@pytest.mark.once
+def test_the_way_back_keeps_less():
+    """Of tensors that PyTorch keeps for it, the sizes are known."""
+    torch = pytest.importorskip("torch")
+    if keras.backend.backend() != "torch":
+        pytest.skip("other backends do not tell")
+    kept = []
+    for remat in (False, True):
+        model = keras_ae.KLAutoencoder(
+            image_shape=(32, 32, 3), widths=(16,), remat=remat
+        )
+        storages = {}
+
+        def keep(tensor, storages=storages):
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        x = torch.zeros(4, 32, 32, 3)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            outputs = model(x, training=True)
+        assert outputs["parameters"].requires_grad
+        kept.append(sum(storages.values()))
+    plain, again = kept
+    assert again < 0.8 * plain
+
+
 @pytest.mark.once
 def test_a_critic_of_patches_sees_no_further():
     critic = networks.patch_critic((64, 64, 3), widths=(4, 8, 16))
@@ -301,6 +354,8 @@ def test_features_are_of_a_hidden_layer():
         ({"ramp_steps": 0}, "`ramp_steps` must be an integer >= 1"),
         ({"attention": True}, "`attention` needs convolutions. Received: .*'dense'"),
         ({"attention": 1}, "`attention` must be"),
+        ({"remat": True}, "`remat` needs residual networks. Received: .*'dense'"),
+        ({"remat": 1}, "`remat` must be"),
         (
             {"discriminator": networks.encoder((5,), 2)},
             r"`discriminator` must be .* logits \(batch, ..., 1\)",

@@ -171,6 +171,8 @@ def records_steps(model):
         and not model.run_eagerly
         and model.steps_per_execution == 1
         and keras.distribution.distribution() is None
+        # What is to save memory shall not keep the copies that a recorder does.
+        and not getattr(model, "remat", False)
     )
 
 

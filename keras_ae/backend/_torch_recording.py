@@ -265,6 +265,9 @@ class Recorder(TorchDispatchMode):
             self.refusal = "numbers are read from tensors"
         if self.refusal:
             return None
+        # A candidate waits for its next batch without the tensors of this one.
+        self._shared.clear()
+        self._copies.clear()
         numbers = [number for number, _, _ in self._read]
         decisive = [name for _, name, _ in self._read]
         pure = [call for call in self.calls if not call.is_needed]

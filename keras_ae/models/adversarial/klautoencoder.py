@@ -64,6 +64,9 @@ class KLAutoencoder(JudgedByPatches, VAE):
         spectral_norm: Whether the discriminator's layers are spectrally normalised.
         attention: Whether the places of the grid look at each other, in the encoder and
             in the decoder; convolutions only.
+        remat: Whether training computes again, on the way back, what residual blocks
+            would keep: less memory for more time, the same losses. Residual networks
+            only.
         encoder: Your own Keras model from x to a dict of `"mean"` and `"log_var"`, each
             `(batch, code_dim)`, the vectors of all places in a row.
         decoder: Your own Keras model from codes to the likelihood's parameters.

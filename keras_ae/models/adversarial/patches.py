@@ -45,6 +45,8 @@ class JudgedByPatches(Judged, GridCodes):
         spectral_norm: Whether the discriminator's layers are spectrally normalised.
         attention: Whether the places of the grid look at each other, in the encoder and
             in the decoder; convolutions only.
+        remat: Whether residual blocks compute again what they would keep for the way
+            back: less memory for more time; residual networks only.
         discriminator: Your own Keras model from examples to logits, `(batch, ..., 1)`,
             functional or `Sequential`.
         **kwargs: As for `Autoencoder`, and `positions`.
@@ -67,6 +69,7 @@ class JudgedByPatches(Judged, GridCodes):
         ramp_steps: int = 500,
         spectral_norm: bool = False,
         attention: bool = False,
+        remat: bool = False,
         discriminator: keras.Model | None = None,
         **kwargs,
     ):
@@ -94,6 +97,7 @@ class JudgedByPatches(Judged, GridCodes):
         self.ramp_steps = checks.check_count("ramp_steps", ramp_steps)
         self.spectral_norm = checks.check_flag("spectral_norm", spectral_norm)
         self.attention = checks.check_flag("attention", attention)
+        self.remat = checks.check_flag("remat", remat)
         self._given["discriminator"] = discriminator is not None
         self.discriminator = discriminator
         self.term_names = (
@@ -136,7 +140,13 @@ class JudgedByPatches(Judged, GridCodes):
                 "`attention` needs convolutions. Received: attention=True with "
                 f"architecture='{options['architecture']}'"
             )
-        return {**options, "attention": True} if self.attention else options
+        if self.remat and options["architecture"] != "residual":
+            raise ValueError(
+                "`remat` needs residual networks. Received: remat=True with "
+                f"architecture='{options['architecture']}'"
+            )
+        wanted = {"attention": self.attention, "remat": self.remat}
+        return {**options, **{name: True for name in wanted if wanted[name]}}
 
     def build_networks(self, image_shape):
         super().build_networks(image_shape)

@@ -26,7 +26,7 @@ class VQGAN(JudgedByPatches, VQVAE):
             `widths`.
         adversarial_loss, adversarial_weight: Likewise.
         discriminator_start, ramp_steps, spectral_norm, discriminator: Likewise.
-        attention: Likewise.
+        attention, remat: Likewise.
         **kwargs: As for `AE`.
 
     Raises:

@@ -146,6 +146,8 @@ class ResidualBlock(keras.layers.Layer):
             where the input has another number of channels.
         activation: Activation before each convolution.
         spectral_norm: Whether the convolutions are spectrally normalised.
+        remat: Whether training computes again, on the way back, what is inside each
+            half of the block, instead of keeping it: less memory for more time.
 
     Reference:
         He et al., Identity Mappings in Deep Residual Networks, 2016
@@ -155,12 +157,18 @@ class ResidualBlock(keras.layers.Layer):
     sees_each_by_itself = True
 
     def __init__(
-        self, filters: int, activation="swish", spectral_norm: bool = False, **kwargs
+        self,
+        filters: int,
+        activation="swish",
+        spectral_norm: bool = False,
+        remat: bool = False,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.filters = filters
         self.activation = keras.activations.get(activation)
         self.spectral_norm = spectral_norm
+        self.remat = remat
 
     def build(self, input_shape):
         channels = input_shape[-1]
@@ -198,10 +206,20 @@ class ResidualBlock(keras.layers.Layer):
         if self.skip is not None:
             self.skip.build(input_shape)
 
-    def call(self, x):
-        h = self.first_convolution(self.activation(self.first_normalization(x)))
-        h = self.second_convolution(self.activation(self.second_normalization(h)))
+    def call(self, x, training=False):
+        halves = self._first_half, self._second_half
+        if self.remat and training:
+            halves = tuple(map(keras.remat, halves))
+        h = x
+        for half in halves:
+            h = half(h)
         return h + (x if self.skip is None else self.skip(x))
+
+    def _first_half(self, x):
+        return self.first_convolution(self.activation(self.first_normalization(x)))
+
+    def _second_half(self, h):
+        return self.second_convolution(self.activation(self.second_normalization(h)))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.filters)
@@ -212,6 +230,7 @@ class ResidualBlock(keras.layers.Layer):
             "filters": self.filters,
             "activation": keras.activations.serialize(self.activation),
         }
-        if self.spectral_norm:
-            config["spectral_norm"] = True
+        for name in ("spectral_norm", "remat"):
+            if getattr(self, name):
+                config[name] = True
         return config

@@ -27,6 +27,7 @@ def spatial_encoder(
     heads: Sequence[str] = ("z",),
     dtype=None,
     attention: bool = False,
+    remat: bool = False,
 ) -> keras.Model:
     """Builds an encoder that gives a code for each place of a grid.
 
@@ -40,6 +41,8 @@ def spatial_encoder(
         heads: Names of the outputs.
         dtype: Dtype policy of the hidden layers.
         attention: Whether places look at each other once the picture is smallest.
+        remat: Whether residual blocks compute again what they would keep for the way
+            back: see `ResidualBlock`.
 
     Returns:
         A model from `(batch, *image_shape)` to `(batch, rows * columns * latent_dim)`,
@@ -47,7 +50,7 @@ def spatial_encoder(
         to a dict of them by name where `heads` has several names.
     """
     inputs = keras.Input(image_shape, name="x")
-    x = _downsampled(inputs, architecture, widths, activation, dtype)
+    x = _downsampled(inputs, architecture, widths, activation, dtype, remat=remat)
     x = _attended(x, dtype) if attention else x
     outputs = {}
     for name in heads:
@@ -66,6 +69,7 @@ def spatial_decoder(
     activation: str = "relu",
     dtype=None,
     attention: bool = False,
+    remat: bool = False,
 ) -> keras.Model:
     """Builds a decoder, the mirror image of `spatial_encoder` with the same arguments.
 
@@ -79,7 +83,7 @@ def spatial_decoder(
     x = _convolution(len(sides), widths[-1], 3, 1, dtype, use_bias=True)(x)
     x = layers.Activation(activation, dtype=dtype)(x)
     x = _attended(x, dtype) if attention else x
-    x = _upsampled(x, image_shape, architecture, widths, activation, dtype)
+    x = _upsampled(x, image_shape, architecture, widths, activation, dtype, remat=remat)
     return keras.Model(inputs, x, name="decoder")
 
 

@@ -15,7 +15,9 @@ from keras_ae.nn.layers import (
 from keras_ae.nn.networks.shapes import grid, with_channels
 
 
-def _downsampled(x, architecture, widths, activation, dtype, spectral_norm=False):
+def _downsampled(
+    x, architecture, widths, activation, dtype, spectral_norm=False, remat=False
+):
     """The stages of an encoder's convolutions: each halves the picture."""
     normalized = SpectralNormalization if spectral_norm else _unchanged
     shape = with_channels(x.shape[1:], architecture)
@@ -25,7 +27,7 @@ def _downsampled(x, architecture, widths, activation, dtype, spectral_norm=False
     for width in widths:
         if architecture == "residual":
             x = normalized(_convolution(rank, width, 3, 2, dtype, use_bias=True))(x)
-            x = ResidualBlock(width, activation, spectral_norm, dtype=dtype)(x)
+            x = ResidualBlock(width, activation, spectral_norm, remat, dtype=dtype)(x)
         else:
             x = normalized(_convolution(rank, width, 4, 2, dtype))(x)
             x = BatchNormalization(momentum=0.9, dtype=dtype)(x)
@@ -34,12 +36,23 @@ def _downsampled(x, architecture, widths, activation, dtype, spectral_norm=False
 
 
 def _upsampled(
-    x, image_shape, architecture, widths, activation, dtype, spectral_norm=False
+    x,
+    image_shape,
+    architecture,
+    widths,
+    activation,
+    dtype,
+    spectral_norm=False,
+    remat=False,
 ):
     """The stages of a decoder's convolutions, up to a picture of `image_shape`."""
     normalized = SpectralNormalization if spectral_norm else _unchanged
     block = functools.partial(
-        ResidualBlock, activation=activation, spectral_norm=spectral_norm, dtype=dtype
+        ResidualBlock,
+        activation=activation,
+        spectral_norm=spectral_norm,
+        remat=remat,
+        dtype=dtype,
     )
     shape = with_channels(image_shape, architecture)
     rank = len(shape) - 1
