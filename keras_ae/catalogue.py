@@ -242,7 +242,11 @@ def model(name: str) -> dict[str, str]:
 
 def run_name(model: str, data: str) -> str:
     """What a training of a model on a folder of pictures is called: `vae-my-photos`."""
-    stem = pathlib.Path(data).resolve().stem
+    path = pathlib.Path(data).resolve()
+    # Of a pattern of shards, the folder that they are in.
+    while not path.exists() and any(sign in path.name for sign in "*?[{"):
+        path = path.parent
+    stem = path.stem
     stem = "".join(c if c.isalnum() else "-" for c in stem.lower()).strip("-")
     return f"{model.lower()}-{stem or 'pictures'}"
 

@@ -443,3 +443,4 @@ def test_a_run_streams_shards_and_goes_on(tmp_path, invoke):
     assert run.exit_code == 1 and "unpack it" in run.output
     run = invoke("train", "ae", "data/{000..009}.tar")
     assert run.exit_code == 1 and "There is no file data/004.tar." in run.output
+    assert "Run directory: runs/ae-data\n" in run.output
