@@ -182,7 +182,7 @@ def test_code_runs(page, tmp_path, monkeypatch):
     found |= {"train": discs, "test": discs[::-1], "faces": discs, "new": discs[:5]}
     found["normal"] = discs
     found["pages"] = np.tile(discs[:2], (1, 4, 4, 1))[:, :100, :100]
-    found["noisy_pages"] = found["pages"]
+    found["noisy_pages"] = found["posters"] = found["pages"]
     found["observed"] = rng.random(discs.shape) < 0.5
     found["model"] = keras_ae.AE(2, architecture="linear")
     found["model"].fit(discs, verbose=0)
