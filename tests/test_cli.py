@@ -258,6 +258,16 @@ def test_a_setting_of_zero_is_a_value(invoke, photos, tmp_path):
     assert rows_of(tmp_path / "run" / "history.csv")[0]["kl"] == "0.0"
 
 
+def test_batches_of_large_pictures_are_small_enough_for_the_memory():
+    few, many = (plans.training_plan(n).batch_size for n in (400, 100_000))
+    assert (few, many) == (16, 128)
+    of_pixels = [
+        plans.training_plan(100_000, side**2).batch_size
+        for side in (64, 128, 256, 2048)
+    ]
+    assert of_pixels == [128, 128, 32, 1]
+
+
 def test_a_grid_of_codes_is_told_by_the_numbers_of_a_place(invoke, photos):
     train = ("train", "vqvae", photos, "--image-size", 8, "--epochs", 1)
     result = invoke(*train, "--latent-dim", 3)

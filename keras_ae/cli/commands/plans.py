@@ -6,7 +6,7 @@ import inspect
 import math
 import typing
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -45,16 +45,23 @@ FALL = 0.3
 _NOISE = (0.02, 0.3)
 # So many values hold all pictures that are cut into tiles.
 _ROOM = 2**30
+# Pixels of a batch, at most: 128 pictures of 128 x 128, or 32 of 256 x 256, which most
+# networks train on within 8 GiB.
+_BATCH_PIXELS = 2**21
 
 
-def training_plan(pictures: int) -> Plan:
+def training_plan(pictures: int, pixels: int = 1) -> Plan:
     """Returns what suits a number of pictures.
 
     Steps are about as many whatever it is, so that few pictures are seen more often;
-    batches are small enough for tens of steps an epoch.
+    batches are small enough for tens of steps an epoch, and for the memory.
+
+    Args:
+        pictures: How many there are.
+        pixels: Of each.
     """
     batch_size = 2 ** round(math.log2(max(pictures, 1) / 40))
-    batch_size = min(max(batch_size, 16), 128)
+    batch_size = min(max(batch_size, 16), 128, max(1, _BATCH_PIXELS // pixels))
     epochs = round(25_000 * batch_size / pictures)
     epochs = min(max(epochs, 20), 400)
     return Plan(batch_size, epochs, max(5, epochs // 10))
@@ -186,7 +193,7 @@ class Training:
         if self.given.get("corruption") == "clipped_gaussian":
             self.given.setdefault("noise_level", _NOISE)
         self.dims_by_plan = "latent_dim" in settings.keys() - self.given.keys()
-        self.plan: Callable[[int], Plan] = training_plan
+        self.learns_from_tiles = False
         # What the constructor refuses, it refuses before the data are read.
         self.build()
 
@@ -204,7 +211,7 @@ class Training:
         size = folders.own_size(data, _ROOM, run.key)
         if min(size) <= folders.LARGEST_SIDE:
             return run.load(data)
-        self.plan = tiles_plan
+        self.learns_from_tiles = True
         side = folders.LARGEST_SIDE
         print(
             f"Learns from tiles of {side} x {side} pixels, of pictures of {size[0]} x "
@@ -266,7 +273,10 @@ class Training:
     ) -> keras.Model:
         """Trains on `pictures` until `validation` ends it; says what it does."""
         pictures = self._with_mirror_images(pictures)
-        plan = self.plan(len(pictures))
+        if self.learns_from_tiles:
+            plan = tiles_plan(len(pictures))
+        else:
+            plan = training_plan(len(pictures), math.prod(pictures.shape[1:-1]))
         if self.dims_by_plan and self.trained is None:
             self.given["latent_dim"] = code_length(pictures, self.variance)
         model = run.model(self.build)
