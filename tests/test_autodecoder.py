@@ -829,6 +829,30 @@ def test_samples_are_drawn_from_codes_that_have_come_to_rest(x, observed, masked
     )
 
 
+def test_what_callbacks_draw_and_save_is_of_its_own_epoch(x, tmp_path):
+    path = tmp_path / "model.keras"
+
+    def draw(model):
+        seed = keras.random.SeedGenerator(0)
+        density = model.sampler(model.choose_sampler().sampler)
+        return to_numpy(density.sample((2000, 2), seed=seed))
+
+    def on_epoch_end(epoch, logs):
+        model.sample(1)
+        model.save(path)
+
+    model = make()
+    fit(
+        model,
+        x,
+        epochs=8,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)],
+    )
+    for trained in (model, keras.saving.load_model(path)):
+        codes = trained.known_codes()
+        assert 0.7 < draw(trained).std() / codes.std() < 1.4
+
+
 @pytest.mark.slow
 def test_samples_are_drawn_like_the_codes(x):
     model, kernel, bias = linear()

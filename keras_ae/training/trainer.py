@@ -239,7 +239,8 @@ class Trainer:
         self.begin_fit(x)
         if is_streamed(x, options["y"]):
             x, options = streamed(x, options)
-        history = self._feed(**{**options, "x": x})
+        with self.choosing_later():
+            history = self._feed(**{**options, "x": x})
         self._end_fit(x, options.get("verbose", "auto"))
         return history
 
@@ -275,6 +276,8 @@ class Trainer:
 
     def _end_fit(self, x, verbose):
         """Keeps data to look for their codes, and tells whoever looks on where."""
+        # Of what callbacks have drawn.
+        self.forget_samplers()
         self.remember(x)
         if verbose in (0, "0") or self._chooses_later or not backend.is_first_process():
             return

@@ -83,7 +83,11 @@ class _Fitted:
         self.forget()
 
     def forget(self):
-        self.by_name, self.choice, self.data = {}, None, None
+        self.forget_densities()
+        self.data = None
+
+    def forget_densities(self):
+        self.by_name, self.choice = {}, None
 
 
 class Samples:
@@ -215,15 +219,16 @@ class Samples:
 
     @contextlib.contextmanager
     def choosing_later(self) -> Iterator[None]:
-        """`fit` does not choose a sampler as long as the block lasts.
+        """As long as the block lasts, `fit` chooses no sampler, and none is kept.
 
-        For who loads the best weights after it.
+        For who loads the best weights after it, and for `fit` itself, whose callbacks
+        may save or sample: codes of one epoch are not those of the next.
         """
-        self._chooses_later = True
+        before, self._chooses_later = self._chooses_later, True
         try:
             yield
         finally:
-            self._chooses_later = False
+            self._chooses_later = before
 
     def choose_sampler(self) -> Choice | None:
         """Looks where the codes of the training data are: where `sample` should draw.
@@ -239,6 +244,8 @@ class Samples:
             no codes to look at: it was not trained by `fit`, or is a GAN.
         """
         looks = self.SAMPLERS and self.built and not self.keeps_to_prior
+        if self._chooses_later:
+            self._fitted.forget_densities()
         if looks and self._fitted.choice is None:
             codes = self.known_codes()
             if codes is not None:
@@ -396,7 +403,9 @@ class Samples:
 
     def _state(self):
         """What is known of the codes and of the data, for a file."""
-        if not self.learns_choice:
+        if self._chooses_later:
+            self._fitted.forget_densities()
+        elif not self.learns_choice:
             self.choose_sampler()
         choice = self._fitted.choice
         return {
