@@ -256,7 +256,6 @@ class Training:
 
     def _choose_sampler(self, model, pictures):
         """Looks where the codes of the best model are, and saves that with it."""
-        model.forget_samplers()
         model.remember(pictures)
         choice = model.choose_sampler()
         if choice is not None:
