@@ -111,6 +111,7 @@ ENTRIES = {
     "VQVAE": _tokens(keras_ae.VQVAE),
     "ResidualVQVAE": _tokens(keras_ae.ResidualVQVAE),
     "FSQVAE": _tokens(keras_ae.FSQVAE),
+    "LFQVAE": _tokens(keras_ae.LFQVAE),
 }
 
 COLUMNS = {

@@ -108,6 +108,7 @@ _MODELS = (
     "IWAE",
     "InfoVAE",
     "KLAutoencoder",
+    "LFQVAE",
     "MIWAE",
     "MSSSIMVAE",
     "PCA",

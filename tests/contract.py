@@ -19,6 +19,7 @@ LABELLED_SETTINGS = {**SETTINGS, "num_classes": 4}
 # The codebook starts from a batch, of which the smallest here has five examples.
 VQ_SETTINGS = {**SETTINGS, "num_codes": 4}
 FSQ_SETTINGS = {"levels": (5, 4, 3), "widths": (24,), "architecture": "dense"}
+LFQ_SETTINGS = {"bits": 4, "widths": (24,), "architecture": "dense"}
 STACKED_SETTINGS = {"layer_dims": (24, 3), "pretraining_epochs": 1}
 # PCA has nothing to train by gradient descent; tests/test_pca.py is its contract.
 TRAINED = [name for name in models.__all__ if name != "PCA"]
@@ -281,6 +282,12 @@ NON_DEFAULT = {
         "likelihood": keras_ae.likelihoods.Laplace(0.2),
     },
     "FSQVAE": {"positions": 2, "activation": "tanh", "likelihood": "laplace"},
+    "LFQVAE": {
+        "positions": 2,
+        "commitment_weight": 0.5,
+        "entropy_weight": 0.2,
+        "temperature": 0.5,
+    },
     "ResidualVQVAE": {"num_quantizers": 2, "positions": 2, "decay": 0.9},
     "VQGAN": {
         "perceptual_weight": 0.5,
@@ -290,7 +297,7 @@ NON_DEFAULT = {
         "ramp_steps": 3,
         "spectral_norm": True,
         "positions": 2,
-        "codebook": "gradient",
+        "quantizer": keras_ae.quantizers.ResidualQuantizer(2, 4, "gradient", seed=7),
         "activation": "tanh",
         "likelihood": "gaussian",
     },
@@ -379,6 +386,8 @@ def settings(Model):
         return VQ_SETTINGS
     if issubclass(Model, keras_ae.FSQVAE):
         return FSQ_SETTINGS
+    if issubclass(Model, keras_ae.LFQVAE):
+        return LFQ_SETTINGS
     return STACKED_SETTINGS if is_stacked(Model) else SETTINGS
 
 

@@ -22,6 +22,7 @@ LAYERS = {
         4, codebook="gradient", dtype=dtype
     ),
     "ResidualQuantizer": lambda dtype: quantizers.ResidualQuantizer(2, 4, dtype=dtype),
+    "LookupFreeQuantizer": lambda dtype: quantizers.LookupFreeQuantizer(6, dtype=dtype),
     "ScalarQuantizer": lambda dtype: quantizers.ScalarQuantizer([3] * 6, dtype=dtype),
     "KSparse": lambda dtype: layers.KSparse(dtype=dtype),
     "SpectralNormalization": lambda dtype: layers.SpectralNormalization(

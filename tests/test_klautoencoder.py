@@ -7,7 +7,7 @@ from keras import ops
 from numerics import ADVERSARIAL_LOSSES, gradient, to_numpy
 
 import keras_ae
-from keras_ae import networks
+from keras_ae import networks, quantizers
 from keras_ae.models.adversarial.judge import with_features
 
 SCALE = 0.5
@@ -265,6 +265,51 @@ def test_pictures_are_learned_with_attention(Model, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded.reconstruct(x), model.reconstruct(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "vector", "terms"),
+    [
+        (quantizers.ResidualQuantizer(2, 4), 16, ["commitment"]),
+        pytest.param(
+            *(quantizers.ScalarQuantizer((3, 4)), 2, []), marks=pytest.mark.once
+        ),
+        (quantizers.LookupFreeQuantizer(3), 3, ["commitment", "entropy"]),
+    ],
+)
+def test_any_quantizer_makes_the_tokens(images, tmp_path, quantizer, vector, terms):
+    model = keras_ae.VQGAN(
+        quantizer=quantizer,
+        architecture="dense",
+        widths=(8,),
+        positions=2,
+        discriminator_start=0,
+    )
+    assert model.quantizer is quantizer and model.latent_dim == vector
+    history = fit(model, images, 2)
+    assert {"reconstruction", "perceptual", "adversarial", *terms} <= history.keys()
+    tokens = model.tokens(images)
+    assert tokens.shape[1:] == (2, *quantizer.token_shape)
+    assert tokens.max() < model.num_codes == quantizer.num_codes
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded.quantizer) is type(quantizer)
+    np.testing.assert_array_equal(loaded.tokens(images), tokens)
+
+
+def test_what_a_quantizer_settles_is_left_out():
+    quantizer = quantizers.ScalarQuantizer((3, 4))
+    for name, value in (
+        ("latent_dim", 8),
+        ("num_codes", 512),
+        ("codebook", "gradient"),
+        ("commitment_weight", 1.0),
+    ):
+        with pytest.raises(ValueError, match=f"`{name}` must be left out.*{value!r}"):
+            keras_ae.VQGAN(quantizer=quantizer, **{name: value})
+    for wrong in ("fsq", keras.layers.Dense(2)):
+        with pytest.raises(ValueError, match="`quantizer` must be a layer of `keras_"):
+            keras_ae.VQGAN(quantizer=wrong)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import scipy
 from contract import few_everywhere
 from keras import ops
 from numerics import gradient, to_numpy
@@ -10,6 +11,7 @@ from numerics import gradient, to_numpy
 import keras_ae
 from keras_ae import backend
 from keras_ae.models.quantized.quantizers import (
+    LookupFreeQuantizer,
     ResidualQuantizer,
     ScalarQuantizer,
     VectorQuantizer,
@@ -72,10 +74,12 @@ def make(Model=keras_ae.VQVAE, features=6, **options):
     """A small model of vectors, two positions of three numbers."""
     keras.utils.set_random_seed(3)
     settings = {"architecture": "dense", "widths": (16,), "positions": 2}
-    if Model is not keras_ae.FSQVAE:
-        settings |= {"latent_dim": 3, "num_codes": 8}
-    else:
+    if Model is keras_ae.FSQVAE:
         settings["levels"] = (4, 3)
+    elif Model is keras_ae.LFQVAE:
+        settings["bits"] = 3
+    else:
+        settings |= {"latent_dim": 3, "num_codes": 8}
     model = Model(**{**settings, **options})
     if features:
         model.build((None, features))
@@ -270,6 +274,56 @@ def test_scalar_quantizer_rounds_the_bounded_numbers():
     np.testing.assert_allclose(slope, expected, rtol=1e-3, atol=1e-5)
 
 
+def test_lookup_free_quantizer_keeps_signs():
+    layer = LookupFreeQuantizer(3)
+    assert layer.num_codes == 8
+    x = vectors(50, 4, 3)
+    outputs = layer(ops.convert_to_tensor(x))
+    tokens = to_numpy(outputs["tokens"]).astype(int)
+    np.testing.assert_array_equal(tokens, (x > 0) @ [1, 2, 4])
+    np.testing.assert_array_equal(to_numpy(outputs["quantized"]), np.sign(x))
+    everything = to_numpy(layer.lookup(ops.arange(8, dtype="int32")))
+    assert len(np.unique(everything, axis=0)) == 8
+    np.testing.assert_array_equal(everything[tokens], np.sign(x))
+    slope = gradient(lambda x: layer(x)["quantized"], x)
+    np.testing.assert_allclose(slope, np.ones_like(x))
+
+
+def test_lookup_free_terms_are_those_of_a_softmax_over_all_codes():
+    """Of codes that are listed, as the paper writes them."""
+    layer = LookupFreeQuantizer(2, 0.5, entropy_weight=0.3, temperature=2.0)
+    x = vectors(40, 5, 2)
+    received = layer.terms(layer(ops.convert_to_tensor(x)))
+    codes = to_numpy(layer.lookup(ops.arange(4, dtype="int32")))  # (4, 2)
+    squares = np.square(x[:, :, None] - codes).sum(axis=-1)  # (40, 5, 4)
+    shares = scipy.special.softmax(-squares / 2.0, axis=-1)
+    of_each = scipy.stats.entropy(shares, axis=-1)  # (40, 5)
+    # The bits of all vectors as if they were independent.
+    bits = shares.mean(axis=(0, 1)) @ (codes > 0)  # (2,)
+    of_all = scipy.stats.entropy([bits, 1 - bits], axis=0).sum()
+    assert of_all >= scipy.stats.entropy(shares.mean(axis=(0, 1)))
+    expected = {
+        "commitment": 0.5 * np.square(np.abs(x) - 1).sum(axis=(1, 2)),
+        "entropy": 0.3 * (of_each - of_all).sum(axis=1),
+    }
+    assert received.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(to_numpy(received[name]), value, rtol=1e-4)
+
+
+def test_entropy_brings_bits_into_use():
+    """From an encoder all of whose bits are 1."""
+    x = np.random.default_rng(0).random((256, 6), dtype="float32")
+    used = []
+    for weight in (0.0, 1.0):
+        model = make(keras_ae.LFQVAE, bits=4, positions=1, entropy_weight=weight)
+        model.encoder.layers[-1].bias.assign(np.full(4, 2.0))
+        model.compile(keras.optimizers.Adam(1e-2))
+        model.fit(x, batch_size=64, epochs=30, verbose=0)
+        used.append(len(np.unique(model.tokens(x))))
+    assert used[0] < 4 and used[1] > 5
+
+
 def test_perplexity_and_usage():
     tokens = np.array([[0, 0, 3], [3, 5, 0]])
     shares = np.array([3, 2, 1]) / 6
@@ -448,7 +502,8 @@ def test_saved_models_go_on_alike(x, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "Model", [keras_ae.VQVAE, keras_ae.ResidualVQVAE, keras_ae.FSQVAE]
+    "Model",
+    [keras_ae.VQVAE, keras_ae.ResidualVQVAE, keras_ae.FSQVAE, keras_ae.LFQVAE],
 )
 @pytest.mark.parametrize("architecture", few_everywhere(["conv", "residual"], ["conv"]))
 @pytest.mark.parametrize("image_shape", [(13, 18), (10, 7, 3)])
@@ -542,6 +597,11 @@ def test_own_networks_on_a_grid(images, tmp_path):
         (keras_ae.FSQVAE, {"levels": (8, 5.5)}, r"`levels\[1\]` must be an integer"),
         (keras_ae.FSQVAE, {"levels": [100] * 4}, "at most 1,048,576 codes"),
         (keras_ae.FSQVAE, {"latent_dim": 4}, "`latent_dim` must be left out: .*levels"),
+        (keras_ae.LFQVAE, {"bits": 0}, "`bits` must be an integer >= 1"),
+        (keras_ae.LFQVAE, {"bits": 21}, "`bits` must be at most 20. .*bits=21"),
+        (keras_ae.LFQVAE, {"entropy_weight": -1}, "`entropy_weight` must be >= 0"),
+        (keras_ae.LFQVAE, {"temperature": 0}, "`temperature` must be > 0"),
+        (keras_ae.LFQVAE, {"latent_dim": 4}, "`latent_dim` must be left out: .*bits"),
         (
             keras_ae.VQVAE,
             {"architecture": "conv", "features": None, "image_shape": (16, 16)},
@@ -599,6 +659,7 @@ def test_bad_tokens(x):
         VectorQuantizer(3, "gradient", 0.9, 0.1, 4),
         ResidualQuantizer(2, 3, "gradient", 0.9, 0.1, 4),
         ScalarQuantizer((3, 4)),
+        LookupFreeQuantizer(5, 0.5, 0.2, 0.7),
     ],
     ids=lambda layer: type(layer).__name__,
 )

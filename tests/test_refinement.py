@@ -19,6 +19,7 @@ REFUSED = {
     "GLO": "no encoder",
     "VariationalAutoDecoder": "no encoder",
     "FSQVAE": "tokens",
+    "LFQVAE": "tokens",
     "ResidualVQVAE": "tokens",
     "VQGAN": "tokens",
     "VQVAE": "tokens",

@@ -18,7 +18,7 @@ from keras_ae.models.deterministic.pca import PCA
 from keras_ae.models.deterministic.regularized import RAE, ContractiveAE
 from keras_ae.models.deterministic.sparse import SparseAE
 from keras_ae.models.deterministic.stacked import StackedSAE
-from keras_ae.models.quantized.vqvae import FSQVAE, VQVAE, ResidualVQVAE
+from keras_ae.models.quantized.vqvae import FSQVAE, LFQVAE, VQVAE, ResidualVQVAE
 from keras_ae.models.variational.conditional import ConditionalVAE
 from keras_ae.models.variational.hamiltonian import HamiltonianVAE
 from keras_ae.models.variational.hierarchical import HierarchicalVAE
@@ -64,6 +64,7 @@ __all__ = [
     "IWAE",
     "InfoVAE",
     "KLAutoencoder",
+    "LFQVAE",
     "MIWAE",
     "MSSSIMVAE",
     "PCA",

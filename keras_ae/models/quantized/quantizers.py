@@ -1,29 +1,21 @@
-"""Quantizers: layers that replace vectors by the nearest of a finite set of codes.
-
-A code's number is its token. Gradients pass straight through: the backward pass takes a
-vector's code for the vector itself (Bengio et al., 2013,
-https://arxiv.org/abs/1308.3432).
-"""
-
-import math
-from collections.abc import Sequence
+"""Quantizers whose codes are learned; those that round are there as well."""
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_ae import checks
+from keras_ae.models.quantized.rounding import (
+    LookupFreeQuantizer as LookupFreeQuantizer,
+)
+from keras_ae.models.quantized.rounding import Quantizer, straight_through
+from keras_ae.models.quantized.rounding import ScalarQuantizer as ScalarQuantizer
 from keras_ae.nn.layers import Seeded
 
-CODEBOOKS = ("ema", "gradient")
+# The losses of a codebook, by how it learns.
+TERMS = {"ema": ("commitment",), "gradient": ("commitment", "codebook")}
 EPSILON = 1e-5  # of the Laplace smoothing
 K_MEANS_STEPS = 10
-MAX_CODES = 2**20
-
-
-def straight_through(x, codes):
-    """Returns `codes` with the gradient of `x`; compilers may round differently."""
-    return ops.stop_gradient(codes) + (x - ops.stop_gradient(x))
 
 
 def nearest(x, codebook):
@@ -61,7 +53,7 @@ def code_usage(tokens, num_codes: int):
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
-class VectorQuantizer(Seeded):
+class VectorQuantizer(Quantizer, Seeded):
     """Replaces each vector by the nearest code of a learned codebook.
 
         token = argmin_k |x - e_k|,  code = e_token
@@ -72,7 +64,10 @@ class VectorQuantizer(Seeded):
         N_k <- γ N_k + (1 - γ) n_k,  m_k <- γ m_k + (1 - γ) Σ x,  e_k = m_k / N_k
 
     over the n_k vectors x of code k in the batch, with Laplace smoothing of N_k. One
-    that learns by gradient ("gradient") is a weight like others.
+    that learns by gradient ("gradient") is a weight like others. Vectors are held to
+    their codes, and codes that learn by gradient to their vectors:
+
+        commitment = β Σ (x - sg(code))²,  codebook = Σ (sg(x) - code)²
 
     The codebook starts from the first batch in training: its codes are the means that
     k-means finds there. A code whose N_k falls below a share of the mean of all is
@@ -84,6 +79,7 @@ class VectorQuantizer(Seeded):
         decay: γ, from 0 to below 1.
         reset_threshold: Share of the mean usage below which a code is replaced, from 0,
             for never, to below 1.
+        commitment_weight: β, >= 0.
         seed: Integer seed of what replaces dead codes.
 
     Call arguments:
@@ -102,27 +98,30 @@ class VectorQuantizer(Seeded):
         al., Jukebox, 2020 (https://arxiv.org/abs/2005.00341), for dead codes.
     """
 
-    token_shape: tuple[int, ...] = ()  # of the tokens of one vector
-
     def __init__(
         self,
         num_codes: int,
         codebook: str = "ema",
         decay: float = 0.99,
         reset_threshold: float = 0.05,
+        commitment_weight: float = 0.25,
+        *,
         seed: int | None = None,
         **kwargs,
     ):
         super().__init__(seed, **{"dtype": "float32", **kwargs})
-        if not isinstance(codebook, str) or codebook not in CODEBOOKS:
+        if not isinstance(codebook, str) or codebook not in TERMS:
             raise ValueError(
-                f"`codebook` must be one of {', '.join(map(repr, CODEBOOKS))}. "
+                f"`codebook` must be one of {', '.join(map(repr, TERMS))}. "
                 f"Received: codebook={codebook!r}"
             )
         self.num_codes = checks.check_count("num_codes", num_codes)
         self.learning = codebook
         self.decay = checks.check_share("decay", decay)
         self.reset_threshold = checks.check_share("reset_threshold", reset_threshold)
+        checks.check_weight("commitment_weight", commitment_weight)
+        self.commitment_weight = commitment_weight
+        self.term_names = TERMS[codebook]
         self.built = False
 
     def build(self, input_shape):
@@ -184,6 +183,23 @@ class VectorQuantizer(Seeded):
         noise = keras.random.uniform((size,), dtype="float32", seed=self.seed_generator)
         rows = ops.arange(self.num_codes, dtype="int32") % size
         return ops.take(x, ops.take(ops.argsort(noise), rows), axis=0)
+
+    @property
+    def first_vectors(self) -> int:
+        return 0 if self.reset_threshold else self.num_codes
+
+    def terms(self, outputs: dict) -> dict:
+        vectors, codes = outputs["vectors"], outputs["codes"]
+        axes = tuple(range(1, len(vectors.shape)))
+
+        def distance(a, b):
+            return ops.sum(ops.square(a - b), axis=axes)  # (batch,)
+
+        commitment = distance(vectors, ops.stop_gradient(codes))
+        terms = {"commitment": self.commitment_weight * commitment}
+        if "codebook" in self.term_names:
+            terms["codebook"] = distance(ops.stop_gradient(vectors), codes)
+        return terms
 
     def update(self, outputs: dict) -> None:
         """Counts the batch, moves a codebook of averages, and replaces dead codes.
@@ -251,19 +267,20 @@ class VectorQuantizer(Seeded):
             "codebook": self.learning,
             "decay": self.decay,
             "reset_threshold": self.reset_threshold,
+            "commitment_weight": self.commitment_weight,
         }
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
-class ResidualQuantizer(keras.layers.Layer):
+class ResidualQuantizer(Quantizer, keras.layers.Layer):
     """Quantizes vectors, then what is left of them, several times over.
 
         r_1 = x,  e_i = the code nearest to r_i,  r_{i+1} = r_i - e_i,  code = Σ_i e_i
 
     Args:
         num_quantizers: Number of codebooks, >= 1.
-        num_codes, codebook, decay, reset_threshold, seed: As for each
-            `VectorQuantizer`.
+        num_codes, codebook, decay, reset_threshold, commitment_weight, seed: As for
+            each `VectorQuantizer`.
 
     Call arguments:
         x: Tensor `(..., dim)`.
@@ -284,6 +301,8 @@ class ResidualQuantizer(keras.layers.Layer):
         codebook: str = "ema",
         decay: float = 0.99,
         reset_threshold: float = 0.05,
+        commitment_weight: float = 0.25,
+        *,
         seed: int | None = None,
         **kwargs,
     ):
@@ -296,13 +315,15 @@ class ResidualQuantizer(keras.layers.Layer):
                 codebook,
                 decay,
                 reset_threshold,
-                None if seed is None else seed + number,
+                commitment_weight,
+                seed=None if seed is None else seed + number,
                 name=f"quantizer_{number}",
             )
             for number in range(num_quantizers)
         ]
         self.num_codes = num_codes
         self.token_shape = (num_quantizers,)
+        self.term_names = self.quantizers[0].term_names
 
     def build(self, input_shape):
         for quantizer in self.quantizers:
@@ -336,6 +357,13 @@ class ResidualQuantizer(keras.layers.Layer):
         ]
         return ops.sum(ops.stack(codes, axis=-2), axis=-2)
 
+    @property
+    def first_vectors(self) -> int:
+        return self.quantizers[0].first_vectors
+
+    def terms(self, outputs: dict) -> dict:
+        return self.quantizers[0].terms(outputs)
+
     def update(self, outputs: dict) -> None:
         """As `VectorQuantizer.update`."""
         for quantizer, step in zip(self.quantizers, outputs["steps"], strict=True):
@@ -348,83 +376,6 @@ class ResidualQuantizer(keras.layers.Layer):
     def get_config(self):
         config = {**self.quantizers[0].get_config(), **super().get_config()}
         return {**config, "seed": self.seed, "num_quantizers": self.num_quantizers}
-
-
-@keras.saving.register_keras_serializable(package="keras_ae")
-class ScalarQuantizer(keras.layers.Layer):
-    """Finite scalar quantization: bounds each number and rounds it.
-
-        code_j = round(bounded_j) / floor(L_j / 2),  bounded_j of L_j roundings
-
-    The codes are the grid of Π_j L_j points within [-1, 1]; nothing is learned. The
-    first number of a vector is the least significant digit of its token.
-
-    Args:
-        levels: Values L_j that each number can take, >= 2.
-
-    Call arguments:
-        x: Tensor `(..., len(levels))`.
-
-    Returns:
-        A dict: `"quantized"`, the codes with the gradient of the bounded x,
-        `(..., len(levels))`, and `"tokens"`, int32 `(...)`.
-
-    Reference:
-        Mentzer et al., Finite Scalar Quantization: VQ-VAE Made Simple, 2024
-        (https://arxiv.org/abs/2309.15505).
-    """
-
-    token_shape: tuple[int, ...] = ()
-
-    def __init__(self, levels: Sequence[int], **kwargs):
-        super().__init__(**{"dtype": "float32", **kwargs})
-        if not isinstance(levels, tuple | list) or not levels:
-            raise ValueError(
-                "`levels` must be a list of one or more integers >= 2. Received: "
-                f"levels={levels!r}"
-            )
-        self.levels = tuple(
-            checks.check_count(f"levels[{index}]", level, minimum=2)
-            for index, level in enumerate(levels)
-        )
-        self.num_codes = math.prod(self.levels)
-        if self.num_codes > MAX_CODES:
-            raise ValueError(
-                f"`levels` must make at most {MAX_CODES:,} codes, their product. "
-                f"Received: levels={self.levels}, of {self.num_codes:,} codes"
-            )
-        self.built = True
-
-    def call(self, x, training=False):
-        dtype, x = x.dtype, ops.cast(x, "float32")
-        levels = ops.convert_to_tensor(self.levels, "float32")
-        # As in the paper's code: an even number of roundings has no middle one.
-        scale = (levels - 1) * (1 - 1e-3) / 2
-        offset = ops.where(levels % 2 == 0, 0.5, 0.0)
-        bounded = scale * ops.tanh(x + ops.tan(offset / scale)) - offset
-        rounded = ops.stop_gradient(ops.round(bounded))
-        half = levels // 2
-        digits = ops.cast(rounded + half, "int32")  # (..., len(levels))
-        values = ops.convert_to_tensor(self._values, "int32")
-        tokens = ops.sum(digits * values, axis=-1)
-        quantized = straight_through(bounded, rounded) / half
-        return {"quantized": ops.cast(quantized, dtype), "tokens": tokens}
-
-    def lookup(self, tokens):
-        """Returns the codes of tokens `(...)`, `(..., len(levels))`."""
-        levels = ops.convert_to_tensor(self.levels, "int32")
-        values = ops.convert_to_tensor(self._values, "int32")
-        digits = ops.cast(tokens, "int32")[..., None] // values % levels
-        half = levels // 2
-        return ops.cast(digits - half, "float32") / ops.cast(half, "float32")
-
-    @property
-    def _values(self):
-        """What a digit of each number is worth."""
-        return [math.prod(self.levels[:place]) for place in range(len(self.levels))]
-
-    def get_config(self):
-        return {**super().get_config(), "levels": self.levels}
 
 
 def check_tokens(tokens, token_shape: tuple[int, ...], num_codes: int) -> None:

@@ -7,12 +7,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import checks
 from keras_ae.models.base.grids import GridCodes
 from keras_ae.models.deterministic.autoencoder import AE
 from keras_ae.models.quantized.nearest_tokens import NearestTokens
 from keras_ae.models.quantized.pixelcnn import PixelCNN
 from keras_ae.models.quantized.quantizers import (
+    LookupFreeQuantizer,
     ResidualQuantizer,
     ScalarQuantizer,
     VectorQuantizer,
@@ -32,7 +32,8 @@ class QuantizedAE(GridCodes, AE):
     Codes are a grid of vectors, a quarter of the picture's height and width by default,
     or `positions` of them: see `GridCodes`.
 
-    A subclass makes `quantizer`, a layer from `keras_ae.quantizers`.
+    A subclass gives `use` a quantizer, a layer from `keras_ae.quantizers`, whose losses
+    are terms of the model.
     """
 
     has_tokens = True
@@ -43,6 +44,11 @@ class QuantizedAE(GridCodes, AE):
 
     # Building
 
+    def use(self, quantizer: keras.Layer) -> None:
+        """Puts a quantizer between the networks, once, from the constructor."""
+        self.quantizer = quantizer
+        self.term_names = (*self.term_names, *quantizer.term_names)
+
     @property
     def token_shape(self) -> tuple[int, ...]:
         """Shape of the tokens of one example."""
@@ -50,7 +56,9 @@ class QuantizedAE(GridCodes, AE):
 
     def build_grid(self, image_shape):
         super().build_grid(image_shape)
-        self.quantizer.build((None, *self.grid, self.latent_dim))
+        # One of the user's is built when the model is loaded.
+        if not self.quantizer.built:
+            self.quantizer.build((None, *self.grid, self.latent_dim))
 
     # Training
 
@@ -76,6 +84,56 @@ class QuantizedAE(GridCodes, AE):
         z = self._flat(outputs["quantized"])  # (batch, code_dim)
         parameters = self.decoder(z, training=training)  # (batch, *image_shape)
         return {**outputs, "z": z, "parameters": parameters}
+
+    def terms(self, x, outputs, training=False):
+        if training and self.quantizer.trainable:
+            self.quantizer.update(outputs)
+        return {
+            **super().terms(x, outputs, training),
+            **self.quantizer.terms(outputs),
+        }
+
+    def end_step(self):
+        self.quantizer.end_step()
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """Trains the model; see `Autoencoder.fit`.
+
+        Raises:
+            ValueError: If the first batch has fewer vectors than the codebook, and no
+                code is ever replaced.
+        """
+        x = self.check_data(x, "x", y)
+        batch_size = args[0] if args else kwargs.get("batch_size")
+        x = self._check_first_batch(x, batch_size or 32)
+        return super().fit(x, y, *args, **kwargs)
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        x = self._check_first_batch(self.check_data(x, "x", y), math.inf)
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def _check_first_batch(self, data, batch_size):
+        """Refuses a batch too small for the codebook; returns the data, unconsumed.
+
+        Codes that it has no vectors for are copies, which no vector is nearest to, and
+        are replaced like all that are dead.
+        """
+        if not self.quantizer.first_vectors:
+            return data
+        (batch, *_), data = inputs.first_batch(data)
+        examples = batch.shape[0]
+        if hasattr(data, "shape"):
+            examples = min(examples, batch_size)
+        positions = math.prod(self.grid)
+        if examples * positions < self.quantizer.first_vectors:
+            raise ValueError(
+                "`num_codes` must be at most the number of vectors in a training "
+                "batch, where the codebook starts, with reset_threshold=0. Received: "
+                f"num_codes={self.quantizer.num_codes} and a batch of {examples} "
+                f"examples of {positions} vector{'s' * (positions > 1)} each; pass a "
+                "larger `batch_size`, fewer codes, or a threshold above 0."
+            )
+        return data
 
     def monitors(self, x, outputs, terms):
         tokens = ops.reshape(
@@ -252,8 +310,6 @@ class VQVAE(QuantizedAE):
         (https://arxiv.org/abs/1711.00937).
     """
 
-    term_names: tuple[str, ...] = ("reconstruction", "commitment")
-
     def __init__(
         self,
         latent_dim: int = 16,
@@ -266,81 +322,24 @@ class VQVAE(QuantizedAE):
         **kwargs,
     ):
         super().__init__(latent_dim, **kwargs)
-        checks.check_weight("commitment_weight", commitment_weight)
         self.num_codes = num_codes
         self.codebook = codebook
         self.commitment_weight = commitment_weight
         self.decay = decay
         self.reset_threshold = reset_threshold
-        self.quantizer = self.make_quantizer()
-        if codebook == "gradient":
-            self.term_names = (*self.term_names, "codebook")
+        self.use(self.make_quantizer())
 
     def make_quantizer(self) -> keras.Layer:
         """Makes the quantizer from the constructor's arguments."""
-        return VectorQuantizer(
-            self.num_codes, self.codebook, self.decay, self.reset_threshold
-        )
+        return VectorQuantizer(self.num_codes, **self._codebook_options())
 
-    def terms(self, x, outputs, training=False):
-        if training and self.quantizer.trainable:
-            self.quantizer.update(outputs)
-        vectors, codes = outputs["vectors"], outputs["codes"]
-        axes = tuple(range(1, len(vectors.shape)))
-
-        def distance(a, b):
-            return ops.sum(ops.square(a - b), axis=axes)  # (batch,)
-
-        commitment = distance(vectors, ops.stop_gradient(codes))
-        terms = {
-            **super().terms(x, outputs, training),
-            "commitment": self.commitment_weight * commitment,
+    def _codebook_options(self):
+        return {
+            "codebook": self.codebook,
+            "decay": self.decay,
+            "reset_threshold": self.reset_threshold,
+            "commitment_weight": self.commitment_weight,
         }
-        if self.codebook == "gradient":
-            terms["codebook"] = distance(ops.stop_gradient(vectors), codes)
-        return terms
-
-    def end_step(self):
-        self.quantizer.end_step()
-
-    def fit(self, x=None, y=None, *args, **kwargs):
-        """Trains the model; see `Autoencoder.fit`.
-
-        Raises:
-            ValueError: If the first batch has fewer vectors than the codebook, and no
-                code is ever replaced.
-        """
-        x = self.check_data(x, "x", y)
-        batch_size = args[0] if args else kwargs.get("batch_size")
-        x = self._check_first_batch(x, batch_size or 32)
-        return super().fit(x, y, *args, **kwargs)
-
-    def train_on_batch(self, x, y=None, *args, **kwargs):
-        x = self._check_first_batch(self.check_data(x, "x", y), math.inf)
-        return super().train_on_batch(x, y, *args, **kwargs)
-
-    def _check_first_batch(self, data, batch_size):
-        """Refuses a batch too small for the codebook; returns the data, unconsumed.
-
-        Codes that it has no vectors for are copies, which no vector is nearest to, and
-        are replaced like all that are dead.
-        """
-        if self.reset_threshold:
-            return data
-        (batch, *_), data = inputs.first_batch(data)
-        examples = batch.shape[0]
-        if hasattr(data, "shape"):
-            examples = min(examples, batch_size)
-        positions = math.prod(self.grid)
-        if examples * positions < self.num_codes:
-            raise ValueError(
-                "`num_codes` must be at most the number of vectors in a training "
-                "batch, where the codebook starts, with reset_threshold=0. Received: "
-                f"num_codes={self.num_codes} and a batch of {examples} examples of "
-                f"{positions} vector{'s' * (positions > 1)} each; pass a larger "
-                "`batch_size`, fewer codes, or a threshold above 0."
-            )
-        return data
 
 
 class ResidualVQVAE(VQVAE):
@@ -385,11 +384,7 @@ class ResidualVQVAE(VQVAE):
 
     def make_quantizer(self):
         return ResidualQuantizer(
-            self.num_quantizers,
-            self.num_codes,
-            self.codebook,
-            self.decay,
-            self.reset_threshold,
+            self.num_quantizers, self.num_codes, **self._codebook_options()
         )
 
 
@@ -431,6 +426,64 @@ class FSQVAE(QuantizedAE):
     def __init__(self, levels: Sequence[int] = (8, 5, 5, 5), **kwargs):
         self.refuse_settled(kwargs, "a vector has one number for each of `levels`")
         quantizer = ScalarQuantizer(levels)
-        super().__init__(len(levels), **kwargs)
+        super().__init__(len(quantizer.levels), **kwargs)
         self.levels = quantizer.levels
-        self.quantizer = quantizer
+        self.use(quantizer)
+
+
+class LFQVAE(QuantizedAE):
+    """Autoencoder with lookup-free quantization: a code is a vector of bits.
+
+        loss(x) = -log p(x | code) + commitment + entropy,  code = sign(encoder(x))
+
+    `bits` numbers make 2^bits codes without a codebook, so that there may be very many:
+    what 18 bits cost is 18 numbers a place. The gradient passes straight through the
+    sign; the two terms, in `keras_ae.quantizers.LookupFreeQuantizer`, hold the
+    encoder's numbers to their signs and have all codes used. `perplexity` and `usage`
+    are logged as for `VQVAE`.
+
+    Args:
+        bits: Numbers in a vector, from 1 to 20.
+        commitment_weight: Of the squares of what the signs differ by, >= 0.
+        entropy_weight: Of the entropy of each vector's bits, less that of all, >= 0.
+        temperature: T > 0 of the bits' probabilities: the lower, the surer.
+        positions: As for `VQVAE`.
+        **kwargs: As for `AE`.
+
+    Raises:
+        ValueError: If an argument is out of range, or a network of the wrong shape.
+
+    Example:
+
+    ```python
+    model = keras_ae.LFQVAE(bits=10)
+    model.fit(digits, epochs=20, batch_size=128)
+    tokens = model.tokens(digits)  # (n, 7, 7), integers from 0 to 1,023
+    ```
+
+    Reference:
+        Yu et al., Language Model Beats Diffusion: Tokenizer is Key to Visual
+        Generation, 2024 (https://arxiv.org/abs/2310.05737).
+    """
+
+    settled_arguments: tuple[str, ...] = ("latent_dim",)
+
+    def __init__(
+        self,
+        bits: int = 10,
+        *,
+        commitment_weight: float = 0.25,
+        entropy_weight: float = 1.0,
+        temperature: float = 1.0,
+        **kwargs,
+    ):
+        self.refuse_settled(kwargs, "a vector has one number for each of `bits`")
+        quantizer = LookupFreeQuantizer(
+            bits, commitment_weight, entropy_weight, temperature
+        )
+        super().__init__(quantizer.bits, **kwargs)
+        self.bits = quantizer.bits
+        self.commitment_weight = commitment_weight
+        self.entropy_weight = entropy_weight
+        self.temperature = temperature
+        self.use(quantizer)
