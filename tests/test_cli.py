@@ -756,6 +756,35 @@ def test_denoise_writes_one_clean_picture_for_each(invoke, saved, photos, tmp_pa
     assert_one_sentence(other, "This VAE has not learned to denoise", "DenoisingAE")
 
 
+def test_large_pictures_are_restored_in_tiles(invoke, saved, tmp_path):
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).integers(0, 256, (1, 40, 72, 3), dtype="uint8")
+    (tmp_path / "large").mkdir()
+    Image.fromarray(x[0]).save(tmp_path / "large" / "wide.png")
+    options = {"image_shape": (16, 16, 3), "widths": (8,)}
+    models = {
+        "reconstruct": keras_ae.VQVAE(3, num_codes=8, **options),
+        "denoise": keras_ae.DenoisingAE(3, **options),
+    }
+    for verb, model in models.items():
+        model.save(tmp_path / f"{verb}.keras")
+        command = (verb, f"{verb}.keras", "large", "--tile", 32, "--output", verb)
+        result = invoke(*command)
+        assert result.exit_code == 0, result.output
+        expected = np.clip(getattr(model, verb)(x, tile=32)[0], 0, 1)
+        with Image.open(tmp_path / verb / "wide.png") as image:
+            np.testing.assert_allclose(np.asarray(image) / 255, expected, atol=3e-3)
+    for arguments, words in (
+        ((saved, "large", "--tile", 32), ("`tile` needs a model whose codes", "VAE")),
+        (
+            ("reconstruct.keras", "large", "--tile", 32, "--refine", 5),
+            ("`tile` must be left out with `refine`", "refine=5"),
+        ),
+        (("reconstruct.keras", "large", "--tile", 31), ("multiple", "31")),
+    ):
+        assert_one_sentence(invoke("reconstruct", *arguments, "--output", "o"), *words)
+
+
 @pytest.mark.parametrize(
     "module, package",
     [("skimage.filters", "scikit-image"), ("sklearn", "scikit-learn"), ("jax", "jax")],

@@ -207,6 +207,12 @@ _RESTORED = click.option(
     metavar="DIR|FILE.png",
     help="Folder for the pictures, or a sheet of them with the originals.",
 )
+_TILE = click.option(
+    "--tile",
+    type=_COUNT,
+    metavar="PIXELS",
+    help="Restore pictures of their own size in blended tiles of this side.",
+)
 _TRAINING = (
     "data-dir",
     "run-dir",

@@ -6,7 +6,15 @@ import click
 
 from keras_ae.cli.backend import _settle_backend
 from keras_ae.cli.command import main
-from keras_ae.cli.options import _COUNT, _MODEL, _PATH, _RESTORED, _SEED, _options
+from keras_ae.cli.options import (
+    _COUNT,
+    _MODEL,
+    _PATH,
+    _RESTORED,
+    _SEED,
+    _TILE,
+    _options,
+)
 
 
 @main.command()
@@ -19,8 +27,9 @@ from keras_ae.cli.options import _COUNT, _MODEL, _PATH, _RESTORED, _SEED, _optio
     metavar="STEPS",
     help="Search on from the encoder's codes for so many steps.",
 )
+@_TILE
 @_options("limit", "backend")
-def reconstruct(model, pictures, output, limit, refine, backend):
+def reconstruct(model, pictures, output, limit, refine, tile, backend):
     """Reconstruct PICTURES, files or folders.
 
     Each goes into a PNG file of its name, or onto a sheet below its original.
@@ -28,7 +37,7 @@ def reconstruct(model, pictures, output, limit, refine, backend):
     _settle_backend(backend)
     from keras_ae.cli import commands
 
-    commands.reconstruct(model, pictures, output, limit=limit, refine=refine)
+    commands.reconstruct(model, pictures, output, limit=limit, refine=refine, tile=tile)
 
 
 @main.command()
@@ -256,8 +265,9 @@ def latent_map(model, data, output, backend, **options):
 @_MODEL
 @click.argument("pictures", nargs=-1, required=True, type=_PATH)
 @_RESTORED
+@_TILE
 @_options("limit", "backend")
-def denoise(model, pictures, output, limit, backend):
+def denoise(model, pictures, output, limit, tile, backend):
     """Take the noise from PICTURES, files or folders.
 
     Each goes into a PNG file of its name, or onto a sheet below the noisy one. MODEL
@@ -266,7 +276,7 @@ def denoise(model, pictures, output, limit, backend):
     _settle_backend(backend)
     from keras_ae.cli import commands
 
-    commands.denoise(model, pictures, output, limit=limit)
+    commands.denoise(model, pictures, output, limit=limit, tile=tile)
 
 
 @main.command()

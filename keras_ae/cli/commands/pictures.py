@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import functools
+import inspect
 import pathlib
 from collections.abc import Sequence
 
@@ -38,8 +40,11 @@ def reconstruct(
     output: str,
     limit: int | None = None,
     refine: int | None = None,
+    tile: int | None = None,
 ) -> None:
     """Reconstructs pictures, each into a PNG file of the same name.
+
+    They are scaled to the size that the model has learned; in tiles they keep theirs.
 
     Args:
         path: A `.keras` file or a run directory.
@@ -49,16 +54,25 @@ def reconstruct(
         limit: At most this many pictures; on a sheet 64 unless it says otherwise.
         refine: Steps of a search that goes on from the encoder's codes; on a sheet what
             it comes to has a row below theirs.
+        tile: Side in pixels of tiles, of a model whose codes are a grid.
 
     Raises:
         ValueError: If two results would have one name, or one would overwrite a
-            picture that was read or a file beside it; or the model can't refine codes.
+            picture that was read or a file beside it; or the model can't refine codes,
+            or not restore pictures in tiles.
         FileNotFoundError: If a path does not exist.
     """
     model = load_model(path)
     if refine is None:
-        _restore(model, [model.reconstruct], "reconstructed", pictures, output, limit)
+        verb = _in_tiles(model, "reconstruct", tile)
+        own_size = tile is not None
+        _restore(model, [verb], "reconstructed", pictures, output, limit, own_size)
         return
+    if tile is not None:
+        raise ValueError(
+            "`tile` must be left out with `refine`, which searches for the code of a "
+            f"whole picture. Received: tile={tile} and refine={refine}"
+        )
     before, after = [], []
 
     def refined(images):
@@ -76,7 +90,11 @@ def reconstruct(
 
 
 def denoise(
-    path: str, pictures: Sequence[str], output: str, limit: int | None = None
+    path: str,
+    pictures: Sequence[str],
+    output: str,
+    limit: int | None = None,
+    tile: int | None = None,
 ) -> None:
     """Takes the noise from pictures, each into a PNG file of the same name.
 
@@ -88,6 +106,7 @@ def denoise(
         output: Folder for the clean pictures, created if absent; or path of a sheet,
             `.png`, of the noisy ones above them.
         limit: At most this many pictures; on a sheet 64 unless it says otherwise.
+        tile: Side in pixels of tiles, which bound the memory that large pictures take.
 
     Raises:
         ValueError: If the model does not denoise, and as for `reconstruct`.
@@ -99,8 +118,22 @@ def denoise(
             f"This {type(model).__name__} has not learned to denoise pictures. A "
             "DenoisingAE has; `keras-ae reconstruct` works on every model."
         )
+    verb = _in_tiles(model, "denoise", tile)
     own_size = model.keeps_pixels
-    _restore(model, [model.denoise], "denoised", pictures, output, limit, own_size)
+    _restore(model, [verb], "denoised", pictures, output, limit, own_size)
+
+
+def _in_tiles(model, name, tile):
+    """A verb of the model, for pictures of any size where there is a tile."""
+    verb = getattr(model, name)
+    if tile is None:
+        return verb
+    if "tile" not in inspect.signature(verb).parameters:
+        raise ValueError(
+            "`tile` needs a model whose codes are a grid, such as a KLAutoencoder or a "
+            f"VQVAE. Received: tile={tile} and a {type(model).__name__}"
+        )
+    return functools.partial(verb, tile=tile)
 
 
 def _restore(model, verbs, done, pictures, output, limit, own_size=False):
