@@ -438,6 +438,8 @@ def test_sample_repeats_with_its_seed(invoke, saved, tmp_path):
         output = f"{name}.png"
         result = invoke("sample", saved, "-n", 4, "--output", output, "--seed", seed)
         assert result.exit_code == 0, result.output
+        # It was saved untrained.
+        assert "drawn from the prior" in result.stdout and "`--data`" in result.stdout
         with Image.open(output) as image:
             sheets.append(np.asarray(image))
     assert (sheets[0] == sheets[1]).all() and (sheets[0] != sheets[2]).any()

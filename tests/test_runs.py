@@ -198,7 +198,8 @@ def test_ctrl_c_keeps_complete_epochs_and_says_how_to_go_on(invoke, whole, tmp_p
     command = "keras-ae recipe tiny.py --run-dir parts --resume"
     assert command in result.stderr
     assert len(rows(tmp_path / "parts" / "history.csv")) == 2
-    assert runs.load_model(tmp_path / "parts").latent_dim == 2
+    # What is best so far knows where its codes are.
+    assert runs.load_model(tmp_path / "parts").choose_sampler() is not None
     result = invoke(*command.split()[1:])
     assert result.exit_code == 0, result.output
     assert_same_training(whole, tmp_path / "parts")

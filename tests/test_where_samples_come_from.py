@@ -211,3 +211,20 @@ def test_other_data_are_not_cut():
     projection = keras_ae.PCA(2)
     projection.fit(X, verbose=0)
     assert projection.decode(far).max() > 1
+
+
+def test_an_interrupted_training_has_codes_to_draw_from():
+    """As in a notebook, whose user stops `fit` and looks."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    for name in ("VAE", "AE"):
+        model = make(name)
+        model.forget_samplers()
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X, epochs=5, verbose=0, callbacks=[Stop()])
+        choice = model.choose_sampler()
+        assert choice is not None and choice.sampler in ("prior", *model.fitted_samplers)
+        assert model.sample(2, seed=0).shape == (2, 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import warnings
@@ -165,8 +166,7 @@ class Training:
             history_file.write()
         if left and not stopped:
             print(f"Training {self.name}, epochs: at most {done + left}.", flush=True)
-            interrupt = callbacks.Interrupt()
-            with interrupt.listening(), model.choosing_later():
+            with self._interruptible(model, train) as interrupt:
                 model.fit(
                     datasets.Batches(
                         train,
@@ -220,11 +220,7 @@ class Training:
                     ],
                 )
         if self.best_path.exists():
-            with warnings.catch_warnings():
-                # The best weights of a pretrained layer come with that layer's
-                # optimizer, whose state is not wanted.
-                warnings.filterwarnings("ignore", "Skipping variable loading")
-                model.load_weights(self.best_path)
+            self._load_best(model)
         elif not any(np.isfinite(row.get(watched, np.nan)) for row in self.history):
             raise ValueError(
                 f"Training diverged: `{watched}` was never finite. Lower the learning "
@@ -253,6 +249,30 @@ class Training:
             "Held-back pictures, the means that their codes decode to, and the scale "
             f"σ(z) of each value beside its mean: white is {scale.max():.2g}.",
         )
+
+    @contextlib.contextmanager
+    def _interruptible(self, model, train):
+        """A block that trains; after Ctrl-C the best model knows where its codes are.
+
+        Yields:
+            The callback that ends it.
+        """
+        interrupt = callbacks.Interrupt()
+        try:
+            with interrupt.listening(), model.choosing_later():
+                yield interrupt
+        except callbacks.Interrupted:
+            if self.best_path.exists() and not model.learns_choice:
+                self._load_best(model)
+                self._choose_sampler(model, train)
+            raise
+
+    def _load_best(self, model):
+        with warnings.catch_warnings():
+            # The best weights of a pretrained layer come with that layer's optimizer,
+            # whose state is not wanted.
+            warnings.filterwarnings("ignore", "Skipping variable loading")
+            model.load_weights(self.best_path)
 
     def _choose_sampler(self, model, pictures):
         """Looks where the codes of the best model are, and saves that with it."""

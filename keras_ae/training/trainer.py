@@ -239,8 +239,13 @@ class Trainer:
         self.begin_fit(x)
         if is_streamed(x, options["y"]):
             x, options = streamed(x, options)
-        with self.choosing_later():
-            history = self._feed(**{**options, "x": x})
+        try:
+            with self.choosing_later():
+                history = self._feed(**{**options, "x": x})
+        except KeyboardInterrupt:
+            # In a notebook what was learned until then is looked at.
+            self._keep_data(x)
+            raise
         self._end_fit(x, options.get("verbose", "auto"))
         return history
 
@@ -276,14 +281,17 @@ class Trainer:
 
     def _end_fit(self, x, verbose):
         """Keeps data to look for their codes, and tells whoever looks on where."""
-        # Of what callbacks have drawn.
-        self.forget_samplers()
-        self.remember(x)
+        self._keep_data(x)
         if verbose in (0, "0") or self._chooses_later or not backend.is_first_process():
             return
         choice = self.choose_sampler()
         if choice is not None:
             print(choice)
+
+    def _keep_data(self, x):
+        # Of what callbacks have drawn.
+        self.forget_samplers()
+        self.remember(x)
 
     def _feed(self, *args, **kwargs):
         """Runs Keras' `fit`, fed as fast as the backend can."""

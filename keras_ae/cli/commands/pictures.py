@@ -254,8 +254,16 @@ def sample(
             "a sampler to the codes of the pictures that it was trained on, with "
             "`--data` and the name of the data set or their folder."
         )
-    if sampler is None and (choice := model.choose_sampler()) is not None:
-        print(choice, flush=True)
+    if sampler is None:
+        choice = model.choose_sampler()
+        if choice is not None:
+            print(choice, flush=True)
+        elif model.SAMPLERS and not model.keeps_to_prior:
+            print(
+                "Samples are drawn from the prior. Where the codes are is kept with a "
+                "model when its training ends; here `--data` and its pictures tell.",
+                flush=True,
+            )
     asked = {} if label is None else {"labels": label}
     drawn = model.sample(number, seed=seed, sampler=sampler, **asked)
     pictures = as_pictures(model, drawn)
