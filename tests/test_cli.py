@@ -879,6 +879,19 @@ def test_evaluate_says_what_it_can_not_measure(invoke, saved, photos, tmp_path):
     assert_one_sentence(invoke("evaluate", saved, photos, *network), "none.keras")
 
 
+def test_sets_without_labels_are_compared_in_principal_components(
+    invoke, saved, photos
+):
+    scores = ("--scores", "samples", "--samples", 20, "--output", "scores.json")
+    result = invoke("evaluate", saved, photos, *scores)
+    assert result.exit_code == 0, result.output
+    assert "principal-12-components-16x12px" in result.stdout
+    assert "no labels" in result.stdout and "--features inception" in result.stdout
+    found = keras_ae.scores.load("scores.json")
+    distance = next(s for s in found.scores if s.name == "frechet_distance")
+    assert distance.value > 0
+
+
 def run_of(model, folder, **settings):
     folder.mkdir()
     model.save(folder / "model.keras")

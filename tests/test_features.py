@@ -6,10 +6,11 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import sklearn.decomposition
 
 import keras_ae
 from keras_ae import datasets, metrics
-from keras_ae.evaluation import features
+from keras_ae.evaluation import feature_network, features
 
 pytestmark = pytest.mark.once
 
@@ -157,7 +158,7 @@ def test_statistics_are_gathered_from_arrays_and_batches_alike(network, monkeypa
     found = network.features(images)
     batches = datasets.Batches(images, 32, targets=classes)
     generated = (images[start : start + 40] for start in range(0, 150, 40))
-    monkeypatch.setattr(features, "_CHUNK", 64)
+    monkeypatch.setattr(feature_network, "_CHUNK", 64)
     for data in (images, batches, generated, list(images)):
         statistics = network.statistics(data)
         assert statistics.count == 150
@@ -307,3 +308,29 @@ def test_a_kl_autoencoder_looks_at_stages(network):
     assert np.all(np.array(history["perceptual"]) > 0)
     for old, new in zip(before, network.network.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_principal_components_need_no_labels(tmp_path):
+    images, _ = bars(300)
+    network = features.principal(images, 5)
+    assert network.name == "principal-5-components-16x12px"
+    flat = images.reshape(300, -1) / 255
+    found = network.features(images)
+    pca = sklearn.decomposition.PCA(5, svd_solver="full").fit(flat)
+    np.testing.assert_allclose(
+        np.abs(found), np.abs(pca.transform(flat)), rtol=1e-3, atol=1e-3
+    )
+    np.testing.assert_array_equal(network.predict(images), found)
+    alike, darker = (network.features(x) for x in (bars(300)[0], images // 2))
+    assert metrics.frechet_distance(found, darker) > 3 * metrics.frechet_distance(
+        found, alike
+    )
+    network.save(tmp_path / "network.keras")
+    loaded = features.load(tmp_path / "network.keras")
+    assert loaded.digest == network.digest
+    # Of more pictures than are taken, always the same ones.
+    many = bars(features._MOST + 50)[0]
+    assert features.principal(many).digest == features.principal(many).digest
+    assert features.principal(images[:4]).features(images).shape == (300, 4)
+    with pytest.raises(ValueError, match="`dimensions` must be an integer >= 1"):
+        features.principal(images, 0)

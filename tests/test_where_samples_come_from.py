@@ -226,5 +226,8 @@ def test_an_interrupted_training_has_codes_to_draw_from():
         with pytest.raises(KeyboardInterrupt):
             model.fit(X, epochs=5, verbose=0, callbacks=[Stop()])
         choice = model.choose_sampler()
-        assert choice is not None and choice.sampler in ("prior", *model.fitted_samplers)
+        assert choice is not None and choice.sampler in (
+            "prior",
+            *model.fitted_samplers,
+        )
         assert model.sample(2, seed=0).shape == (2, 6)

@@ -42,7 +42,8 @@ def _scoring(command):
             show_default=True,
             metavar="NAME|FILE",
             help="What sets of pictures are compared in: classifier (trained once on "
-            "the data set's labels), inception, or a network's .keras file.",
+            "the data set's labels; without any, principal), principal (components of "
+            "the pixels), inception (downloaded), or a network's .keras file.",
         ),
         click.option(
             "--binarize/--no-binarize",

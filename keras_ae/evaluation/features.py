@@ -1,15 +1,11 @@
-"""Feature spaces for comparing sets of pictures: those of classifiers."""
+"""Feature spaces for comparing sets of pictures: of classifiers, and without labels."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import math
 import os
 import pathlib
-import warnings
 import zipfile
-from typing import Any
 
 import keras
 import numpy as np
@@ -17,170 +13,20 @@ from keras import layers
 
 from keras_ae import checks
 from keras_ae.datasets import Batches
-from keras_ae.files import replacing
-from keras_ae.metrics import FeatureStatistics
-from keras_ae.metrics.arrays import array
+from keras_ae.evaluation.feature_network import (
+    FeatureNetwork as FeatureNetwork,
+)
+from keras_ae.evaluation.feature_network import (
+    checked_pictures,
+    eight_bits,
+    rows_at_a_time,
+)
 from keras_ae.nn import networks
 from keras_ae.training import inputs
 
 DIMENSIONS = 64
-# Pictures in memory at a time, and values in them.
-_CHUNK, _VALUES = 4096, 2**26
-
-
-class FeatureNetwork:
-    """A classifier of pictures whose last hidden layer is a feature space.
-
-    Pictures are rounded to 8 bits first, as files hold them, so that data and what a
-    model draws differ in nothing but their content. One channel is repeated, with a
-    warning, where the network sees three.
-
-    Args:
-        network: Keras model from integer pictures `(batch, *image_shape)` of 0-255 to
-            probabilities, with a layer called `"features"` that gives `(batch,
-            dimensions)`. `train`, `for_data` and `inception` make it.
-
-    Attributes:
-        network: That model.
-        name: What it tells apart, and at which size: `"classifier-10-classes-28px"`.
-        digest: 16 hexadecimal digits of its weights; distances can be compared where
-            the digests agree.
-        resize: How it brings pictures to its size: `"none"`, or such as `"bilinear,
-            antialiased, to 299 x 299"`.
-
-    Reference:
-        Salimans et al., Improved Techniques for Training GANs, 2016
-        (https://arxiv.org/abs/1606.03498), for measuring in a classifier's features.
-    """
-
-    def __init__(self, network: keras.Model):
-        self.network = network
-        self._features = keras.Model(
-            network.inputs, network.get_layer("features").output
-        )
-        self._warned = False
-
-    @property
-    def name(self) -> str:
-        return self.network.name
-
-    @functools.cached_property
-    def digest(self) -> str:
-        digest = hashlib.sha256(self.name.encode())
-        for weight in self.network.get_weights():
-            digest.update(np.ascontiguousarray(weight, "<f4").tobytes())
-        return digest.hexdigest()[:16]
-
-    @property
-    def resize(self) -> str:
-        for layer in self.network.layers:
-            if isinstance(layer, layers.Resizing):
-                antialiased = ", antialiased" if layer.antialias else ""
-                return (
-                    f"{layer.interpolation}{antialiased}, "
-                    f"to {layer.height} x {layer.width}"
-                )
-        return "none"
-
-    def features(self, images: Any, batch_size: int = 64) -> np.ndarray:
-        """Returns the features of pictures.
-
-        Args:
-            images: Array `(n, *image_shape)`, integers 0-255 or floats in [0, 1], which
-                are clipped; or a data set or generator of batches of such pictures, all
-                of one size.
-            batch_size: Pictures at a time.
-
-        Returns:
-            float32 array `(n, dimensions)`.
-
-        Raises:
-            ValueError: If the pictures are of another shape or range, or of two sizes.
-        """
-        return np.concatenate(list(self._predict(self._features, images, batch_size)))
-
-    def statistics(self, images: Any, batch_size: int = 64) -> FeatureStatistics:
-        """Returns mean and covariance of the features, for `metrics.frechet_distance`.
-
-        Args:
-            images: As for `features`. Neither all pictures nor all features are in
-                memory at a time.
-            batch_size: Pictures at a time.
-
-        Returns:
-            The statistics, which may be updated with more features.
-
-        Raises:
-            ValueError: As for `features`.
-        """
-        statistics = FeatureStatistics()
-        for features in self._predict(self._features, images, batch_size):
-            statistics.update(features)
-        return statistics
-
-    def predict(self, images: Any, batch_size: int = 64) -> np.ndarray:
-        """Returns the probability of each class, or of each attribute.
-
-        Args:
-            images: As for `features`.
-            batch_size: Pictures at a time.
-
-        Returns:
-            float32 array `(n, classes)` whose rows sum to 1, or `(n, attributes)`.
-
-        Raises:
-            ValueError: As for `features`.
-        """
-        return np.concatenate(list(self._predict(self.network, images, batch_size)))
-
-    def _predict(self, model, images, batch_size):
-        """Yields what a model says of some pictures, and then of the next."""
-        checks.check_count("batch_size", batch_size)
-        if isinstance(images, list | tuple):
-            images = array("images", images)
-        size = None
-        for batch in inputs.batches(images, _rows(images)):
-            batch = self._repeated(batch)
-            if size not in (None, batch.shape[1:]):
-                raise ValueError(
-                    "`images` must be of one size. Received: pictures of shape "
-                    f"{size} and then of {batch.shape[1:]}"
-                )
-            size = batch.shape[1:]
-            yield model.predict(_eight_bits(batch), batch_size=batch_size, verbose=0)
-        if size is None:
-            raise ValueError("`images` must hold one picture or more. Received: none")
-
-    def _repeated(self, images):
-        """Returns pictures as the network sees them: of its shape and channels."""
-        expected = self.network.input_shape[1:]  # None where any size will do
-        shape = images.shape[1:]
-        grey = len(shape) == 2 or shape[2:] == (1,)
-        if expected[2:] == (3,) and grey:
-            if not self._warned:
-                warnings.warn(
-                    f"The pictures have one channel; {self.name} sees it three times.",
-                    stacklevel=4,
-                )
-                self._warned = True
-            images = images.reshape(*images.shape[:3], 1).repeat(3, axis=-1)
-            shape = images.shape[1:]
-        if len(shape) != len(expected) or any(
-            size not in (None, received)
-            for size, received in zip(expected, shape, strict=True)
-        ):
-            sizes = (str(size or "any") for size in expected)
-            raise ValueError(
-                f"`images` must have the shape (n, {', '.join(sizes)}). "
-                f"Received: {images.shape}"
-            )
-        return images
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Writes the network to a `.keras` file, which `load` reads on any backend."""
-        pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            self.network.save(temporary)
+# Pictures that principal components are taken of: more move them little.
+_MOST = 2048
 
 
 def train(
@@ -227,20 +73,18 @@ def train(
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         checks.check_count(name, value)
     checks.check_seed(seed)
-    images = _pictures(images)
+    images = checked_pictures(images)
     targets, outputs = _targets(targets, len(images))
     by_class = targets.ndim == 1
     kind = "classes" if by_class else "attributes"
-    height, width = images.shape[1:3]
-    size = f"{height}px" if height == width else f"{height}x{width}px"
     network = _build(
         images.shape[1:],
         outputs,
         "softmax" if by_class else "sigmoid",
-        f"classifier-{outputs}-{kind}-{size}",
+        f"classifier-{outputs}-{kind}-{_size(images)}",
         seed,
     )
-    batches = Batches(_eight_bits(images), batch_size, seed=seed, targets=targets)
+    batches = Batches(eight_bits(images), batch_size, seed=seed, targets=targets)
     rate = keras.optimizers.schedules.CosineDecay(1e-3, epochs * len(batches))
     network.compile(
         keras.optimizers.Adam(rate),
@@ -321,12 +165,12 @@ def for_data(
     network = keras_ae.features.for_data(train, train_labels, "features")
     ```
     """
-    images = _pictures(images)
+    images = checked_pictures(images)
     targets, _ = _targets(targets, len(images))
     settings = f"{images.shape} {targets.shape} {seed} {epochs} {batch_size}"
     content = hashlib.sha256(settings.encode())
-    for batch in inputs.batches(images, _rows(images)):
-        content.update(_eight_bits(batch).tobytes())
+    for batch in inputs.batches(images, rows_at_a_time(images)):
+        content.update(eight_bits(batch).tobytes())
     content.update(targets.tobytes())
     path = pathlib.Path(directory) / f"classifier-{content.hexdigest()[:16]}.keras"
     if path.is_file():
@@ -334,6 +178,51 @@ def for_data(
     network = train(images, targets, seed, epochs, batch_size, verbose)
     network.save(path)
     return network
+
+
+def principal(
+    images: np.ndarray, dimensions: int = DIMENSIONS, seed: int = 0
+) -> FeatureNetwork:
+    """Returns principal components of the pixels, for pictures without labels.
+
+    They are had at once and need nothing but the pictures. They see colours and shapes,
+    and little of sharpness: two sets that differ in fine detail alone are close.
+
+    Args:
+        images: As for `train`. Of more than 2,048, so many are taken at random.
+        dimensions: Most components; there are no more than pictures or pixels.
+        seed: Seed of which pictures are taken.
+
+    Returns:
+        The network, whose `predict` gives its features again.
+
+    Raises:
+        ValueError: If pictures are of another shape or range.
+
+    Example:
+
+    ```python
+    network = keras_ae.features.principal(photographs)
+    keras_ae.metrics.frechet_distance(
+        network.features(test), network.features(model.sample(len(test)))
+    )
+    ```
+    """
+    checks.check_count("dimensions", dimensions)
+    checks.check_seed(seed)
+    images = checked_pictures(images)
+    taken = np.random.default_rng(seed).permutation(len(images))[:_MOST]
+    pictures = eight_bits(images[np.sort(taken)])
+    flat = pictures.reshape(len(pictures), -1).astype("float32") / 255
+    mean = flat.mean(axis=0)
+    axes = np.linalg.svd(flat - mean, full_matrices=False)[2][:dimensions].T
+    x = keras.Input(pictures.shape[1:], dtype="uint8", name="images")
+    scaled = layers.Rescaling(1 / 255, dtype="float32")(x)
+    project = layers.Dense(axes.shape[1], dtype="float32", name="features")
+    features = project(layers.Flatten(dtype="float32")(scaled))
+    project.set_weights([axes, -mean @ axes])
+    name = f"principal-{axes.shape[1]}-components-{_size(images)}"
+    return FeatureNetwork(keras.Model(x, features, name=name))
 
 
 def inception(weights: str | os.PathLike = "imagenet") -> FeatureNetwork:
@@ -419,6 +308,11 @@ def load(path: str | os.PathLike) -> FeatureNetwork:
     return FeatureNetwork(network)
 
 
+def _size(images):
+    height, width = images.shape[1:3]
+    return f"{height}px" if height == width else f"{height}x{width}px"
+
+
 def _build(image_shape, outputs, activation, name, seed):
     x = keras.Input(image_shape, dtype="uint8", name="images")
     scaled = layers.Rescaling(1 / 255, dtype="float32")(x)
@@ -435,22 +329,6 @@ def _build(image_shape, outputs, activation, name, seed):
             glorot = keras.initializers.GlorotUniform(int(rng.integers(2**31)))
             variable.assign(glorot(variable.shape))
     return network
-
-
-def _rows(images):
-    """How many pictures of an array to look at a time."""
-    values = math.prod(getattr(images, "shape", ())[1:])
-    return max(1, min(_CHUNK, _VALUES // max(1, values)))
-
-
-def _pictures(images):
-    images = array("images", images)
-    if images.ndim not in (3, 4) or not images.size:
-        raise ValueError(
-            "`images` must have the shape (n, height, width) or (n, height, width, "
-            f"channels). Received: {images.shape}"
-        )
-    return images
 
 
 def _targets(targets, count):
@@ -479,21 +357,3 @@ def _targets(targets, count):
             f"from {low} to {high}"
         )
     return targets.astype("int32"), int(high) + 1
-
-
-def _eight_bits(images):
-    """Returns pictures in uint8; floats are read as [0, 1], clipped and rounded."""
-    images = np.asanyarray(images)
-    if images.dtype == np.uint8:
-        return images
-    inputs.check_values(images)
-    if images.dtype.kind in "iu":
-        return images.astype("uint8")
-    outside = np.mean((images < -0.1) | (images > 1.1))
-    if outside > 0.1:
-        raise ValueError(
-            "Floats must be in [0, 1], but for a few that are clipped. Received: "
-            f"values from {images.min()} to {images.max()}, {outside:.0%} of them "
-            "beyond"
-        )
-    return np.rint(255 * np.clip(images, 0, 1)).astype("uint8")

@@ -257,25 +257,29 @@ def _with_factors(found, model, data, seed):
 def _feature_network(model, data, choice, loading):
     if choice == "inception":
         return features.inception()
-    if choice != "classifier":
+    if choice not in ("classifier", "principal"):
         return features.load(choice)
     images, known = load_pictures(
         model, data, "train", loading.get("data_dir"), loading.get("limit")
     )
+    images = as_pictures(model, images)
     targets = _targets(known)
-    if targets is None:
+    if choice == "principal" or targets is None:
+        network = features.principal(images)
+        why = "" if targets is not None else ", which has no labels"
         print(
-            f"{data} has no labels to train a classifier on: sets are compared in "
-            "InceptionV3's features."
+            f"Sets are compared in {network.name} of {data}{why}. They see little of "
+            "sharpness; `--features inception` downloads a network that does.",
+            flush=True,
         )
-        return features.inception()
+        return network
     folder = datasets.cache.directory() / "features"
     print(
         f"Sets are compared in the features of a classifier of {data}, trained once "
         f"and kept in {folder}",
         flush=True,
     )
-    return features.for_data(as_pictures(model, images), targets, folder)
+    return features.for_data(images, targets, folder)
 
 
 def _targets(known):
