@@ -885,7 +885,7 @@ def test_sets_without_labels_are_compared_in_principal_components(
     scores = ("--scores", "samples", "--samples", 20, "--output", "scores.json")
     result = invoke("evaluate", saved, photos, *scores)
     assert result.exit_code == 0, result.output
-    assert "principal-12-components-16x12px" in result.stdout
+    assert "principal-10-components-16x12px" in result.stdout
     assert "no labels" in result.stdout and "--features inception" in result.stdout
     found = keras_ae.scores.load("scores.json")
     distance = next(s for s in found.scores if s.name == "frechet_distance")
