@@ -11,6 +11,7 @@ from sklearn.mixture import GaussianMixture as Oracle
 from keras_ae.probability import samplers
 from keras_ae.probability.distributions import GaussianMixture, NormalMixture, get_prior
 from keras_ae.probability.samplers import fit, fit_mixture
+from keras_ae.probability.samplers.mixture import mean_log_prob
 
 MEANS = np.array([[-4.0, 0.0, 1.0], [3.0, 3.0, 0.0]])
 WEIGHTS = np.array([1.0, 3.0])
@@ -204,6 +205,7 @@ def test_em_recovers_a_clear_mixture():
     np.testing.assert_allclose(fitted.covariances[order], covariances(), atol=0.25)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("part", [1000, 20_000])
 def test_em_reaches_scikit_learns_likelihood(part, monkeypatch):
     monkeypatch.setattr(samplers.mixture, "_PART", part)
@@ -248,6 +250,15 @@ def test_components_without_codes_are_dropped():
     assert nearest.max() < 0.1
 
 
+@pytest.mark.once
+def test_codes_are_as_likely_as_the_mixture_says():
+    z = np.random.default_rng(0).normal(size=(60, 3)).astype("float32")
+    fitted = fit_mixture(z, 3)
+    expected = to_numpy(fitted.log_prob(z[:9])).mean()
+    assert mean_log_prob(fitted, z[:9]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.once
 def test_fewer_codes_than_dimensions_have_a_density():
     z = np.random.default_rng(0).normal(size=(10, 40)).astype("float32")
     z[:, 7] = 0.0
@@ -270,6 +281,7 @@ def test_the_fit_scales_with_the_codes(scale):
     )
 
 
+@pytest.mark.once
 def test_codes_of_many_numbers_are_described_by_their_principal_components():
     rng = np.random.default_rng(0)
     spread = rng.normal(size=(5, 200))
@@ -301,6 +313,7 @@ def test_samplers_by_name():
     assert fit("mixture", z, components=3).means.shape == (3, 3)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "call, message",
     [

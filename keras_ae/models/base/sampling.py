@@ -13,6 +13,7 @@ from keras import ops
 from keras_ae import checks
 from keras_ae.models.base.verbs import seed_generator
 from keras_ae.probability import distributions, samplers
+from keras_ae.probability.samplers.mixture import mean_log_prob
 from keras_ae.training import inputs
 
 # Of the arrays of fitted samplers in a saved model.
@@ -275,10 +276,10 @@ class Samples:
             except ValueError:
                 # All codes are equal: a prior alone says where others might be.
                 break
-            score = _mean_log_prob(fitted, held_back)
+            score = mean_log_prob(fitted, held_back)
             if name not in scores or score > scores[name][0]:
                 scores[name] = score, fitted
-        prior = _mean_log_prob(self.prior, held_back) if self.has_prior else None
+        prior = mean_log_prob(self.prior, held_back) if self.has_prior else None
         if not scores:
             if self.has_prior:
                 return Choice("prior", None)
@@ -483,8 +484,3 @@ def _itemsize(data):
     # NumPy has no bfloat16.
     name = keras.backend.standardize_dtype(data.dtype).replace("bfloat", "float")
     return np.dtype(name).itemsize
-
-
-def _mean_log_prob(distribution, codes):
-    codes = ops.convert_to_tensor(codes, "float32")
-    return float(ops.convert_to_numpy(ops.mean(distribution.log_prob(codes))))

@@ -4,9 +4,10 @@ import math
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from keras_ae.checks import check_count, check_seed, check_weight
-from keras_ae.probability.distributions import LOG_2_PI, GaussianMixture
+from keras_ae.probability.distributions import LOG_2_PI, GaussianMixture, Prior
 
 # Share of the codes' mean variance that is added to each variance, so that a component
 # of few codes, or a latent dimension that nothing uses, keeps a density.
@@ -109,6 +110,20 @@ def fit_mixture(
     for data in [codes] if part is codes else [part, codes]:
         _, mixture = climb(data, mixture, max_steps)
     return GaussianMixture(*mixture)
+
+
+def mean_log_prob(distribution: Prior, codes: np.ndarray) -> float:
+    """Returns the mean log-density of codes `(n, latent_dim)`, in nats.
+
+    That of a mixture is computed by NumPy: JAX would compile each operation, for
+    longer than the fit takes.
+    """
+    if isinstance(distribution, GaussianMixture):
+        config = distribution.get_config()
+        mixture = (config["means"], config["covariances"], distribution.weights)
+        return float(_expect(codes, *map(np.asarray, mixture))[0])
+    codes = ops.convert_to_tensor(codes, "float32")
+    return float(ops.convert_to_numpy(ops.mean(distribution.log_prob(codes))))
 
 
 def _check_codes(codes) -> np.ndarray:
