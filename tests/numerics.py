@@ -1,5 +1,6 @@
 """Numerical oracles that several tests share."""
 
+import keras
 import numpy as np
 from keras import ops
 from scipy import integrate, special
@@ -32,10 +33,25 @@ def to_numpy(tensor):
     return np.asarray(ops.convert_to_numpy(tensor), "float64")
 
 
+def computed(function, *arrays, variables=()):
+    """What a function of tensors returns, in NumPy.
+
+    It is compiled: JAX compiles each operation that is called by itself, for longer
+    than all of them together.
+
+    Args:
+        function: Function of tensors.
+        *arrays: Its arguments.
+        variables: What it assigns.
+    """
+    tensors = map(ops.convert_to_tensor, arrays)
+    found = backend.compiled(function, variables)(*tensors)
+    return keras.tree.map_structure(to_numpy, found)
+
+
 def gradient(function, x):
     """Gradient of the sum of `function` at the array `x`."""
-    x = ops.convert_to_tensor(x, "float32")
-    return to_numpy(backend.gradient(function, x))
+    return computed(lambda x: backend.gradient(function, x), np.float32(x))
 
 
 def density(likelihood, parameter):

@@ -1,12 +1,13 @@
 """Series: cut into windows and joined, learned, and searched for spans of faults."""
 
 import csv
+import functools
 import pathlib
 
 import keras
 import numpy as np
 import pytest
-from numerics import to_numpy
+from numerics import computed, to_numpy
 from scipy import ndimage
 
 import keras_ae
@@ -149,15 +150,25 @@ def test_a_series_of_columns_is_as_likely_as_its_rows():
     parameters = rng.normal(size=rows.shape).astype("float32")
     windows, expected = rows.reshape(5, 8, -1), parameters.reshape(5, 8, -1)
     of_rows, of_series = likelihoods.Columns(schema), likelihoods.Columns(schema)
-    each = to_numpy(of_rows.log_prob(rows, parameters, training=True))
-    found = to_numpy(of_series.log_prob(windows, expected, training=True))
+    each, found = (
+        computed(
+            functools.partial(likelihood.log_prob, training=True),
+            *given,
+            variables=likelihood.variables,
+        )
+        for likelihood, *given in (
+            (of_rows, rows, parameters),
+            (of_series, windows, expected),
+        )
+    )
     np.testing.assert_allclose(found, each.reshape(5, 8).sum(axis=1), rtol=1e-5)
     scales = [to_numpy(likelihood.scale()) for likelihood in (of_rows, of_series)]
     np.testing.assert_allclose(*scales, rtol=1e-6)
-    mean, drawn = of_series.mean(expected), of_series.sample(expected, seed=0)
-    assert tuple(mean.shape) == tuple(drawn.shape) == windows.shape
+    mean = computed(of_series.mean, expected)
+    drawn = to_numpy(of_series.sample(expected, seed=0))
+    assert mean.shape == drawn.shape == windows.shape
     np.testing.assert_allclose(
-        to_numpy(mean).reshape(rows.shape), to_numpy(of_rows.mean(parameters))
+        mean.reshape(rows.shape), computed(of_rows.mean, parameters)
     )
 
 
