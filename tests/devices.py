@@ -183,8 +183,9 @@ if __name__ == "__main__":
         if backend == "tensorflow":
             strategy = start_tensorflow(chosen.count)
         elif backend == "jax":
-            flag = f"--xla_force_host_platform_device_count={chosen.count}"
-            os.environ["XLA_FLAGS"] = flag
+            flags = os.environ.get("XLA_FLAGS", "")
+            flags += f" --xla_force_host_platform_device_count={chosen.count}"
+            os.environ["XLA_FLAGS"] = flags
         import numpy as np
 
         import keras_ae

@@ -175,32 +175,22 @@ def test_importing_the_package_imports_no_keras():
     assert "keras" not in loaded_after("import keras_ae")
 
 
-@pytest.mark.parametrize("order", ["keras, keras_ae", "keras_ae, keras"])
-def test_models_load_whichever_was_imported_first(order, tmp_path):
-    keras_ae.AE(2, image_shape=(4,)).save(tmp_path / "model.keras")
-    loaded_after(
-        f"import {order}; keras.saving.load_model({str(tmp_path / 'model.keras')!r})"
-    )
-
-
-@pytest.mark.thorough
-def test_any_module_may_be_imported_first():
-    # They are among what the models import themselves.
-    places = ["nn.layers", "probability.distributions", "training.inputs", "backend"]
+def assert_registered_after(*codes):
+    """Runs each in a process of its own, that of another which PyTorch is loaded in."""
     script = """
-import os, sys, numpy, torch
-for place in sys.argv[1:]:
+import os, sys, h5py, numpy, sklearn.utils, torch._dynamo
+for code in sys.argv[1:]:
     child = os.fork()
     if not child:
-        __import__("keras_ae." + place)
+        exec(code)
         import keras
         known = keras.saving.get_registered_object("keras_ae>VAE")
         os._exit(0 if known is not None else 1)
     _, status = os.waitpid(child, 0)
-    assert status == 0, place
+    assert status == 0, code
 """
     run = subprocess.run(
-        [sys.executable, "-P", "-c", script, *places],
+        [sys.executable, "-P", "-c", script, *codes],
         capture_output=True,
         text=True,
         env={**os.environ, "KERAS_BACKEND": "torch"},
@@ -208,24 +198,32 @@ for place in sys.argv[1:]:
     assert run.returncode == 0, run.stderr[-2000:]
 
 
+def test_models_load_whichever_was_imported_first(tmp_path):
+    path = str(tmp_path / "model.keras")
+    keras_ae.AE(2, image_shape=(4,)).save(path)
+    assert_registered_after(
+        *(
+            f"import {order}; keras.saving.load_model({path!r})"
+            for order in ("keras, keras_ae", "keras_ae, keras")
+        )
+    )
+
+
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import keras_ae, importlib; importlib.reload(keras_ae)",
-        "import keras_ae; del sys.modules['keras_ae']; import keras_ae",
-        "import keras_ae, contextlib; keras_ae.__path__.append('.')\n"
-        "with contextlib.suppress(KeyError): import keras_ae.broken",
-    ],
-    ids=["reloaded", "imported twice", "a module that failed"],
-)
-def test_models_are_registered_whatever_came_before(code, tmp_path, monkeypatch):
+def test_models_are_registered_whatever_came_before(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.py").write_text("import keras\nraise KeyError\n")
-    loaded_after(
-        f"exec({code!r}); import keras; "
-        "assert keras.saving.get_registered_object('keras_ae>VAE')",
-        KERAS_BACKEND="torch",
+    assert_registered_after(
+        # They are among what the models import themselves.
+        "import keras_ae.nn.layers",
+        "import keras_ae.probability.distributions",
+        "import keras_ae.training.inputs",
+        "import keras_ae.backend",
+        "import keras_ae, importlib; importlib.reload(keras_ae)",
+        "import keras_ae; del sys.modules['keras_ae']; import keras_ae",
+        # A module that fails.
+        "import keras_ae, contextlib; keras_ae.__path__.append('.')\n"
+        "with contextlib.suppress(KeyError): import keras_ae.broken",
     )
 
 

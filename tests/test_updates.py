@@ -28,7 +28,7 @@ def train(images, optimizer, **options):
     keras.utils.set_random_seed(0)
     model = keras_ae.VAE(2, architecture="dense", widths=(8,))
     model.compile(optimizer, **options)
-    history = model.fit(images, batch_size=12, epochs=4, verbose=0).history
+    history = model.fit(images, batch_size=16, epochs=6, verbose=0).history
     variables = (*model.weights, *model.optimizer.variables)
     return history["loss"], [*map(to_numpy, variables)]
 

@@ -26,7 +26,8 @@ def make(name="VAE", x=X, **kwargs):
         options["levels"] = (3, 3)
         del options["latent_dim"]
     model = getattr(keras_ae, name)(**options)
-    model.fit(x, verbose=0)
+    # Batches of one size, which are compiled once.
+    model.fit(x, batch_size=None if x is not X else 40, verbose=0)
     return model
 
 
@@ -91,6 +92,7 @@ def test_it_is_saved_and_dropped_by_training(name, tmp_path):
     assert model.fitted_samplers == ()
 
 
+@pytest.mark.once
 def test_what_is_saved_untouched_knows_where_its_codes_are(tmp_path):
     model = make("AE")
     model.save(tmp_path / "model.keras")
@@ -125,6 +127,7 @@ def test_weights_know_where_their_codes_are(tmp_path):
     np.testing.assert_allclose(again.sample(5, seed=0), expected, atol=1e-5)
 
 
+@pytest.mark.once
 def test_what_was_asked_for_last_is_drawn_from(tmp_path):
     model = make()
     assert model.choose_sampler().nats is not None
@@ -142,6 +145,7 @@ def test_what_was_asked_for_last_is_drawn_from(tmp_path):
     np.testing.assert_array_equal(searched.sample(5, seed=0), expected)
 
 
+@pytest.mark.once
 def test_data_sets_are_read_when_somebody_asks():
     model = make("AE", x=Rows())
     assert model.sample(3, seed=0).shape == (3, 6)
