@@ -75,6 +75,7 @@ def test_evaluate_and_predict_look_too(model):
             call(x, steps=-1, verbose=0)
 
 
+@pytest.mark.once
 def test_names_beside_examples_are_ignored_and_lists_are_arrays(model):
     def losses(*args, **kwargs):
         keras.utils.set_random_seed(0)

@@ -233,6 +233,7 @@ def as_kind(kind, x, folder):
     return x, {"batch_size": 8}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["array", "memmap", "batches", "pydataset", "tf.data"])
 def test_samples_are_numbered_alike_in_data_of_any_kind(x, tmp_path, kind):
     """Only the order in which a code meets the others may differ: it hears none."""
@@ -272,6 +273,7 @@ def test_further_epochs_may_be_on_a_part(x, trained):
     np.testing.assert_array_equal(after["steps"][part], before["steps"][part] + 2)
 
 
+@pytest.mark.once
 def test_validation_split_holds_back_the_end(x, trained):
     weight = np.linspace(0.5, 2.0, COUNT).astype("float32")
     model = make()

@@ -243,6 +243,7 @@ def test_others_squeeze_a_picture_through_a_code(shape, kwargs):
     assert model.encode(np.zeros((1, *shape), "float32")).shape == (1, 4)
 
 
+@pytest.mark.once
 @pytest.mark.thorough
 def test_it_beats_every_blur_and_takes_any_size(tmp_path):
     model = restorer(latent_dim=16, widths=(16,))

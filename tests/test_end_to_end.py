@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 
+@pytest.mark.once
 def test_the_first_recipe(invoke, tmp_path):
     sizes = ("--epochs", 1, "--limit", 40)
     result = invoke("recipe", "moon-vae", *sizes, "--run-dir", "moons")

@@ -51,6 +51,7 @@ def test_it_encodes_and_decodes_in_a_pipeline_like_pca():
     )
 
 
+@pytest.mark.once
 def test_a_search_finds_the_size_of_the_code():
     exact = CodeTransformer(keras_ae.PCA)
     search = GridSearchCV(exact, {"latent_dim": [1, 2]}, cv=2).fit(ROWS)
@@ -59,6 +60,7 @@ def test_a_search_finds_the_size_of_the_code():
     np.testing.assert_allclose(search.score(ROWS), -loss["loss"], rtol=1e-5)
 
 
+@pytest.mark.once
 def test_what_does_not_fit_is_said():
     with pytest.raises(ValueError, match="must have an encoder"):
         CodeTransformer(keras_ae.AutoDecoder, 2, epochs=1).fit(ROWS)

@@ -207,6 +207,7 @@ def test_a_model_with_classes_is_told_one():
         view.picture(code, 3)
 
 
+@pytest.mark.once
 def test_a_model_that_owns_codes_shows_them():
     model = keras_ae.AutoDecoder(3, **SETTINGS)
     model.fit(pictures(), epochs=1, verbose=0)

@@ -224,6 +224,7 @@ def test_own_discriminator(x, tmp_path):
         make(discriminator=wrong)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -306,6 +306,7 @@ class FixedNoise(keras.layers.Layer):
         return mean + ops.exp(0.5 * log_var) * noise
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", MODELS)
 def test_without_steps_it_is_a_vae(name):
     dim = 1 if name == "FullCovarianceVAE" else DIM
@@ -332,6 +333,7 @@ def test_without_steps_it_is_a_vae(name):
     np.testing.assert_array_equal(model.encode(x), plain.encode(x))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", MODELS)
 def test_any_prior_that_has_a_density(name):
     priors = [
@@ -379,6 +381,7 @@ def test_a_posterior_can_be_sampled():
     assert tuple(posterior.sample((5, 8, DIM), seed=1).shape) == (5, 8, DIM)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
@@ -401,6 +404,7 @@ def test_bad_arguments(name, arguments, message):
         getattr(keras_ae, name)(DIM, **arguments)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

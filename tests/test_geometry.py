@@ -485,6 +485,7 @@ def test_codes_far_out(x):
     assert np.isfinite(model.log_likelihood(x, samples=3)).all()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [

@@ -116,6 +116,7 @@ def test_upper_layers_learn(images):
     np.testing.assert_allclose(model.decode(z), model.reconstruct(images), atol=1e-5)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

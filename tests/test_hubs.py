@@ -65,6 +65,7 @@ def model():
     )
 
 
+@pytest.mark.once
 @BOTH
 def test_what_was_pushed_comes_back(uri, hub, model):
     model.push_to_hub(uri, data="discs", licence="MIT")

@@ -161,6 +161,7 @@ def test_bound_rises_with_the_samples_to_the_exact_likelihood():
     assert found[2] == pytest.approx(exact.logpdf(x).mean(), abs=0.03)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("Model", "arguments", "message"),
     [

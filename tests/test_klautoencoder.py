@@ -243,7 +243,10 @@ def test_codes_are_grids(image_shape, options, code_shape):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("Model", [keras_ae.KLAutoencoder, keras_ae.VQGAN])
+@pytest.mark.parametrize(
+    "Model",
+    [keras_ae.KLAutoencoder, pytest.param(keras_ae.VQGAN, marks=pytest.mark.once)],
+)
 def test_pictures_are_learned_with_attention(Model, tmp_path):
     keras.utils.set_random_seed(0)
     x = keras_ae.datasets.load("moon-phases", split="train", limit=32)

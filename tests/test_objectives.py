@@ -41,6 +41,7 @@ def kl(outputs):
     return 0.5 * (np.exp(log_var) + mean**2 - 1 - log_var).sum(axis=1)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("Model", "options"),
     [
@@ -252,6 +253,7 @@ def test_a_collapsed_posterior_is_told(images, capsys):
         model.fit(images, verbose=0, callbacks=[keras_ae.callbacks.CollapseWatch()])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("Model", "arguments", "message"),
     [

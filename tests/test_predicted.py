@@ -147,6 +147,7 @@ def test_networks_of_every_shape_give_two_numbers_a_value(shape):
     assert model.decoder.output_shape == (None, *shape, 2)
 
 
+@pytest.mark.once
 @pytest.mark.thorough
 def test_draws_of_tokens_are_of_the_means_of_tokens():
     keras.utils.set_random_seed(0)
@@ -160,6 +161,7 @@ def test_draws_of_tokens_are_of_the_means_of_tokens():
     assert 0 < np.abs(means - draws).max() < 0.01
 
 
+@pytest.mark.once
 def test_a_vae_learns_how_sure_it_can_be():
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
@@ -179,6 +181,7 @@ def test_a_vae_learns_how_sure_it_can_be():
     assert drawn.std() == pytest.approx(x[:, 0].std(), rel=0.15)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -159,12 +159,14 @@ def test_kl_is_estimated_from_the_code():
     assert kls[0] == pytest.approx(kls[1], abs=0.1)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("Model", ["AAE", "PIWAE", "InfoVAE", "FactorVAE", "GAN"])
 def test_who_would_not_learn_it_refuses_it(Model):
     with pytest.raises(ValueError, match="must be one that stays as it is"):
         getattr(keras_ae, Model)(2, prior=priors.LearnedMixture())
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -438,7 +438,9 @@ def test_one_training_step_is_one_update(codebook, x):
     )
 
 
-@pytest.mark.parametrize("Model", [keras_ae.VQVAE, keras_ae.ResidualVQVAE])
+@pytest.mark.parametrize(
+    "Model", few_everywhere([keras_ae.VQVAE, keras_ae.ResidualVQVAE], [keras_ae.VQVAE])
+)
 def test_evaluation_does_not_move_the_codebook(Model, x):
     model = make(Model)
     model.fit(x, verbose=0)
@@ -684,7 +686,9 @@ def test_two_quantizers_draw_different_vectors():
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", ["FSQVAE", "ResidualVQVAE"])
+@pytest.mark.parametrize(
+    "name", few_everywhere(["FSQVAE", "ResidualVQVAE"], ["ResidualVQVAE"])
+)
 def test_samples_are_decoded_tokens_of_a_pixelcnn(tmp_path, name):
     keras.utils.set_random_seed(0)
     x = np.random.default_rng(0).random((40, 6)).astype("float32")
@@ -720,7 +724,7 @@ def test_samples_are_decoded_tokens_of_a_pixelcnn(tmp_path, name):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("side", [8, 32])
+@pytest.mark.parametrize("side", few_everywhere([8, 32], [8]))
 def test_tokens_are_drawn_by_a_density_of_their_vectors(tmp_path, side):
     keras.utils.set_random_seed(0)
     x = keras_ae.datasets.load("moon-phases", "train", image_size=side, limit=64)
@@ -746,7 +750,9 @@ def test_tokens_are_drawn_by_a_density_of_their_vectors(tmp_path, side):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", ["VQVAE", "FSQVAE", "ResidualVQVAE"])
+@pytest.mark.parametrize(
+    "name", few_everywhere(["VQVAE", "FSQVAE", "ResidualVQVAE"], ["ResidualVQVAE"])
+)
 def test_a_flow_draws_tokens(tmp_path, name):
     keras.utils.set_random_seed(0)
     x = np.random.default_rng(0).random((40, 6)).astype("float32")

@@ -38,6 +38,7 @@ def receipts(monkeypatch):
     return module
 
 
+@pytest.mark.once
 @pytest.mark.thorough
 def test_a_training_that_was_cut_ends_as_if_it_had_not_been(receipts, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"

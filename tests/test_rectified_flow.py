@@ -90,6 +90,7 @@ def corners(n, seed):
     return codes.astype("float32"), labels
 
 
+@pytest.mark.once
 @pytest.mark.thorough
 def test_it_draws_what_it_learned_by_class_and_all_together(model):
     codes, labels = corners(4000, seed=0)
@@ -167,6 +168,7 @@ def test_bad_arguments(model):
             call()
 
 
+@pytest.mark.once
 @pytest.mark.thorough
 def test_a_flow_of_a_grid_learns_what_its_places_share(tmp_path):
     """Pictures all of whose places are bright, or all dark."""
@@ -193,6 +195,17 @@ def test_a_flow_of_a_grid_learns_what_its_places_share(tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(again.sample(64, seed=0), drawn, atol=1e-5)
+
+
+@pytest.mark.thorough
+def test_a_flow_of_a_grid_is_trained_and_drawn_from():
+    codes = np.random.default_rng(0).normal(size=(32, 20)).astype("float32")
+    flow = RectifiedFlow(width=8, blocks=1, code_shape=(4, 5, 1))
+    flow.build((None, 20))
+    samplers.fit_density(flow, codes, epochs=2, held_back=0.0)
+    # It begins at zero.
+    assert to_numpy(flow.velocity(codes, np.full((32, 1), 0.5, "float32"))).any()
+    assert np.isfinite(to_numpy(flow.sample((32, 20), seed=0, steps=2))).all()
 
 
 @pytest.mark.once

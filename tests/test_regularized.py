@@ -307,6 +307,7 @@ def test_spectral_norm_in_inference_changes_nothing(images, tmp_path):
     assert names.count("u") == names.count("kernel") == 3
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("architecture", ["linear", "dense", "conv", "residual"])
 def test_networks_normalise_every_kernel(architecture):
     widths = None if architecture == "linear" else (8,)
@@ -339,6 +340,7 @@ def test_residual_blocks_keep_their_config():
     assert ResidualBlock(4, spectral_norm=True).get_config()["spectral_norm"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("Model", "arguments", "message"),
     [

@@ -396,7 +396,9 @@ def test_more_epochs_go_on_along_the_longer_schedule(tmp_path):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("kind", ["VAE", "VAEGAN"])
+@pytest.mark.parametrize(
+    "kind", ["VAE", pytest.param("VAEGAN", marks=pytest.mark.once)]
+)
 def test_a_run_keeps_running_averages_and_goes_on_from_the_weights(kind, tmp_path):
     pictures = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1)).astype("uint8")
 

@@ -376,6 +376,7 @@ def test_a_folder_and_a_zip_can_be_streamed_too(tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.once
 def test_fit_takes_a_stream_as_it_takes_an_array(tmp_path, monkeypatch):
     folder = write_tars(tmp_path / "data")
     # A buffer as large as the data gives another order than an array has.

@@ -127,6 +127,7 @@ def test_a_sparsity_layer_can_serve_several_models(images):
     assert not sparsity.built
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("make", "message"),
     [

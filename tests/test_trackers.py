@@ -54,6 +54,7 @@ def fit(images, tracker, epochs=3, **options):
     return model
 
 
+@pytest.mark.once
 def test_mlflow_gets_figures_settings_and_pictures(images, calls, tmp_path):
     settings = {"latent_dim": 2, "options": {"seed": 0, "limit": None}}
     options = {"images": images[:4], "every": 2, "directory": tmp_path / "run"}
@@ -76,6 +77,7 @@ def test_mlflow_gets_figures_settings_and_pictures(images, calls, tmp_path):
     assert [name for name, *_ in calls] == ["start_run", "log_metrics", "end_run"]
 
 
+@pytest.mark.once
 def test_wandb_gets_the_same(images, calls, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_PROJECT", "discs")
     fit(images, trackers.WandB("run", {"a": 1}, directory=tmp_path), epochs=1)
@@ -92,6 +94,7 @@ def test_wandb_gets_the_same(images, calls, tmp_path, monkeypatch):
     assert ids == {"wandb": "wandb-1"}
 
 
+@pytest.mark.once
 def test_a_run_that_is_active_stays_so(images, calls, monkeypatch):
     run = sys.modules["mlflow"].start_run()
     monkeypatch.setattr(sys.modules["mlflow"], "active_run", lambda: run)
@@ -100,6 +103,7 @@ def test_a_run_that_is_active_stays_so(images, calls, monkeypatch):
     assert not {"start_run", "end_run"} & {name for name, *_ in calls}
 
 
+@pytest.mark.once
 def test_a_tracker_that_fails_does_not_end_training(images, calls, capsys):
     def fail(*arguments, **options):
         raise RuntimeError("server is down")
@@ -111,6 +115,7 @@ def test_a_tracker_that_fails_does_not_end_training(images, calls, capsys):
     assert "Epoch 2 could not be logged by MLflow (server is down)" in warned
 
 
+@pytest.mark.once
 def test_a_run_is_tracked_and_so_are_those_beside_it(images, calls, tmp_path):
     run = runs.Run(tmp_path / "run", "discs", track=["mlflow", "wandb"])
     model = run.model(lambda: keras_ae.AE(2, architecture="dense", widths=(4,)))
@@ -136,6 +141,7 @@ def test_bad_arguments_are_named(calls):
         trackers.MLflow(every=0)
 
 
+@pytest.mark.once
 def test_tensorboard_gets_our_figures_and_pictures(images, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing import event_accumulator

@@ -203,6 +203,7 @@ def test_samples_repeat_by_seed(images):
     assert (model.sample(3, seed=4) != model.sample(3, seed=5)).any()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -285,6 +286,7 @@ def test_what_terms_tell_by_names_of_monitors_is_not_minimised(images):
     np.testing.assert_allclose(history["brightness"], 1e3 * means.mean(), rtol=1e-4)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("method", ["terms", "monitors"])
 def test_what_call_returned_is_read_only(images, method):
     def write(self, x, outputs, *args, **kwargs):
@@ -297,6 +299,7 @@ def test_what_call_returned_is_read_only(images, method):
         model.fit(images, verbose=0)
 
 
+@pytest.mark.once
 def test_constructors_may_build_and_compile(images):
     class Built(keras_ae.VAE):
         def __init__(self, **kwargs):

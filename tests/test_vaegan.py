@@ -130,6 +130,7 @@ def test_terms_are_the_formulae(x, adversarial_loss):
     np.testing.assert_allclose(found["diversity"], 0, atol=1e-6)
 
 
+@pytest.mark.once
 def test_encoder_does_not_hear_the_verdict(x):
     """Whatever the discriminator's last layer says, the encoder learns the same."""
     learned = []
@@ -261,6 +262,7 @@ def test_adaptive_gamma_waits_for_the_discriminator(x):
     assert history["gamma"][1] != 1
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("image_shape", "architecture", "shape"),
     [
@@ -279,6 +281,7 @@ def test_default_feature_layer(image_shape, architecture, shape):
     assert tuple(logits.shape) == (None, 1)
 
 
+@pytest.mark.once
 def test_features_of_a_named_layer(x):
     for name, size in (("hidden", FEATURES), ("verdict", 1)):
         model = make(feature_layer=name)
@@ -301,7 +304,7 @@ def test_all_options_at_once_jitted_and_eager(images):
         model = keras_ae.VAEGAN(
             2,
             architecture="conv",
-            widths=(4, 8),
+            widths=(4,),
             pixel_weight=0.1,
             adversarial_loss="hinge",
             discriminator_start=1,
@@ -317,6 +320,7 @@ def test_all_options_at_once_jitted_and_eager(images):
     np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -354,6 +358,7 @@ def test_a_learned_scale_learns_with_the_decoder(x):
     assert moved(before, model.likelihood.trainable_variables)
 
 
+@pytest.mark.once
 def test_own_callbacks_are_called(x):
     model, seen = make(), []
     callback = keras.callbacks.LambdaCallback(

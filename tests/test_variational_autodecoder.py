@@ -201,6 +201,7 @@ def test_posterior_samples_repeat_with_their_seed():
     assert len(np.unique(first[:, 0])) == 4
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -266,6 +267,7 @@ def test_samples_come_from_the_prior_or_from_the_codes():
     assert (error < 4 * spread / np.sqrt(2000)).all()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("options", "message"),
     [
