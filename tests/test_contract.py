@@ -482,8 +482,8 @@ def test_early_stopping_restores_the_best_weights(story, images):
     indirect=["Model"],
 )
 def test_mixed_bfloat16_trains(Model, images, architecture):
-    model = make_networks(Model, architecture, (4,), dtype="mixed_bfloat16")
-    losses = learn(model, images, epochs=6)
+    model = make_networks(Model, architecture, (8,), dtype="mixed_bfloat16")
+    losses = learn(model, images, epochs=8)
     assert losses[-1] < losses[0]
     assert model.encode(images).dtype == "float32"
 

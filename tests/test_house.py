@@ -178,7 +178,7 @@ def test_importing_the_package_imports_no_keras():
 def assert_registered_after(*codes):
     """Runs each in a process of its own, that of another which PyTorch is loaded in."""
     script = """
-import os, sys, h5py, numpy, sklearn.utils, torch._dynamo
+import os, sys, h5py, numpy, torch._dynamo
 for code in sys.argv[1:]:
     child = os.fork()
     if not child:
