@@ -19,7 +19,7 @@ LABELLED_SETTINGS = {**SETTINGS, "num_classes": 4}
 # The codebook starts from a batch, of which the smallest here has five examples.
 VQ_SETTINGS = {**SETTINGS, "num_codes": 4}
 FSQ_SETTINGS = {"levels": (5, 4, 3), "widths": (24,), "architecture": "dense"}
-LFQ_SETTINGS = {"bits": 4, "widths": (24,), "architecture": "dense"}
+LFQ_SETTINGS = {"bits": 3, "widths": (24,), "architecture": "dense"}
 STACKED_SETTINGS = {"layer_dims": (24, 3), "pretraining_epochs": 1}
 # PCA has nothing to train by gradient descent; tests/test_pca.py is its contract.
 TRAINED = [name for name in models.__all__ if name != "PCA"]
