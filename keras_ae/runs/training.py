@@ -220,7 +220,11 @@ class Training:
                     ],
                 )
         if self.best_path.exists():
-            self._load_best(model)
+            with warnings.catch_warnings():
+                # The best weights of a pretrained layer come with that layer's
+                # optimizer, whose state is not wanted.
+                warnings.filterwarnings("ignore", "Skipping variable loading")
+                model.load_weights(self.best_path)
         elif not any(np.isfinite(row.get(watched, np.nan)) for row in self.history):
             raise ValueError(
                 f"Training diverged: `{watched}` was never finite. Lower the learning "
@@ -263,16 +267,9 @@ class Training:
                 yield interrupt
         except callbacks.Interrupted:
             if self.best_path.exists() and not model.learns_choice:
-                self._load_best(model)
-                self._choose_sampler(model, train)
+                # As a file of its own: the phase that runs may be another.
+                self._choose_sampler(load_model(self.best_path), train)
             raise
-
-    def _load_best(self, model):
-        with warnings.catch_warnings():
-            # The best weights of a pretrained layer come with that layer's optimizer,
-            # whose state is not wanted.
-            warnings.filterwarnings("ignore", "Skipping variable loading")
-            model.load_weights(self.best_path)
 
     def _choose_sampler(self, model, pictures):
         """Looks where the codes of the best model are, and saves that with it."""
