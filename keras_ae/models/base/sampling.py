@@ -25,9 +25,9 @@ EXAMPLES = 5_000
 _BYTES = 2**26
 # Codes follow the prior where no density is likelier than it by more than so many nats.
 _CLOSE = 0.1
-# Densities of codes that are tried by default: name and number of components. What ten
+# Densities of codes that are tried by default: name and number of components. What many
 # make of few codes follows those alone.
-_DENSITIES = (("gaussian", 1), ("mixture", 3), ("mixture", 10))
+_DENSITIES = (("gaussian", 1), ("mixture", 3), ("mixture", 10), ("mixture", 20))
 
 
 class Choice(NamedTuple):
@@ -234,8 +234,8 @@ class Samples:
     def choose_sampler(self) -> Choice | None:
         """Looks where the codes of the training data are: where `sample` should draw.
 
-        A normal distribution and mixtures of three and of ten are fitted to codes, in a
-        VAE to draws from their posteriors. Unless they make held-back codes likelier
+        A normal distribution and mixtures of 3, 10 and 20 are fitted to codes, in a VAE
+        to draws from their posteriors. Unless they make held-back codes likelier
         than the prior does, by more than a tenth of a nat, the prior is taken; else the
         one that makes them likeliest. What `fit_sampler` was asked for is taken as it
         is. The model keeps the choice, and is saved with it; `fit` drops it.
