@@ -236,17 +236,17 @@ def page(results):
         if "left out" in row:
             continue
         exchanges = row["exchanges"]
-        size = {
-            kind: sum(e["bytes"] for k, e in exchanges.items() if k == kind) / 1e6
+        summed, gathered = (
+            exchanges.get(kind, {"bytes": 0})["bytes"] / 1e6
             for kind in ("summed", "gathered")
-        }
+        )
         cells = [
             name,
             row["model"],
             str(row["batch_size"]),
             f"{row['operations'] / 1e9:.1f}",
-            f"{size['summed']:.2f}",
-            f"{size['gathered']:.2f}",
+            f"{summed:.2f}",
+            f"{gathered:.2f}",
             f"{sum(e['count'] for e in exchanges.values()):.0f}",
         ]
         for link in LINKS.values():
@@ -262,9 +262,12 @@ def page(results):
                 alone, shared = (seconds_of(larger, more, n, link) for n in (1, COUNT))
                 cells.append(f"{alone / (COUNT * shared):.0%}")
         lines.append("| " + " | ".join(cells) + " |")
-    left = [n for n, row in results["recipes"].items() if "left out" in row]
-    if left:
-        lines += ["", f"Left out, because they train otherwise: {', '.join(left)}."]
+    left = [
+        f"- `{name}` is left out: {row['left out']}"
+        for name, row in results["recipes"].items()
+        if "left out" in row
+    ]
+    lines += ["", *left] if left else []
     return "\n".join(lines) + "\n"
 
 

@@ -23,6 +23,7 @@ from keras_ae.backend._engine import BACKEND
 from keras_ae.backend._engine import engine as _engine
 from keras_ae.backend._shared import Block, Cost, Execution, black_and_white
 from keras_ae.backend._together import (
+    are_together,
     check_processes,
     distribute,
     from_first,
@@ -35,6 +36,7 @@ from keras_ae.backend._together import (
 PLAIN = os.environ.get("KERAS_AE_PLAIN", "0") not in ("", "0")
 
 __all__ = [
+    "are_together",
     "BACKEND",
     "PLAIN",
     "Block",

@@ -79,17 +79,18 @@ def start_together(model: keras.Model, data: Any) -> None:
     Raises:
         ValueError: If they are not the same.
     """
-    if _are_together():
+    if are_together():
         _processes.start_together(engine.PROCESSES, model, data)
 
 
-def _are_together():
+def are_together() -> bool:
+    """Whether several processes train together, this one among them."""
     return engine.PROCESSES is not None and engine.PROCESSES.count() > 1
 
 
 def is_first_process() -> bool:
     """Whether this is the first of the processes that train together, which tells."""
-    return not _are_together() or engine.PROCESSES.rank() == 0
+    return not are_together() or engine.PROCESSES.rank() == 0
 
 
 def most_processes() -> int:
@@ -108,4 +109,4 @@ def meeting_point() -> tuple[Any, dict[str, str]]:
 
 def from_first(value: Any) -> Any:
     """Returns what the first of the processes that train together has of a value."""
-    return engine.PROCESSES.from_first(value) if _are_together() else value
+    return engine.PROCESSES.from_first(value) if are_together() else value

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import keras
 import numpy as np
 
-from keras_ae import callbacks, datasets, plots
+from keras_ae import backend, callbacks, datasets, plots
 from keras_ae.callbacks import trackers
 from keras_ae.evaluation import binarized
 from keras_ae.files import hold, read_json, replacing, write_json
@@ -266,7 +266,9 @@ class Training:
             with interrupt.listening(), model.choosing_later():
                 yield interrupt
         except callbacks.Interrupted:
-            if self.best_path.exists() and not model.learns_choice:
+            # Others that train along are not told yet, and would not compute along.
+            alone = not backend.are_together()
+            if alone and self.best_path.exists() and not model.learns_choice:
                 # As a file of its own: the phase that runs may be another.
                 self._choose_sampler(load_model(self.best_path), train)
             raise

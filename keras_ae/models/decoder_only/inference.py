@@ -122,7 +122,9 @@ class Infers:
         if not hasattr(data, "shape") or data.shape[0] != self.table.count:
             return
         count = max(_SETTLED, _SETTLED_VALUES // max(1, math.prod(data.shape[1:])))
-        epochs = len(self.history.epoch) if self.history else 0
+        # A model that was loaded has none.
+        history = getattr(self, "history", None)
+        epochs = len(history.epoch) if history else 0
         count = max(count, round(_SETTLED_TIME * epochs * self.table.count))
         examples = sampling.copied(data, min(sampling.EXAMPLES, count))
         # The same ones, as the choice depends on the numbers alone.

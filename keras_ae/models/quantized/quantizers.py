@@ -79,8 +79,8 @@ class VectorQuantizer(Quantizer, Seeded):
         decay: γ, from 0 to below 1.
         reset_threshold: Share of the mean usage below which a code is replaced, from 0,
             for never, to below 1.
-        commitment_weight: β, >= 0.
         seed: Integer seed of what replaces dead codes.
+        commitment_weight: β, >= 0.
 
     Call arguments:
         x: Tensor `(..., dim)`.
@@ -104,9 +104,9 @@ class VectorQuantizer(Quantizer, Seeded):
         codebook: str = "ema",
         decay: float = 0.99,
         reset_threshold: float = 0.05,
-        commitment_weight: float = 0.25,
-        *,
         seed: int | None = None,
+        *,
+        commitment_weight: float = 0.25,
         **kwargs,
     ):
         super().__init__(seed, **{"dtype": "float32", **kwargs})
@@ -279,7 +279,7 @@ class ResidualQuantizer(Quantizer, keras.layers.Layer):
 
     Args:
         num_quantizers: Number of codebooks, >= 1.
-        num_codes, codebook, decay, reset_threshold, commitment_weight, seed: As for
+        num_codes, codebook, decay, reset_threshold, seed, commitment_weight: As for
             each `VectorQuantizer`.
 
     Call arguments:
@@ -301,9 +301,9 @@ class ResidualQuantizer(Quantizer, keras.layers.Layer):
         codebook: str = "ema",
         decay: float = 0.99,
         reset_threshold: float = 0.05,
-        commitment_weight: float = 0.25,
-        *,
         seed: int | None = None,
+        *,
+        commitment_weight: float = 0.25,
         **kwargs,
     ):
         super().__init__(**{"dtype": "float32", **kwargs})
@@ -315,8 +315,8 @@ class ResidualQuantizer(Quantizer, keras.layers.Layer):
                 codebook,
                 decay,
                 reset_threshold,
-                commitment_weight,
-                seed=None if seed is None else seed + number,
+                None if seed is None else seed + number,
+                commitment_weight=commitment_weight,
                 name=f"quantizer_{number}",
             )
             for number in range(num_quantizers)
