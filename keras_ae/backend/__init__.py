@@ -36,13 +36,13 @@ from keras_ae.backend._together import (
 PLAIN = os.environ.get("KERAS_AE_PLAIN", "0") not in ("", "0")
 
 __all__ = [
-    "are_together",
     "BACKEND",
     "PLAIN",
     "Block",
     "Cost",
     "Execution",
     "apply_gradients",
+    "are_together",
     "assign_rows",
     "black_and_white",
     "build_scope",
