@@ -230,6 +230,72 @@ def test_a_rate_falls_in_a_resumed_training_as_it_would_have():
         np.testing.assert_allclose(rates(cut, 7), expected, rtol=1e-6)
 
 
+class Told(keras.callbacks.Callback):
+    """Logs a score that each epoch is given, whatever was learned."""
+
+    def __init__(self, scores):
+        super().__init__()
+        self.scores = scores
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["score"] = self.scores[epoch]
+
+
+def test_a_rate_falls_from_the_best_epoch(tmp_path):
+    x = np.random.default_rng(0).random((16, 4, 4), "float32")
+
+    def train(directory, *ends):
+        directory.mkdir()
+        keras.utils.set_random_seed(0)
+        model = keras_ae.AE(2, architecture="dense", widths=(4,))
+        history, weights = [], []
+        last, best = directory / "last.keras", directory / "best.keras"
+        for begin, end in itertools.pairwise((0, *ends)):
+            if begin:
+                model = keras_ae.runs.load_model(last)
+            falling = callbacks.ResumedReduceLROnPlateau(
+                [*history],
+                best,
+                monitor="score",
+                mode="min",
+                patience=2,
+                factor=0.5,
+            )
+            checkpoint = callbacks.Checkpoint(
+                last, best, monitor="score", history=history
+            )
+            rows = callbacks.Rows(history)
+            model.fit(
+                x,
+                initial_epoch=begin,
+                epochs=end,
+                shuffle=False,
+                verbose=0,
+                callbacks=[
+                    Told((3.0, 2.0, 4.0, 4.0, 4.0)),
+                    falling,
+                    rows,
+                    checkpoint,
+                    keras.callbacks.LambdaCallback(
+                        on_epoch_end=lambda *_, model=model: weights.append(
+                            keras.ops.convert_to_numpy(model.decoder.weights[0])
+                        )
+                    ),
+                ],
+            )
+        return weights, [row["learning_rate"] for row in history]
+
+    weights, rates = train(tmp_path / "whole", 5)
+    np.testing.assert_allclose(rates, [1e-3] * 4 + [5e-4], rtol=1e-6)
+    # Epochs 3 and 4 are no better than epoch 2: it is where training goes on.
+    np.testing.assert_array_equal(weights[3], weights[1])
+    assert np.abs(weights[2] - weights[1]).max() > 1e-4
+    assert np.abs(weights[4] - weights[3]).max() > 1e-4
+    for cut in (3, 4):
+        found, _ = train(tmp_path / str(cut), cut, 5)
+        np.testing.assert_allclose(found, weights, atol=1e-6)
+
+
 @pytest.mark.once
 def test_long_training_is_told_of_once(capsys):
     rows = [{"seconds": 100.0}]

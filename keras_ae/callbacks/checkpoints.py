@@ -151,15 +151,27 @@ class ResumedEarlyStopping(keras.callbacks.EarlyStopping):
 class ResumedReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
     """A rate that falls where nothing gets better, counting an earlier start's epochs.
 
+    Given the best checkpoint, training goes on from that with the lower rate: a model
+    that has begun to overfit would carry this on, and the last steps at the high rate
+    stay in the pictures as a grid.
+
     Args:
         history: Rows of the epochs trained before, as for `ResumedEarlyStopping`, with
             what this callback logged there, `"learning_rate"`.
+        best: Path of the checkpoint of the best epoch, as `Checkpoint` writes it after
+            this callback; None to go on from the last epoch.
         **arguments: As for `keras.callbacks.ReduceLROnPlateau`.
     """
 
-    def __init__(self, history: Sequence[dict], **arguments):
+    def __init__(
+        self,
+        history: Sequence[dict],
+        best: str | os.PathLike | None = None,
+        **arguments,
+    ):
         super().__init__(**arguments)
         self._history = history
+        self._best = None if best is None else pathlib.Path(best)
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -168,8 +180,17 @@ class ResumedReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):
         rate = float(optimizer.learning_rate)
         for row in _of_phase(self._history, self.model):
             optimizer.learning_rate = row.get("learning_rate", rate)
-            self.on_epoch_end(row["epoch"], {**row})
+            super().on_epoch_end(row["epoch"], {**row})
         optimizer.learning_rate = rate
+
+    def on_epoch_end(self, epoch, logs=None):
+        optimizer = self.model.optimizer
+        before = float(optimizer.learning_rate)
+        super().on_epoch_end(epoch, logs)
+        after = float(optimizer.learning_rate)
+        if after < before and self._best is not None and self._best.exists():
+            self.model.load_weights(self._best)
+            optimizer.learning_rate = after
 
 
 class EpochSeeds(keras.callbacks.Callback):

@@ -333,6 +333,9 @@ class Training:
 def _falling_rate(run, model, patience):
     """Lets the rate fall where no epoch is better, well before training ends there.
 
+    Training then goes on from the best epoch: 3,000 faces were best after 21, and what
+    came after at a third of the rate, from the last of them, did not come near.
+
     Not with several players, who would get out of step, nor where each phase has an
     optimizer of its own.
     """
@@ -343,6 +346,7 @@ def _falling_rate(run, model, patience):
     return [
         callbacks.ResumedReduceLROnPlateau(
             run.history,
+            run.best_path,
             monitor=f"val_{model.score_name}",
             factor=FALL,
             patience=max(2, patience // 4),
