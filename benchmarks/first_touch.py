@@ -154,6 +154,9 @@ def measure(name, train, distance, sheet=None, steps=2000):
     if model.has_prior:
         prior = model.sample(SAMPLES, seed=SEED, sampler="prior")
         distances["prior"] = distance(prior)
+    # Codes that are searched for take minutes: once for all samplers.
+    codes = model.codes_to_fit(train, SEED)
+    model.codes_to_fit = lambda x, seed: codes
     for sampler in ("gaussian", "mixture", "maf"):
         if sampler in model.SAMPLERS:
             model.fit_sampler(sampler, train)
