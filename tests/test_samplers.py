@@ -231,6 +231,39 @@ def test_every_step_of_em_raises_the_likelihood():
     assert scores[-1] > scores[0]
 
 
+def test_covariances_are_shrunk_towards_their_mean():
+    z = codes(2000)
+    alone, shrunk = (
+        fit_mixture(z, 2, tolerance=0.0, shrinkage=shrinkage)
+        for shrinkage in (0.0, 1e9)
+    )
+    # Far apart, the components keep their codes, and have one covariance.
+    mean = np.tensordot(alone.weights, alone.covariances, 1)
+    np.testing.assert_allclose(shrunk.covariances, [mean, mean], rtol=0.02, atol=0.02)
+    # As many codes as the mean counts for: half and half.
+    small = alone.weights.argmin()
+    shared = 2000 * alone.weights[small]
+    half = fit_mixture(z, 2, tolerance=0.0, shrinkage=shared / z.shape[1])
+    np.testing.assert_allclose(
+        half.covariances[half.weights.argmin()],
+        (alone.covariances[small] + mean) / 2,
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
+@pytest.mark.once
+def test_few_codes_are_held_back_better_with_shrinkage():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(600, 8)) + 3 * rng.normal(size=(6, 8))[np.arange(600) % 6]
+    train, held_back = z[:120], z[120:]
+    plain, shrunk = (
+        mean_log_likelihood(fit_mixture(train, 6, shrinkage=shrinkage), held_back)
+        for shrinkage in (0.0, 1.0)
+    )
+    assert shrunk > plain + 1.0
+
+
 def test_fits_repeat_with_a_seed():
     z = codes(300)
     once, again = fit_mixture(z, 3, seed=4), fit_mixture(z, 3, seed=4)
@@ -323,6 +356,7 @@ def test_samplers_by_name():
         (lambda: fit_mixture(codes(9), 2.0), "`components` must be an integer >= 1"),
         (lambda: fit_mixture(codes(9), seed=-1), "`seed` must be an integer >= 0"),
         (lambda: fit_mixture(codes(9), tolerance=-1.0), "`tolerance` must be >= 0"),
+        (lambda: fit_mixture(codes(9), shrinkage=-1.0), "`shrinkage` must be >= 0"),
         (lambda: fit_mixture(codes(9), max_steps=0), "`max_steps` must be an integer"),
         (lambda: fit_mixture(codes(9)[0]), r"shape \(n, latent_dim\).*shape \(3,\)"),
         (lambda: fit_mixture(np.zeros((0, 3))), r"Received: shape \(0, 3\)"),

@@ -25,9 +25,15 @@ EXAMPLES = 5_000
 _BYTES = 2**26
 # Codes follow the prior where no density is likelier than it by more than so many nats.
 _CLOSE = 0.1
-# Densities of codes that are tried by default: name and number of components. What many
-# make of few codes follows those alone.
-_DENSITIES = (("gaussian", 1), ("mixture", 3), ("mixture", 10), ("mixture", 20))
+# Densities of codes that are tried by default: name and number of components. Unless
+# their covariances are shrunk, what many make of few codes follows those alone.
+_DENSITIES = (
+    ("gaussian", 1),
+    ("mixture", 3),
+    ("mixture", 10),
+    ("mixture", 20),
+    ("mixture", 40),
+)
 
 
 class Choice(NamedTuple):
@@ -234,8 +240,8 @@ class Samples:
     def choose_sampler(self) -> Choice | None:
         """Looks where the codes of the training data are: where `sample` should draw.
 
-        A normal distribution and mixtures of 3, 10 and 20 are fitted to codes, in a VAE
-        to draws from their posteriors. Unless they make held-back codes likelier
+        A normal distribution and mixtures of 3, 10, 20 and 40, whose covariances are
+        shrunk, are fitted to codes, in a VAE to draws from their posteriors. Unless they make held-back codes likelier
         than the prior does, by more than a tenth of a nat, the prior is taken; else the
         one that makes them likeliest. What `fit_sampler` was asked for is taken as it
         is. The model keeps the choice, and is saved with it; `fit` drops it.
@@ -271,7 +277,12 @@ class Samples:
                 break
             try:
                 fitted = samplers.fit(
-                    name, codes, components=components, max_steps=30, starts=1
+                    name,
+                    codes,
+                    components=components,
+                    max_steps=30,
+                    starts=1,
+                    shrinkage=1.0,
                 )
             except ValueError:
                 # All codes are equal: a prior alone says where others might be.

@@ -27,6 +27,7 @@ def fit_mixture(
     tolerance: float = 1e-3,
     max_steps: int = 100,
     starts: int = 5,
+    shrinkage: float = 0.0,
 ) -> GaussianMixture:
     """Fits a mixture of normal distributions with full covariances to codes.
 
@@ -34,6 +35,10 @@ def fit_mixture(
     for several the EM algorithm, from the best of some starts by k-means++ and a few
     steps of k-means and of EM. More than 20,000 codes begin with a random part of them.
     A millionth of the codes' mean variance is added to every variance.
+
+    With `shrinkage` each covariance is averaged with the mean of all, which counts as
+    many times as codes have dimensions, so that components of few codes are no narrower
+    than what they tell allows.
 
     A component that loses its codes is dropped: where the codes are few different
     points, the mixture has fewer components than asked for.
@@ -46,6 +51,9 @@ def fit_mixture(
             in nats, >= 0.
         max_steps: Largest number of EM steps after the start, >= 1.
         starts: Number of starts, >= 1.
+        shrinkage: Codes that the mean covariance counts for, for each dimension of a
+            code, >= 0. The default of 0 is the maximum-likelihood fit; with 1 held-back
+            codes are likelier where components have few.
 
     Returns:
         The fitted mixture.
@@ -65,7 +73,9 @@ def fit_mixture(
         Dempster, Laird and Rubin, Maximum Likelihood from Incomplete Data via the EM
         Algorithm, 1977 (https://doi.org/10.1111/j.2517-6161.1977.tb01600.x); Arthur and
         Vassilvitskii, k-means++: The Advantages of Careful Seeding, 2007
-        (https://dl.acm.org/doi/10.5555/1283383.1283494), for the start.
+        (https://dl.acm.org/doi/10.5555/1283383.1283494), for the start; Friedman,
+        Regularized Discriminant Analysis, 1989
+        (https://doi.org/10.1080/01621459.1989.10478752), for the shrinkage.
     """
     codes = _check_codes(codes)
     components = check_count("components", components)
@@ -73,6 +83,7 @@ def fit_mixture(
     max_steps = check_count("max_steps", max_steps)
     starts = check_count("starts", starts)
     check_weight("tolerance", tolerance)
+    check_weight("shrinkage", shrinkage)
     if components > len(codes):
         raise ValueError(
             "A mixture needs at least one code for each component. Received: "
@@ -91,6 +102,8 @@ def fit_mixture(
     if len(codes) > _PART:
         part = codes[rng.choice(len(codes), _PART, replace=False)]
 
+    shared = shrinkage * codes.shape[1]
+
     def climb(data, mixture, steps):
         """EM on `data`: the mean log-likelihood reached, and the mixture."""
         last = -math.inf
@@ -99,11 +112,12 @@ def fit_mixture(
             if log_likelihood - last < tolerance:
                 break
             last = log_likelihood
-            mixture = _maximize(data, responsibilities, floor)
+            mixture = _maximize(data, responsibilities, floor, shared)
         return log_likelihood, mixture
 
     begun = [
-        _maximize(part, _cluster(part, components, rng), floor) for _ in range(starts)
+        _maximize(part, _cluster(part, components, rng), floor, shared)
+        for _ in range(starts)
     ]
     ends = [climb(part, start, _FIRST_STEPS) for start in begun]
     _, mixture = max(ends, key=lambda end: end[0])
@@ -187,8 +201,11 @@ def _expect(codes, means, covariances, weights):
     return (largest + np.log(totals)).mean(), responsibilities / totals
 
 
-def _maximize(codes, responsibilities, floor):
-    """Returns the means, covariances and weights of the components that have codes."""
+def _maximize(codes, responsibilities, floor, shared=0.0):
+    """Returns the means, covariances and weights of the components that have codes.
+
+    The mean covariance counts for `shared` codes in each.
+    """
     counts = responsibilities.sum(axis=0)
     # A component with a part of one code says nothing.
     kept = counts > 0.5
@@ -202,4 +219,9 @@ def _maximize(codes, responsibilities, floor):
         scaled = (codes[ours] - mean) * np.sqrt(share[ours] / count)[:, None]
         covariances[index] = scaled.T @ scaled
         covariances[index].flat[:: codes.shape[1] + 1] += floor
-    return means, covariances, counts / counts.sum()
+    weights = counts / counts.sum()
+    if shared:
+        mean = np.tensordot(weights, covariances, 1)
+        own = (counts / (counts + shared))[:, None, None]
+        covariances = own * covariances + (1.0 - own) * mean
+    return means, covariances, weights
