@@ -241,10 +241,11 @@ class Samples:
         """Looks where the codes of the training data are: where `sample` should draw.
 
         A normal distribution and mixtures of 3, 10, 20 and 40, whose covariances are
-        shrunk, are fitted to codes, in a VAE to draws from their posteriors. Unless they make held-back codes likelier
-        than the prior does, by more than a tenth of a nat, the prior is taken; else the
-        one that makes them likeliest. What `fit_sampler` was asked for is taken as it
-        is. The model keeps the choice, and is saved with it; `fit` drops it.
+        shrunk, are fitted to codes, in a VAE to draws from their posteriors. Unless
+        they make held-back codes likelier than the prior does, by more than a tenth of
+        a nat, the prior is taken; else the one that makes them likeliest. What
+        `fit_sampler` was asked for is taken as it is. The model keeps the choice, and
+        is saved with it; `fit` drops it.
 
         Returns:
             The `Choice`, which says why when it is printed. None for a model that has
