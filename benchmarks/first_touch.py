@@ -183,8 +183,8 @@ def page(results):
         "# First touch",
         "",
         "Fréchet distances of samples of models that were trained with nothing set, "
-        "by what they are drawn from. Rows of 300 steps and fewer were not compared "
-        "with a flow. Written by `benchmarks/first_touch.py`, whose docstring says how.",
+        "by what they are drawn from. Rows of 300 steps were not compared with a flow. "
+        "Written by `benchmarks/first_touch.py`, whose docstring says how.",
         "",
         "| data | model | steps | default | what it is | prior | best other | seconds "
         "of `fit` | of choosing |",
