@@ -34,6 +34,7 @@ def model():
         ({"steps_per_epoch": 0}, "`steps_per_epoch` must be an integer >= 1"),
         ({"validation_steps": -1}, "`validation_steps` must be an integer >= 1"),
         ({"validation_batch_size": 0}, "`validation_batch_size` must be an integer"),
+        ({"validation_freq": 0}, "`validation_freq` must be an integer >= 1"),
         ({"verbose": "quiet"}, "`verbose` must be 'auto', 0, 1 or 2. Received: "),
         ({"validation_split": 1.5}, "number from 0 to below 1. Received: .*=1.5"),
         ({"validation_split": -0.1}, "number from 0 to below 1"),
@@ -215,6 +216,16 @@ def test_what_is_frozen_learns_no_more(name):
             call(x)
     model.compile("adam")
     assert changes(model.encoder) and not changes(model.decoder)
+
+
+def test_a_model_that_is_wholly_frozen_stays_as_it_is():
+    model = make("VAE", image_shape=(3,))
+    model.fit(x, verbose=0)
+    model.trainable = False
+    before = model.get_weights()
+    model.fit(x, epochs=2, verbose=0)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 @pytest.mark.once

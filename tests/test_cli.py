@@ -389,6 +389,14 @@ def test_train_goes_on_with_a_trained_model(invoke, saved, photos, tmp_path):
     assert_one_sentence(invoke(*train, "--latent-dim", 3), "leave out latent_dim")
     other = invoke("train", "ae", "photos", "--from", saved)
     assert_one_sentence(other, "must name a trained AE", "a VAE")
+    grey = tmp_path / "grey"
+    grey.mkdir()
+    for path in photos.iterdir():
+        with Image.open(path) as image:
+            image.convert("L").save(grey / path.name)
+    shape = invoke("train", "vae", "grey", "--from", saved)
+    assert_one_sentence(shape, "shape (16, 12, 3). Received: (16, 12, 1)")
+    assert not (tmp_path / "runs" / "vae-grey").exists()
     # Weights that hardly move are those that were trained.
     result = invoke(*train, "--set", "learning_rate=1e-9")
     assert result.exit_code == 0, result.output
@@ -430,6 +438,8 @@ def test_sheets_are_png_files(invoke, saved, photos):
     ends = [photos / "photo-00.png", photos / "photo-01.png"]
     row = invoke("interpolate", saved, *ends, "--output", "row.gif")
     assert_one_sentence(row, "`--output` must end in .png", "row.gif")
+    row = invoke("interpolate", saved, ends[0], photos, "--output", "row.png")
+    assert_one_sentence(row, "must be one picture each", "photos")
 
 
 def test_sample_repeats_with_its_seed(invoke, saved, tmp_path):
@@ -499,6 +509,8 @@ def test_sample_fits_a_sampler_to_pictures(invoke, photos, tmp_path):
     assert (tmp_path / "ae.keras").read_bytes() == before
     unknown = invoke("sample", "ae.keras", "--sampler", "glow", *options)
     assert_one_sentence(unknown, "of AE must be", "'glow'")
+    unfitted = invoke("sample", saved, "--sampler", "flow", "--output", "flow.png")
+    assert_one_sentence(unfitted, "Sampler flow must be fitted", "add `--data`")
 
 
 def test_interpolate_makes_a_row(invoke, saved, photos):

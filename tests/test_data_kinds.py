@@ -166,7 +166,7 @@ def test_a_shape_that_is_said_is_obeyed(shape):
 
 @pytest.mark.once
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_frames_are_their_numeric_columns(library):
+def test_frames_are_their_numeric_columns(library, tmp_path):
     frames = pytest.importorskip(library)
     x = np.random.default_rng(0).random((40, 3))
     flags = np.arange(40) % 2 == 0
@@ -176,6 +176,15 @@ def test_frames_are_their_numeric_columns(library):
     assert model.evaluate(frame, verbose=0, return_dict=True)["loss"] > 0
     for verb in (model.encode, model.reconstruct, model.predict):
         np.testing.assert_allclose(verb(frame), verb(whole), atol=1e-6)
+    # Columns are known by their names, also by a model that was saved.
+    model.save(tmp_path / "rows.keras")
+    loaded = keras.saving.load_model(tmp_path / "rows.keras")
+    turned = frame[["d", "b", "a", "c"]]
+    np.testing.assert_allclose(loaded.encode(turned), model.encode(whole), atol=1e-6)
+    with pytest.raises(ValueError, match=r"without \['b'\], and with \['e'\]"):
+        others = {"b": "e"}
+        pandas = library == "pandas"
+        model.encode(frame.rename(**{"columns" if pandas else "mapping": others}))
     named = frames.DataFrame({"a": x[:, 0], "b": ["x"] * 40})
     with pytest.raises(ValueError, match="numeric columns. Received: 'b'"):
         make().fit(named, verbose=0)

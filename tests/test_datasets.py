@@ -594,6 +594,8 @@ def test_nothing_readable_is_an_error(tmp_path, own_cache):
     folder = write(tmp_path / "mine", files)
     with pytest.raises(ValueError, match=r"None of the 9 .*0\.jpg \(not .*and 4 more"):
         datasets.load(folder, "all")
+    with pytest.raises(ValueError, match="None of the 1 .* make a split of the 9"):
+        datasets.load(folder, "validation")
     assert list(own_cache.iterdir()) == []
 
 

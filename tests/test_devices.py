@@ -423,6 +423,19 @@ def test_verbs_export_to_savedmodel(images, tmp_path):
     np.testing.assert_allclose(loaded.serve(z), model.decode(z), atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_whole_model_is_exported_or_says_what_can_be(tmp_path):
+    model = keras_ae.VAE(2, image_shape=(3,), widths=(4,))
+    with pytest.raises(ValueError, match=r"must end in \.keras.*`save_weights"):
+        model.save(tmp_path / "model.h5")
+    if BACKEND == "torch":
+        with pytest.raises(ValueError, match=r"on torch \(.*network\('encode'\)"):
+            model.export(str(tmp_path / "whole"), verbose=False)
+    else:
+        model.export(str(tmp_path / "whole"), verbose=False)
+        assert (tmp_path / "whole" / "saved_model.pb").exists()
+
+
 # Of the exporters, not of what they export.
 @pytest.mark.filterwarnings("ignore")
 def test_encoder_and_decoder_export_to_onnx(images, tmp_path):

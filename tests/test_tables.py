@@ -173,13 +173,46 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
         ("a,b\n", "It is empty"),
         ("a,a\n1,2\n", "two columns 'a'"),
         ("a,b\n1,2\n3\n", "Line 3 of .* must have 2 fields.* Received: 1"),
+        ("0.5,1,7,2\n1,2,3,4\n", "the names of the columns.* 0.5, 1, 7, ...; write"),
     ):
         (tmp_path / "odd.csv").write_text(text)
         with pytest.raises(ValueError, match=message):
             datasets.read_table(tmp_path / "odd.csv")
+    (tmp_path / "odd.csv").write_bytes("name\nMüller\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="in UTF-8. Received: a byte 0xfc at 6; save"):
+        datasets.read_table(tmp_path / "odd.csv")
     (tmp_path / "odd.txt").write_text("a\n1\n")
     with pytest.raises(ValueError, match=r"must be a \.csv or \.parquet file"):
         datasets.read_table(tmp_path / "odd.txt")
+
+
+@pytest.mark.once
+def test_tables_of_spreadsheets(tmp_path):
+    path = tmp_path / "semicolons.csv"
+    path.write_text("a;b;c\n0,5;x;1\n1,25;y, z;2\n")
+    read = datasets.read_table(path)
+    np.testing.assert_array_equal(read["a"], [0.5, 1.25])
+    assert read["b"].tolist() == ["x", "y, z"]
+    path.write_text("a\tb\n1\t2,5\n")
+    assert datasets.read_table(path)["b"].tolist() == [2.5]
+    # Positions, as pandas writes them, and years.
+    for names in ("0,1,2", "2015,2020,2025"):
+        path.write_text(f"{names}\n4,5,6\n")
+        assert list(datasets.read_table(path)) == names.split(",")
+
+
+def test_rows_that_no_schema_made_are_refused(table, schema):
+    model = keras_ae.VAE(2, likelihood=likelihoods.Columns(schema), widths=(4,))
+    rows = schema.rows(table)
+    with pytest.raises(ValueError, match=f"must hold {schema.width} values.*of 5 val"):
+        model.fit(rows[:, :5], verbose=0)
+    likelihood = likelihoods.Columns(schema)
+    for shifted, message in (
+        (rows - 9, "of a count must be >= 0, as `schema.rows"),
+        (rows + 9, "of a gap must be between 0 and 1, as"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            likelihood.check_examples(shifted)
 
 
 def test_log_probabilities_are_those_of_scipy(table, schema):

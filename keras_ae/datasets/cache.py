@@ -208,9 +208,12 @@ def _finish(folder, pictures, positions, how, broken, notes):
     if len(broken) == len(positions):
         named = [(pictures.names[positions[row]], why) for row, why in broken]
         _remove(folder.parent)
+        part = ""
+        if len(positions) < len(pictures.names):
+            part = f" that make a split of the {len(pictures.names)}"
         raise ValueError(
-            f"None of the {len(positions)} pictures in {pictures.location} could be "
-            f"read: {name_broken(named)}."
+            f"None of the {len(positions)} pictures{part} in {pictures.location} could "
+            f"be read: {name_broken(named)}."
         )
     if broken:
         rows = {row for row, _ in broken}

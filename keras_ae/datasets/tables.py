@@ -3,6 +3,7 @@
 import csv
 import importlib
 import importlib.util
+import io
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-# What stands for nothing in a file of comma-separated values.
+# What may separate values in a file: commas, or what spreadsheets write in their place.
+_SEPARATORS = (",", ";", "\t")
+# What stands for nothing there.
 _GAPS = ("", "NA", "N/A", "NaN", "nan", "null", "None")
 
 
@@ -26,11 +29,13 @@ def read_table(path: str | os.PathLike) -> dict[str, np.ndarray]:
         path: Of comma-separated values with a line of names, where an empty field,
             `NA`, `NaN` and `null` are missing, and a column of nothing but numbers is
             one of numbers; or of a Parquet file, for which pandas or polars is needed.
+            Where semicolons or tabs separate the names they separate the values, and
+            numbers may have decimal commas.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is of another kind, empty, or a line has too many fields or
-            too few.
+        ValueError: If it is of another kind, empty, not in UTF-8, has no line of names,
+            or a line has too many fields or too few.
         ModuleNotFoundError: If a Parquet file can't be read for want of a package.
     """
     path = pathlib.Path(path)
@@ -46,37 +51,69 @@ def read_table(path: str | os.PathLike) -> dict[str, np.ndarray]:
         )
     if path.suffix.lower() != ".csv":
         raise ValueError(f"A table must be a .csv or .parquet file. Received: {path}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader(file)
-        names = next(lines, [])
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise ValueError(f"{path} has two columns {twice[0]!r}; rename one.")
-        found = []
-        for line in lines:
-            if len(line) != len(names):
-                if not line:
-                    continue
-                raise ValueError(
-                    f"Line {lines.line_num} of {path} must have {len(names)} fields, "
-                    f"as its first. Received: {len(line)}"
-                )
-            found.append(line)
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} must be text in UTF-8. Received: a byte "
+            f"{error.object[error.start]:#x} at {error.start:,}; save it anew, in a "
+            "spreadsheet as 'CSV UTF-8'."
+        ) from None
+    return _read_lines(path, io.StringIO(text, newline=""))
+
+
+def _read_lines(path, file):
+    """Columns by name of the text of a `.csv` file."""
+    first = file.readline()
+    file.seek(0)
+    separator = max(_SEPARATORS, key=first.count)
+    lines = csv.reader(file, delimiter=separator)
+    names = next(lines, [])
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path} has two columns {twice[0]!r}; rename one.")
+    if _are_values(names):
+        raise ValueError(
+            f"The first line of {path} must hold the names of the columns. Received: "
+            f"the numbers {', '.join(names[:3])}{', ...' if names[3:] else ''}; write "
+            "a line of names before it."
+        )
+    found = []
+    for line in lines:
+        if len(line) != len(names):
+            if not line:
+                continue
+            raise ValueError(
+                f"Line {lines.line_num} of {path} must have {len(names)} fields, "
+                f"as its first. Received: {len(line)}"
+            )
+        found.append(line)
     if not found:
         raise ValueError(f"{path} must hold a line of names and rows. It is empty.")
     return {
-        name: _parsed(values)
+        name: _parsed(values, commas=separator != ",")
         for name, values in zip(names, zip(*found, strict=True), strict=True)
     }
 
 
-def _parsed(texts):
-    """Texts of a file as numbers, where all are."""
+def _are_values(names):
+    """Whether names are numbers, other than positions and years."""
+    numbers = _parsed(names)
+    if not names or numbers.dtype == object or np.isnan(numbers).any():
+        return False
+    positions = (np.diff(numbers) == 1).all()
+    years = ((numbers > 1800) & (numbers < 2200)).all()
+    return not ((positions or years) and (numbers % 1 == 0).all())
+
+
+def _parsed(texts, commas=False):
+    """Texts of a file as numbers, where all are; they may have decimal commas."""
     texts = [text.strip() for text in texts]
     gaps = np.array([text in _GAPS for text in texts])
+    numbers = [text.replace(",", ".") if commas else text for text in texts]
     try:
         return np.array(
-            [np.nan if gap else float(t) for t, gap in zip(texts, gaps, strict=True)]
+            [np.nan if gap else float(t) for t, gap in zip(numbers, gaps, strict=True)]
         )
     except ValueError:
         values = np.array(texts, dtype=object)

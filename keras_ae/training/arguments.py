@@ -19,6 +19,7 @@ _COUNTS = {
     "steps": 1,
     "steps_per_epoch": 1,
     "validation_batch_size": 1,
+    "validation_freq": 1,
     "validation_steps": 1,
 }
 _VERBOSE = ("auto", 0, 1, 2)
@@ -38,7 +39,8 @@ def bound(method: Callable, *args, **kwargs) -> dict[str, Any]:
     del found["self"]
     found |= found.pop("kwargs", {})
     for name, minimum in _COUNTS.items():
-        if found.get(name) is not None:
+        # `validation_freq` may be a list of epochs.
+        if not isinstance(found.get(name), list | None):
             checks.check_count(name, found[name], minimum)
     verbose = found.get("verbose", "auto")
     if str(verbose) not in (*map(str, _VERBOSE), "True", "False"):

@@ -74,6 +74,39 @@ def plain(data):
     return np.stack(arrays, axis=1)
 
 
+def column_names(data) -> tuple[str, ...] | None:
+    """Returns the names of the columns of a frame; None for all other data."""
+    if not (hasattr(data, "to_numpy") and hasattr(data, "columns")):
+        return None
+    return tuple(map(str, data.columns))
+
+
+def reordered(
+    rows: np.ndarray, names: tuple[str, ...], wanted: tuple[str, ...], name: str
+) -> np.ndarray:
+    """Returns rows with their columns in the order of those that were trained on.
+
+    Args:
+        rows: Array `(n, columns)` of a frame.
+        names: Of its columns.
+        wanted: Names in the order of training.
+        name: How errors call the frame.
+
+    Raises:
+        ValueError: If the columns are others.
+    """
+    if names == wanted:
+        return rows
+    missing = [column for column in wanted if column not in names]
+    if missing or len(names) != len(wanted):
+        others = [column for column in names if column not in wanted]
+        raise ValueError(
+            f"`{name}` must have the columns that the model was trained on, in any "
+            f"order. Received: a frame without {missing[:5]}, and with {others[:5]}"
+        )
+    return rows[:, [names.index(column) for column in wanted]]
+
+
 def _is_sparse(data):
     """Whether an array or a tensor keeps only some of its values."""
     names = ("toarray", "dense_shape", "row_lengths", "nse")
@@ -224,6 +257,7 @@ def check_values(batch, likelihood=None) -> tuple[float, float]:
             )
     elif likelihood is not None and ("float" in dtype or dtype == "bool"):
         likelihood.check_range(float(low), float(high))
+        likelihood.check_examples(values)
     elif "int" not in dtype:
         raise ValueError(
             f"Examples must be integers 0-255 or floats. Received: dtype={dtype}"

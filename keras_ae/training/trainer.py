@@ -18,6 +18,15 @@ class Trainer:
 
     # Whether `compile` was called, and not only by the constructor.
     chooses_optimizer: bool = True
+    # Columns of the frame that `fit` was given: those of others are put in their order.
+    column_names: tuple[str, ...] | None = None
+
+    def _state(self):
+        return {"column_names": self.column_names}
+
+    def _restore(self, state):
+        names = state.get("column_names")
+        self.column_names = names and tuple(names)
 
     def compile(
         self,
@@ -402,7 +411,10 @@ class Trainer:
         if backend.is_traced(data):
             self.require_built("map")
             return data
+        names = inputs.column_names(data)
         data = inputs.plain(data)
+        if names and self.column_names:
+            data = inputs.reordered(data, names, self.column_names, name)
         if data is None:
             raise ValueError(f"`{name}` must be given. Received: {name}=None")
         if isinstance(data, list | tuple):
@@ -434,6 +446,7 @@ class Trainer:
         if learns:
             # Resizing and conversion leave rounding errors at the ends of the range.
             self.in_unit_range = limits[0] >= -1e-4 and limits[1] <= 1 + 1e-4
+            self.column_names = self.column_names or names
         return data
 
     def check_values(self, x, y, restored):

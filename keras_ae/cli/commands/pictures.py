@@ -248,6 +248,15 @@ def sample(
         if sampler == "flow" and "label" in known:
             classes["labels"] = known["label"]
         model.fit_sampler(sampler, images, seed=seed or 0, **classes)
+    elif (
+        sampler in model.SAMPLERS
+        and sampler not in model.fitted_samplers
+        and model.has_encoder
+    ):
+        raise ValueError(
+            f"Sampler {sampler} must be fitted to codes first: add `--data` and the "
+            "name of the data set that the model was trained on, or their folder."
+        )
     if sampler is None and not model.can_sample:
         raise ValueError(
             f"This {type(model).__name__} has no prior over codes to sample from: fit "
@@ -290,9 +299,15 @@ def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:
         steps: Number of steps, from the one's reconstruction to the other's.
 
     Raises:
-        ValueError: If `output` ends otherwise, or is one of the two pictures.
+        ValueError: If `output` ends otherwise, or is one of the two pictures, or one of
+            these is a folder.
     """
     check_png(output)
+    for name in (a, b):
+        if pathlib.Path(name).is_dir():
+            raise ValueError(
+                f"A and B must be one picture each. Received: folder {name}"
+            )
     files = [_files([name])[0] for name in (a, b)]
     for file in files:
         if pathlib.Path(output).resolve() == file.resolve():

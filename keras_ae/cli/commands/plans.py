@@ -271,7 +271,18 @@ class Training:
     def fit(
         self, run: Run, pictures: np.ndarray, validation: np.ndarray
     ) -> keras.Model:
-        """Trains on `pictures` until `validation` ends it; says what it does."""
+        """Trains on `pictures` until `validation` ends it; says what it does.
+
+        Raises:
+            ValueError: If the model to go on with takes pictures of another shape.
+        """
+        if self.trained is not None:
+            takes, given = self.trained.built_image_shape, tuple(pictures.shape[1:])
+            if given != takes:
+                raise ValueError(
+                    f"The model to go on with takes examples of shape {takes}. "
+                    f"Received: {given}"
+                )
         pictures = self._with_mirror_images(pictures)
         if self.learns_from_tiles:
             plan = tiles_plan(len(pictures))

@@ -300,6 +300,36 @@ class Autoencoder(
 
     # Saving
 
+    def save(self, filepath, *args, **kwargs) -> None:
+        """Saves the model to a `.keras` file, as `keras.Model.save` does.
+
+        Raises:
+            ValueError: If the file is one of HDF5, which could not be loaded.
+        """
+        if str(filepath).lower().endswith((".h5", ".hdf5")):
+            raise ValueError(
+                f"`filepath` must end in .keras. Received: {filepath}; models of HDF5 "
+                "can't be loaded, weights can: `save_weights('x.weights.h5')`."
+            )
+        super().save(filepath, *args, **kwargs)
+
+    def export(self, filepath, format: str = "tf_saved_model", **kwargs) -> None:
+        """Exports the whole model, as `keras.Model.export` does where a backend can.
+
+        `network("decode")` and its kin can be exported on every backend.
+
+        Raises:
+            ValueError: If the backend can't export what draws noise.
+        """
+        try:
+            super().export(filepath, format, **kwargs)
+        except Exception as error:
+            raise ValueError(
+                f"This {type(self).__name__} can't be exported whole to {format} on "
+                f"{keras.backend.backend()} ({type(error).__name__}). Export what is "
+                "needed of it: `model.network('encode')`, 'decode' or 'reconstruct'."
+            ) from error
+
     def get_build_config(self):
         config = super().get_build_config()
         return config if self.white is None else {**config, "white": self.white}

@@ -23,9 +23,7 @@ class Verbs:
     # Whether means are kept in [0, 1] where all of the training data were.
     keeps_range: bool = True
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self._in_unit_range = False
+    _in_unit_range = False
 
     @property
     def in_unit_range(self) -> bool:
@@ -42,9 +40,10 @@ class Verbs:
 
     def _state(self):
         """What is saved beside configuration and variables."""
-        return {"in_unit_range": self.in_unit_range}
+        return {**super()._state(), "in_unit_range": self.in_unit_range}
 
     def _restore(self, state):
+        super()._restore(state)
         self.in_unit_range = state.get("in_unit_range", self.in_unit_range)
 
     @property

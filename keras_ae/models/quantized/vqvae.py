@@ -20,6 +20,7 @@ from keras_ae.models.quantized.quantizers import (
     code_usage,
 )
 from keras_ae.probability import samplers
+from keras_ae.probability.samplers.fitting import check_options
 from keras_ae.training import inputs
 
 # Places whose codes are looked for at a time.
@@ -208,6 +209,7 @@ class QuantizedAE(GridCodes, AE):
                 f"{', '.join(map(repr, self.SAMPLERS))} or a `PixelCNN`. Received: a "
                 f"{type(sampler).__name__}"
             )
+        check_options(sampler, options)
         with samplers.seeded(seed):
             if sampler == "pixelcnn":
                 sampler = PixelCNN(self.quantizer.num_codes)

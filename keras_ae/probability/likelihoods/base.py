@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ae.probability.distributions import Seed, float32
@@ -152,6 +153,16 @@ class Likelihood(keras.layers.Layer):
             f"[{self.low:g}, {self.high:g}]. Received: values from {low:g} to "
             f"{high:g}. {remedy}"
         )
+
+    def check_examples(self, x: np.ndarray) -> None:
+        """Refuses examples whose values do not fit together; by default none.
+
+        Args:
+            x: Array `(n, *image_shape)`, of values that `check_range` lets pass.
+
+        Raises:
+            ValueError: If they can't be described, with the remedy.
+        """
 
 
 def _flat(x):

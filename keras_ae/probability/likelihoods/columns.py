@@ -16,6 +16,8 @@ from keras_ae.probability.likelihoods.base import Likelihood
 # Of Bernoulli trials that stand for a Poisson distribution, which no backend draws: the
 # total variation is below the square of the rate by this.
 _TRIALS = 10_000_000
+# What rounding may leave outside a range.
+_NEAR = 1e-3
 
 
 @keras.saving.register_keras_serializable(package="keras_ae")
@@ -150,13 +152,36 @@ class Columns(Likelihood):
         categories = [parameters[..., start:stop] for start, stop in self._categories]
         return numbers, counts, gaps, categories
 
+    def check_examples(self, x):
+        width = self.schema.width
+        if x.shape[-1] != width:
+            raise ValueError(
+                f"Rows must hold {width} values, as `schema.rows(table)` makes them of "
+                f"the columns. Received: rows of {x.shape[-1]} values"
+            )
+        rows = x.reshape(-1, width)
+        kinds = {"count": rows[:, self._counts], "gap": rows[:, self._gaps]}
+        shares = [rows[:, start:stop] for start, stop in self._categories]
+        if shares:
+            kinds["category"] = np.concatenate(shares, axis=1)
+        for kind, values in kinds.items():
+            if values.size and (
+                values.min() < -_NEAR or kind != "count" and values.max() > 1 + _NEAR
+            ):
+                raise ValueError(
+                    f"Values of a {kind} must be "
+                    f"{'>= 0' if kind == 'count' else 'between 0 and 1'}, as "
+                    "`schema.rows(table)` makes them. Received: values from "
+                    f"{values.min():g} to {values.max():g}"
+                )
+
     def elementwise_log_prob(self, x, parameters, training, observed=None):
         given, x = x, self._rows(x)
         numbers, rates, gaps, categories = self._split(parameters)
         x_numbers, x_counts, x_gaps, x_categories = self._split(x)
         known = self._known(x, self._numbers)
         residual = x_numbers - numbers
-        if training:
+        if training and self.trainable:
             counted = self._weighed(ops.ones_like(given))
             if observed is not None:
                 counted = counted * ops.cast(observed, "float32")

@@ -142,7 +142,7 @@ class LocationScale(Likelihood):
     def standardize(self, x, parameters, training, observed=None):
         """Returns the residual in units of the scale, and the scale."""
         residual = x - self.location(parameters)
-        if training and self.scale == "optimal":
+        if training and self.trainable and self.scale == "optimal":
             scale = self.batch_scale(residual, observed)
         else:
             scale = self.scale_of(parameters)

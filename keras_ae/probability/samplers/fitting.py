@@ -1,5 +1,6 @@
 """Whatever is fitted to codes, by name."""
 
+import inspect
 import math
 from typing import Any
 
@@ -22,6 +23,8 @@ _COMPONENTS = {"gaussian": 1, "mixture": 10}
 _MAKE = {"maf": AutoregressiveFlow, "two_stage": SecondStage}
 # Arguments of a rectified flow, beside those of its training.
 _SIZE = ("width", "blocks")
+# Arguments of `fit_mixture` and `fit_density` that are no options.
+_NO_OPTIONS = ("codes", "density", "values", "seed")
 # What a rectified flow takes at least, however few the codes are.
 _STEPS = 5000
 
@@ -81,6 +84,9 @@ def fit(
         Ghosh et al., From Variational to Deterministic Autoencoders, 2020
         (https://arxiv.org/abs/1903.12436), for fitting a density after training.
     """
+    if options.get("labels") is not None:
+        options["labels"] = _check_labels(sampler, options["labels"], codes)
+    check_options(sampler, options)
     if sampler == "normal":
         codes = _check_codes(codes)
         floor = _FLOOR * codes.var(axis=0).mean()
@@ -90,8 +96,6 @@ def fit(
         make = fit_principal if codes.shape[1] > MANY else fit_mixture
         components = {"components": _COMPONENTS[sampler], **options}
         return make(codes, seed=seed, **components)
-    if options.get("labels") is not None:
-        options["labels"] = _check_labels(sampler, options["labels"], codes)
     with seeded(seed):
         if isinstance(sampler, LearnedPrior):
             density = sampler
@@ -133,6 +137,26 @@ def fit(
         if options.get("labels") is not None:
             getattr(density, "density", density).count(options["labels"])
         return fit_density(density, _check_codes(codes), seed, **options)
+
+
+def check_options(sampler: str | LearnedPrior, options: dict[str, Any]) -> None:
+    """Raises `ValueError` for options that what is fitted does not have.
+
+    Args:
+        sampler: As for `fit`, or `"pixelcnn"`.
+        options: By name.
+    """
+    fits = fit_mixture if sampler in [*_COMPONENTS] else fit_density
+    known = [] if sampler == "normal" else [*inspect.signature(fits).parameters]
+    known = [name for name in known if name not in _NO_OPTIONS]
+    if sampler == "flow":
+        known += [*_SIZE, "grid"]
+    for name in options:
+        if name not in known:
+            raise ValueError(
+                f"Options of sampler {sampler!r} are {', '.join(known) or 'none'}. "
+                f"Received: {name}={options[name]!r}"
+            )
 
 
 def _check_labels(sampler, labels, codes):
