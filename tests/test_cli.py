@@ -509,7 +509,7 @@ def test_sample_fits_a_sampler_to_pictures(invoke, photos, tmp_path):
     assert (tmp_path / "ae.keras").read_bytes() == before
     unknown = invoke("sample", "ae.keras", "--sampler", "glow", *options)
     assert_one_sentence(unknown, "of AE must be", "'glow'")
-    unfitted = invoke("sample", saved, "--sampler", "flow", "--output", "flow.png")
+    unfitted = invoke("sample", "ae.keras", "--sampler", "flow", *options[2:])
     assert_one_sentence(unfitted, "Sampler flow must be fitted", "add `--data`")
 
 

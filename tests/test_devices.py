@@ -429,7 +429,9 @@ def test_a_whole_model_is_exported_or_says_what_can_be(tmp_path):
     with pytest.raises(ValueError, match=r"must end in \.keras.*`save_weights"):
         model.save(tmp_path / "model.h5")
     if BACKEND == "torch":
-        with pytest.raises(ValueError, match=r"on torch \(.*network\('encode'\)"):
+        with pytest.raises(
+            ValueError, match=r"on this backend \(.*network\('encode'\)"
+        ):
             model.export(str(tmp_path / "whole"), verbose=False)
     else:
         model.export(str(tmp_path / "whole"), verbose=False)

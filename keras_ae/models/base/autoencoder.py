@@ -326,8 +326,8 @@ class Autoencoder(
         except Exception as error:
             raise ValueError(
                 f"This {type(self).__name__} can't be exported whole to {format} on "
-                f"{keras.backend.backend()} ({type(error).__name__}). Export what is "
-                "needed of it: `model.network('encode')`, 'decode' or 'reconstruct'."
+                f"this backend ({type(error).__name__}). Export what is needed of it: "
+                "`model.network('encode')`, 'decode' or 'reconstruct'."
             ) from error
 
     def get_build_config(self):
