@@ -258,6 +258,11 @@ def test_a_setting_of_zero_is_a_value(invoke, photos, tmp_path):
     assert rows_of(tmp_path / "run" / "history.csv")[0]["kl"] == "0.0"
 
 
+def test_patience_is_of_steps():
+    patience = {n: plans.training_plan(n).patience for n in (300, 8000, 100_000)}
+    assert patience == {300: 40, 8000: 20, 100_000: 5}
+
+
 def test_batches_of_large_pictures_are_small_enough_for_the_memory():
     few, many = (plans.training_plan(n).batch_size for n in (400, 100_000))
     assert (few, many) == (16, 128)
