@@ -41,8 +41,8 @@ _SHORTEST, _LONGEST, _LOOKED_AT, _VALUES = 8, 128, 1000, 2**26
 _DEFAULT_DIMS, _ROW_DIMS = 32, 16
 # What is left of the learning rate each time that it falls.
 FALL = 0.3
-# Steps without a better epoch before training ends. The rate falls after a quarter, from
-# the best epoch: of 8,000 faces 16 more epochs at the first rate gained a single nat.
+# Steps without a better epoch before training ends. After a quarter of them the rate
+# falls, from the best epoch: of 8,000 faces 16 more at the first rate gained one nat.
 _PATIENCE = 1250
 # Noise of pictures that nobody has told of, a level drawn for each.
 _NOISE = (0.02, 0.3)
