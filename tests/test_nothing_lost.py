@@ -112,7 +112,7 @@ def test_a_lost_row_of_the_history_comes_back(tmp_path, pictures):
 def test_no_command_writes_over_what_it_read(saved, photos):
     before = {path: path.read_bytes() for path in photos.iterdir()}
     first = photos / "00.png"
-    row = invoke("interpolate", saved, photos, photos / "01.png", "--output", first)
+    row = invoke("interpolate", saved, first, photos / "01.png", "--output", first)
     assert_one_sentence(row, "would be overwritten")
     assert {path: path.read_bytes() for path in photos.iterdir()} == before
 
