@@ -428,13 +428,15 @@ def test_a_whole_model_is_exported_or_says_what_can_be(tmp_path):
     model = keras_ae.VAE(2, image_shape=(3,), widths=(4,))
     with pytest.raises(ValueError, match=r"must end in \.keras.*`save_weights"):
         model.save(tmp_path / "model.h5")
+    whole = str(tmp_path / "whole")
+    with pytest.raises(ValueError, match="must be called at least once"):
+        model.export(whole, verbose=False)
+    model.fit(np.ones((4, 3), "float32"), verbose=0)
     if BACKEND == "torch":
-        with pytest.raises(
-            ValueError, match=r"on this backend \(.*network\('encode'\)"
-        ):
-            model.export(str(tmp_path / "whole"), verbose=False)
+        with pytest.raises(ValueError, match=r"this backend \(.*network\('encode'\)"):
+            model.export(whole, verbose=False)
     else:
-        model.export(str(tmp_path / "whole"), verbose=False)
+        model.export(whole, verbose=False)
         assert (tmp_path / "whole" / "saved_model.pb").exists()
 
 

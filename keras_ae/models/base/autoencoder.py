@@ -319,10 +319,14 @@ class Autoencoder(
         `network("decode")` and its kin can be exported on every backend.
 
         Raises:
-            ValueError: If the backend can't export what draws noise.
+            ValueError: If the backend can't export what draws noise, or the model was
+                not called yet.
         """
         try:
             super().export(filepath, format, **kwargs)
+        except ValueError:
+            # It says what is wrong.
+            raise
         except Exception as error:
             raise ValueError(
                 f"This {type(self).__name__} can't be exported whole to {format} on "
