@@ -18,9 +18,9 @@ CONVERGED = 0.1
 # many steps after it, codes come to rest: of 1,500 faces of 28 by 20 the distance of
 # samples falls from 2.3 to 0.8, and in five times the steps to 0.7.
 _SETTLING_STEPS = 10
-# So many examples at least, and so many values of examples, come to rest, which takes up
-# to ten seconds; and after a long training as many as take a twentieth of its time. Of
-# 8,000 small pictures of clothes, samples of a GLO come to 0.76 with 1,000 and to 0.51
+# So many examples at least, and so many values of examples, come to rest, which takes
+# ten seconds at most; and after a long training as many as take a twentieth of its time.
+# Of 8,000 small pictures of clothes, samples of a GLO come to 0.76 with 1,000 and to 0.51
 # with 2,000.
 _SETTLED = 1000
 _SETTLED_VALUES = 3 * 2**19
