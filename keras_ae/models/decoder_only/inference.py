@@ -19,7 +19,7 @@ CONVERGED = 0.1
 # samples falls from 2.3 to 0.8, and in five times the steps to 0.7.
 _SETTLING_STEPS = 10
 # So many examples at least, and so many values of examples, come to rest, which takes
-# ten seconds at most; after a long training as many as take a twentieth of its time. Of
+# some ten seconds; after a long training as many as take a twentieth of its time. Of
 # 8,000 pictures of clothes, samples of a GLO come to 0.76 with 1,000 and to 0.51 with
 # 2,000.
 _SETTLED = 1000
