@@ -16,7 +16,7 @@ import numpy as np
 import keras_ae
 
 
-def main(run, latent_dim=512, width=1024, highest_level=0.8, patience=20):
+def main(run, latent_dim=32, highest_level=0.8, learning_rate=1.5e-3, patience=12):
     try:
         from scipy.ndimage import median_filter
         from skimage.restoration import denoise_nl_means
@@ -27,19 +27,13 @@ def main(run, latent_dim=512, width=1024, highest_level=0.8, patience=20):
         ) from error
 
     train, validation, test = run.load("mnist")
-    epochs = run.epochs or 25
-    batch_size = run.batch_size or 128
+    epochs = run.epochs or 12
+    batch_size = run.batch_size or 64
 
     def build():
-        model = keras_ae.DenoisingAE(
-            latent_dim,
-            noise_level=(0.0, highest_level),
-            architecture="dense",
-            widths=(width,),
-            likelihood=keras_ae.likelihoods.Gaussian(1.0, activation="sigmoid"),
-        )
+        model = keras_ae.DenoisingAE(latent_dim, noise_level=(0.0, highest_level))
         steps = epochs * -(-len(train) // batch_size)
-        rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
+        rate = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
         model.compile(keras.optimizers.Adam(rate))
         return model
 
