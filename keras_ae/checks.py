@@ -2,7 +2,9 @@
 
 import math
 import numbers
+from collections.abc import Callable
 
+import keras
 import numpy as np
 
 # Of sizes and seeds: backends keep them in 32 bits.
@@ -56,6 +58,35 @@ def check_positive(name: str, value) -> None:
     """Raises `ValueError` unless `value` is a finite number > 0."""
     if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
         raise ValueError(f"`{name}` must be > 0 and finite. Received: {name}={value!r}")
+
+
+def check_numbers(name: str, value) -> np.ndarray:
+    """Returns a number, or nested lists or an array of numbers, in float64, or raises.
+
+    Raises:
+        ValueError: If something else is among them, or lists differ in length.
+    """
+    try:
+        array = np.asarray(value)
+        # NumPy would read numbers from texts.
+        if array.dtype.kind not in "cSU":
+            return array.astype("float64")
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        f"`{name}` must be a number, or an array of numbers. Received: {name}={value!r}"
+    )
+
+
+def check_activation(name: str, value) -> Callable:
+    """Returns the function of an activation, or raises `ValueError` without one."""
+    try:
+        return keras.activations.get(value)
+    except ValueError:
+        raise ValueError(
+            f"`{name}` must be the name of a Keras activation. "
+            f"Received: {name}={value!r}"
+        ) from None
 
 
 def check_pixel_weight(weight, likelihood) -> None:

@@ -68,8 +68,9 @@ def compress(
         The compressed pictures, which `decompress` restores.
 
     Raises:
-        ValueError: If `step` is not positive or too small, there are no pictures, their
-            codes are not finite, or the names are not one a picture.
+        ValueError: If `step` is not positive, too small or too large, there are no
+            pictures, their codes are not finite, or the names are not one string a
+            picture.
 
     Example:
 
@@ -94,6 +95,11 @@ def compress(
     largest = np.abs(codes).max()
     # One code of one number, or equal ones, have no spread: their size is the measure.
     spread = codes.std() if codes.std() > 1e-6 * largest else largest or 1.0
+    if step * spread > np.finfo("float32").max:
+        raise ValueError(
+            "`step` must be smaller: it is stored as a float32, in the codes' units. "
+            f"Received: step={step}"
+        )
     # Rounded as it is stored, since the levels are multiples of what is stored.
     width = float(np.float32(step * spread))
     if not width > largest / 2**30:
@@ -351,10 +357,12 @@ def _unpack_integers(data, shape, size):
 def _pack_names(names, count):
     """Codes names, of which there must be `count`; returns bytes and their width."""
     names = list(names)
-    encoded = [name.encode("utf-8", "surrogateescape") for name in names]
+    are_strings = all(isinstance(name, str) for name in names)
+    encoded = [str(name).encode("utf-8", "surrogateescape") for name in names]
     longest = max(map(len, encoded), default=0)
     if (
-        len(names) != count
+        not are_strings
+        or len(names) != count
         or longest > 65_535
         or any(not name or b"\0" in name for name in encoded)
     ):

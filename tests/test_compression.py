@@ -161,7 +161,10 @@ def test_bad_arguments_are_refused(model):
         compression.compress(model, x[:0])
     with pytest.raises(ValueError, match="examples of shape"):
         compression.compress(model, x[:, :5])
-    for names in (["a"], ["a", ""], ["a", "b\0c"], ["a", "b" * 70_000]):
+    for step in (1e40, 10**40):
+        with pytest.raises(ValueError, match="`step` must be smaller"):
+            compression.compress(model, x, step)
+    for names in (["a"], ["a", ""], ["a", "b\0c"], ["a", "b" * 70_000], [1, 2]):
         with pytest.raises(ValueError, match="`names` must be 2 strings"):
             compression.compress(model, x, names=names)
     with pytest.raises(ValueError, match="AE has no weights yet"):

@@ -230,6 +230,14 @@ def test_mmd_refuses_an_unknown_kernel():
         mmd(x, x, kernel="laplace")
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (2,), (3, 2, 1)])
+def test_mmd_refuses_codes_of_other_dimensions(shape):
+    x, y = np.ones((3, 2), "float32"), np.ones(shape, "float32")
+    for pair in ((x, y), (y, x)):
+        with pytest.raises(ValueError, match="of one `latent_dim`. Received: shapes"):
+            mmd(*pair)
+
+
 def blurred(x):
     for axis in (1, 2):
         x = ndimage.correlate1d(x, np.array([1, 4, 6, 4, 1]) / 16, axis, mode="mirror")

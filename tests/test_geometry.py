@@ -505,6 +505,21 @@ def test_bad_arguments(name, arguments, message):
         getattr(keras_ae, name)(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: UniformOnSphere(0), "`latent_dim` must be an integer >= 2"),
+        (lambda: UniformOnSphere(1), "Received: latent_dim=1"),
+        (lambda: WrappedNormal([0.0, 0.0], -1.0), "`stddev` must be > 0"),
+        (lambda: WrappedNormal([0.0, 0.0], [1.0, 0.0]), "`stddev` must be"),
+        (lambda: WrappedNormal("a"), "`mean` must be a number"),
+    ],
+)
+def test_bad_distributions_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
 @pytest.mark.thorough
 def test_hamiltonian_with_a_learned_prior(x):
     prior = keras_ae.priors.LearnedMixture(components=3)

@@ -214,6 +214,25 @@ def test_features_of_ones_own_are_frozen_and_saved(x, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "Model",
+    [keras_ae.KLAutoencoder, pytest.param(keras_ae.VQGAN, marks=pytest.mark.once)],
+)
+def test_features_of_ones_own_stay_frozen_with_the_model_thawed(x, Model):
+    network = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
+    options = {"discriminator": discriminator(), "discriminator_start": 0}
+    model = Model(2, image_shape=(5,), widths=(8,), perceptual=network, **options)
+    model.trainable = False
+    model.trainable = True
+    learned = {id(v) for player in model.players() for v in player.variables}
+    assert not learned & {id(variable) for variable in network.variables}
+    theirs = values(network.variables)
+    ours = values(model.encoder.trainable_variables)
+    fit(model, x, 1)
+    assert not moved(theirs, network.variables)
+    assert moved(ours, model.encoder.trainable_variables)
+
+
+@pytest.mark.parametrize(
     ("image_shape", "options", "code_shape"),
     [
         ((64, 64, 3), {}, (8, 8, 4)),

@@ -52,6 +52,29 @@ def test_what_is_no_series_is_refused(shape, message):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda name: networks.encoder((6,), 2, activation=name),
+        lambda name: networks.decoder((6,), 2, activation=name),
+        lambda name: networks.critic((6,), activation=name),
+        lambda name: networks.patch_critic((16, 16), activation=name),
+        lambda name: networks.spatial_encoder((8, 8), 2, "conv", (4,), name),
+        lambda name: networks.spatial_decoder((8, 8), 2, "conv", (4,), name),
+        lambda name: networks.denoising_encoder((8, 8), 2, (4,), name),
+        lambda name: networks.denoising_decoder((8, 8), 2, (4,), name),
+        lambda name: keras_ae.layers.ResidualBlock(4, name),
+        lambda name: keras_ae.VAE(2, image_shape=(6,), activation=name),
+        lambda name: keras_ae.VAE(2, activation=name),
+    ],
+)
+def test_unknown_activations_are_refused(build):
+    message = "`activation` must be the name of a Keras activation.*activation='foo'"
+    with pytest.raises(ValueError, match=message):
+        build("foo")
+
+
+@pytest.mark.once
 def test_a_series_with_a_predicted_scale_keeps_its_channels():
     scale = keras_ae.likelihoods.Gaussian(scale="predicted")
     model = keras_ae.VAE(

@@ -235,6 +235,15 @@ def test_ms_ssim_of_any_size_is_one_for_equal_pictures(shape):
         divergences.ms_ssim(x, x[:, :3])
 
 
+@pytest.mark.parametrize(
+    ("image_shape", "architecture"),
+    [((7,), "auto"), ((8, 9, 10, 1), "auto"), ((24, 3), "sequence")],
+)
+def test_structure_of_what_is_no_picture_is_refused(image_shape, architecture):
+    with pytest.raises(ValueError, match=f"needs pictures .* shape .{image_shape[0]},"):
+        keras_ae.MSSSIMVAE(2, image_shape=image_shape, architecture=architecture)
+
+
 def test_structure_is_restored(images):
     model = keras_ae.MSSSIMVAE(4, architecture="dense", widths=(64,))
     model.compile(keras.optimizers.Adam(1e-2))

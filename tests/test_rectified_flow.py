@@ -153,6 +153,14 @@ def test_bad_arguments(model):
         (lambda: RectifiedFlow(blocks=0), "`blocks` must"),
         (lambda: RectifiedFlow(num_classes=0), "`num_classes` must"),
         (lambda: RectifiedFlow(dropout=1.0), "`dropout` must"),
+        (
+            lambda: model.fit_sampler("flow", X, batch_size=0),
+            "`batch_size` must be an integer >= 1. Received: batch_size=0",
+        ),
+        (
+            lambda: model.fit_sampler("maf", X, learning_rate=-1),
+            "`learning_rate` must be > 0 and finite. Received: learning_rate=-1",
+        ),
         (fit(labels, "maf"), "`labels` are for sampler='flow'"),
         (fit(labels[1:]), "`labels` must be 60 integers .* shape \\(59,\\)"),
         (fit(labels - 1), "from -1 to 1"),

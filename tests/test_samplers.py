@@ -153,6 +153,11 @@ def changed(index, value):
             lambda: GaussianMixture(MEANS, covariances()[0]),
             r"`covariances` must have shape .* \(2, 3, 3\).*shape \(3, 3\)",
         ),
+        (lambda: GaussianMixture(MEANS, "a"), "`covariances` must be a number.*='a'"),
+        (
+            lambda: GaussianMixture([[0.0], [0.0, 1.0]], [np.eye(2)]),
+            "`means` must be a number",
+        ),
         (
             lambda: GaussianMixture(MEANS, changed((1, 0, 0), np.nan)),
             "`covariances` must be finite",

@@ -201,6 +201,19 @@ def test_posterior_samples_repeat_with_their_seed():
     assert len(np.unique(first[:, 0])) == 4
 
 
+def test_posterior_samples_repeat_in_no_batch():
+    model, *_ = linear(search_steps=3)
+    x = copies(7, OBSERVED)
+    draws = model.sample_posterior(x, steps=2, seed=1, batch_size=3)
+    assert len(np.unique(draws[:, 0])) == 7
+    together = model.sample_posterior(x, steps=2, seed=1)
+    np.testing.assert_allclose(draws, together, rtol=1e-5)
+    batches = model.sample_posterior(keras_ae.datasets.Batches(x, 4), steps=2, seed=1)
+    assert batches.shape == (7, 2)
+    with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
+        model.sample_posterior(x, batch_size=0)
+
+
 @pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),

@@ -159,7 +159,8 @@ def mmd(x, y, kernel: str = "inverse_multiquadratic", scale: float = 1.0):
         A scalar; 0 where x or y has a single row, which has no neighbour.
 
     Raises:
-        ValueError: For an unknown kernel.
+        ValueError: For an unknown kernel, or unless `x` and `y` are codes of one
+            dimension.
 
     Reference:
         Gretton et al., A Kernel Two-Sample Test, 2012
@@ -168,6 +169,12 @@ def mmd(x, y, kernel: str = "inverse_multiquadratic", scale: float = 1.0):
     """
     function = get_kernel(kernel)
     x, y = ops.cast(x, "float32"), ops.cast(y, "float32")
+    shapes = tuple(x.shape), tuple(y.shape)
+    if {len(shape) for shape in shapes} != {2} or shapes[0][1] != shapes[1][1]:
+        raise ValueError(
+            "`x` and `y` must be codes (n, latent_dim) and (m, latent_dim) of one "
+            f"`latent_dim`. Received: shapes {shapes[0]} and {shapes[1]}"
+        )
     constant = 2.0 * x.shape[-1] * scale**2
 
     def similarities(a, b):

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ae.checks import check_count
 from keras_ae.probability.distributions import Normal, Seed, float32
 
 # Cells of an angle's distribution, and how many standard deviations they reach.
@@ -37,6 +38,9 @@ class UniformOnSphere:
     Args:
         latent_dim: Numbers in a code, d >= 2; the sphere has d - 1 dimensions.
 
+    Raises:
+        ValueError: If `latent_dim` is not an integer >= 2.
+
     Example:
 
     >>> prior = keras_ae.manifolds.UniformOnSphere(3)
@@ -46,7 +50,7 @@ class UniformOnSphere:
     """
 
     def __init__(self, latent_dim: int):
-        self.latent_dim = latent_dim
+        self.latent_dim = check_count("latent_dim", latent_dim, minimum=2)
         half = latent_dim / 2
         self.log_area = math.log(2) + half * math.log(math.pi) - math.lgamma(half)
 
@@ -264,6 +268,9 @@ class WrappedNormal:
             tensor `(..., latent_dim)`.
         curvature: c > 0; the curvature of the space is -c.
 
+    Raises:
+        ValueError: If `stddev` or `curvature` is not > 0, or `mean` not finite.
+
     Example:
 
     >>> prior = keras_ae.manifolds.WrappedNormal([0.0, 0.0], 1.0)
@@ -279,8 +286,8 @@ class WrappedNormal:
     """
 
     def __init__(self, mean: Any, stddev: Any = 1.0, curvature: float = 1.0):
-        self.mean = float32(mean)
-        self.stddev = float32(stddev)
+        flat = Normal(mean, stddev)
+        self.mean, self.stddev = flat.mean, flat.stddev
         self.space = HyperbolicSpace(curvature)
 
     @property

@@ -175,11 +175,15 @@ class JudgedByPatches(Judged, GridCodes):
     # Training
 
     def players(self):
-        judges = {id(v) for v in self.discriminator.trainable_variables}
+        judges = [*self.discriminator.variables]
+        if isinstance(self.perceptual, keras.Layer):
+            # `model.trainable = True` reaches it, too, and it is frozen all the same.
+            judges += self.perceptual.variables
+        of_judges = {id(variable) for variable in judges}
         return [
             Player(
                 self.terms,
-                [v for v in self.trainable_variables if id(v) not in judges],
+                [v for v in self.trainable_variables if id(v) not in of_judges],
                 self.monitors,
                 name="autoencoder",
             ),

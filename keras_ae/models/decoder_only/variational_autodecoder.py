@@ -3,17 +3,18 @@
 import functools
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import backend, checks
+from keras_ae import backend, checks, progress
 from keras_ae.models.base import latent_search
+from keras_ae.models.base.verbs import padded
 from keras_ae.models.decoder_only.autodecoder import AutoDecoder
 from keras_ae.models.decoder_only.samples import observed_values, with_missing
 from keras_ae.models.variational.vae import LOG_VAR_RANGE
 from keras_ae.nn.layers import GaussianSampling
 from keras_ae.probability import distributions, divergences
+from keras_ae.training import inputs
 
 # A wide posterior would drown what its mean is to learn.
 FIRST_LOG_VAR = -6.0
@@ -168,7 +169,7 @@ class VariationalAutoDecoder(AutoDecoder):
             mask: As in `encode`.
             steps: Steps after the search, >= 1.
             step_size: Step in variances of the Gaussian posterior, > 0.
-            seed: Seed of the noise, >= 0.
+            seed: Seed of the noise, >= 0; the same seed gives the same codes.
             batch_size: Examples at a time, for arrays.
 
         Returns:
@@ -183,23 +184,36 @@ class VariationalAutoDecoder(AutoDecoder):
         """
         checks.check_count("steps", steps)
         checks.check_seed(seed)
+        checks.check_count("batch_size", batch_size)
         if not 0 < step_size < 1:
             raise ValueError(
                 "`step_size` must be between 0 and 1, in variances of the posterior. "
                 f"Received: step_size={step_size}"
             )
         x = self.check_data(with_missing(x, mask), "x")
-        settings = {"steps": steps, "step_size": step_size, "seed": seed}
-        function = functools.partial(self._langevin, **settings)
-        return self.in_batches(f"langevin {settings}", function, x, batch_size)
+        function = functools.partial(self._langevin, step_size=step_size)
+        draw = self.compiled_function(f"langevin {steps} {step_size}", function)
+        # NumPy's, which moves on from one example to the next, whatever the batches.
+        rng = np.random.default_rng(seed)
+        codes, done = [], 0
+        with progress.shown("langevin", inputs.count(x)) as advance:
+            for batch in inputs.batches(x, batch_size):
+                shape = (len(batch), steps + 1, self.latent_dim)
+                noise = rng.standard_normal(shape, dtype="float32")
+                size = backend.common_size(len(batch))
+                parts = (padded(part, size) for part in (batch, noise))
+                z = draw(*map(ops.convert_to_tensor, parts))
+                codes.append(ops.convert_to_numpy(z)[: len(batch)])
+                done += len(batch)
+                advance(done)
+        return np.concatenate(codes)
 
-    def _langevin(self, x, steps, step_size, seed):
+    def _langevin(self, x, noise, step_size):
         x, observed = observed_values(self.to_floats(x))
         rows = self._search(x, observed, self.search_steps).z
         mean, log_var = rows[:, : self.latent_dim], rows[:, self.latent_dim :]
         stddev = ops.exp(0.5 * log_var)
-        shape = (steps + 1, *ops.shape(mean))
-        noise = keras.random.normal(shape, dtype="float32", seed=seed)
+        noise = ops.swapaxes(noise, 0, 1)  # (steps + 1, batch, latent_dim)
 
         def objective(standardized):
             z = mean + stddev * standardized

@@ -86,13 +86,7 @@ class ContractiveAE(AE):
     ):
         super().__init__(latent_dim, **kwargs)
         checks.check_weight("weight", weight)
-        try:
-            keras.activations.get(code_activation)
-        except ValueError as error:
-            raise ValueError(
-                "`code_activation` must be the name of a Keras activation. "
-                f"Received: code_activation={code_activation!r}"
-            ) from error
+        checks.check_activation("code_activation", code_activation)
         self.weight = weight
         self.code_activation = code_activation
         self.samples = checks.check_count("samples", samples)

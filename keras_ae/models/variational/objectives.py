@@ -400,10 +400,11 @@ class MSSSIMVAE(VAE):
 
     def build_networks(self, image_shape):
         super().build_networks(image_shape)
-        if len(image_shape) == 1:
+        if len(image_shape) not in (2, 3) or self.architecture == "sequence":
             raise ValueError(
                 "MSSSIMVAE needs pictures (height, width) or (height, width, "
-                f"channels). Received examples of shape {image_shape}"
+                f"channels). Received examples of shape {image_shape}, "
+                f"architecture={self.architecture!r}"
             )
 
     def terms(self, x, outputs, training=False):

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_ae import backend
+from keras_ae.checks import check_activation
 from keras_ae.nn.layers.spectral import SpectralNormalization
 
 
@@ -149,6 +150,9 @@ class ResidualBlock(keras.layers.Layer):
         remat: Whether training computes again, on the way back, what is inside each
             half of the block, instead of keeping it: less memory for more time.
 
+    Raises:
+        ValueError: If `activation` is none of Keras'.
+
     Reference:
         He et al., Identity Mappings in Deep Residual Networks, 2016
         (https://arxiv.org/abs/1603.05027).
@@ -166,7 +170,7 @@ class ResidualBlock(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.filters = filters
-        self.activation = keras.activations.get(activation)
+        self.activation = check_activation("activation", activation)
         self.spectral_norm = spectral_norm
         self.remat = remat
 

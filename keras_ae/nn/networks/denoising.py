@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from keras_ae.checks import check_activation
 from keras_ae.nn.layers import DepthToSpace, SpaceToDepth
 from keras_ae.nn.networks.shapes import grid
 from keras_ae.nn.networks.stages import _convolution, _crop
@@ -40,12 +41,16 @@ def denoising_encoder(
         A model from `(batch, *image_shape)` to a code of `denoising_code(image_shape,
         latent_dim)` numbers, in float32.
 
+    Raises:
+        ValueError: If `activation` is none of Keras'.
+
     Reference:
         Zhang et al., FFDNet: Toward a Fast and Flexible Solution for CNN based Image
         Denoising, 2018 (https://arxiv.org/abs/1710.04026); Ronneberger et al., U-Net:
         Convolutional Networks for Biomedical Image Segmentation, 2015
         (https://arxiv.org/abs/1505.04597), for the scales.
     """
+    check_activation("activation", activation)
     inputs = keras.Input(image_shape, name="x")
     x = inputs
     if len(image_shape) == 2:
@@ -74,7 +79,11 @@ def denoising_decoder(
         A model from codes to the likelihood's parameters `(batch, *image_shape)`, in
         float32 and without an activation: at first the noisy pixels of the code, to
         which is added what it learns.
+
+    Raises:
+        ValueError: If `activation` is none of Keras'.
     """
+    check_activation("activation", activation)
     rows, columns = grid(image_shape, (2,))
     channels = 4 * math.prod(image_shape[2:])
     inputs = keras.Input((denoising_code(image_shape, latent_dim),), name="z")

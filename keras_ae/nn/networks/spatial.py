@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from keras_ae.checks import check_activation
 from keras_ae.nn.layers import SpectralNormalization
 from keras_ae.nn.networks.shapes import CONVOLUTIONAL, grid, resolve
 from keras_ae.nn.networks.stages import (
@@ -48,7 +49,11 @@ def spatial_encoder(
         A model from `(batch, *image_shape)` to `(batch, rows * columns * latent_dim)`,
         in float32, where `rows, columns = grid(image_shape, widths, architecture)`, or
         to a dict of them by name where `heads` has several names.
+
+    Raises:
+        ValueError: If `activation` is none of Keras'.
     """
+    check_activation("activation", activation)
     inputs = keras.Input(image_shape, name="x")
     x = _downsampled(inputs, architecture, widths, activation, dtype, remat=remat)
     x = _attended(x, dtype) if attention else x
@@ -76,7 +81,11 @@ def spatial_decoder(
     Returns:
         A model from `(batch, rows * columns * latent_dim)` to the likelihood's
         parameters `(batch, *image_shape)`, in float32 and without an activation.
+
+    Raises:
+        ValueError: If `activation` is none of Keras'.
     """
+    check_activation("activation", activation)
     sides = grid(image_shape, widths, architecture)
     inputs = keras.Input((math.prod(sides) * latent_dim,), name="z")
     x = layers.Reshape((*sides, latent_dim), dtype=dtype)(inputs)
@@ -115,12 +124,17 @@ def patch_critic(
         `(batch, 1)` where there are no convolutions, in float32. Its layers are named
         as those of `critic`.
 
+    Raises:
+        ValueError: If an argument is out of range, or the architecture not one for such
+            examples.
+
     Reference:
         Isola et al., Image-to-Image Translation with Conditional Adversarial Networks,
         2017 (https://arxiv.org/abs/1611.07004).
     """
     options = {"activation": activation, "dtype": dtype, "spectral_norm": spectral_norm}
     architecture, resolved = resolve(image_shape, architecture, widths)
+    check_activation("activation", activation)
     if architecture not in CONVOLUTIONAL:
         return critic(image_shape, architecture, resolved or None, **options)
     inputs = keras.Input(image_shape, name="x")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from keras_ae.checks import check_activation
 from keras_ae.nn.layers import SpectralNormalization
 from keras_ae.nn.networks.shapes import CONVOLUTIONAL, grid, head_dims, resolve
 from keras_ae.nn.networks.stages import (
@@ -49,6 +50,10 @@ def encoder(
         A model from `(batch, *image_shape)` to one tensor, or to a dict by name where
         `heads` has several names.
 
+    Raises:
+        ValueError: If an argument is out of range, or the architecture not one for such
+            examples.
+
     Example:
 
     >>> network = encoder((28, 28, 1), 16, heads=("mean", "log_var"))
@@ -56,6 +61,7 @@ def encoder(
     (64, 16)
     """
     architecture, widths = resolve(image_shape, architecture, widths)
+    check_activation("activation", activation)
     normalized = SpectralNormalization if spectral_norm else _unchanged
     inputs = keras.Input(image_shape, name="x")
     x = inputs
@@ -97,8 +103,13 @@ def decoder(
     Returns:
         A model from `(batch, latent_dim)` to the likelihood's parameters
         `(batch, *image_shape)`, in float32 and without an activation.
+
+    Raises:
+        ValueError: If an argument is out of range, or the architecture not one for such
+            examples.
     """
     architecture, widths = resolve(image_shape, architecture, widths)
+    check_activation("activation", activation)
     normalized = SpectralNormalization if spectral_norm else _unchanged
     inputs = keras.Input((latent_dim,), name="z")
     x = inputs
@@ -149,8 +160,13 @@ def critic(
         `(batch, code_dim)`, to `(batch, 1)`, in float32. Its stages of stride 2 end in
         the layers `"stage_1"`, `"stage_2"` ..., its dense ones are `"dense_1"` ..., and
         `"features"` is the last hidden one.
+
+    Raises:
+        ValueError: If an argument is out of range, or the architecture not one for such
+            examples.
     """
     architecture, widths = resolve(image_shape, architecture, widths)
+    check_activation("activation", activation)
     normalized = SpectralNormalization if spectral_norm else _unchanged
     inputs = [keras.Input(image_shape, name="x")]
     x = inputs[0]

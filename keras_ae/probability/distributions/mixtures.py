@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ae.checks import check_numbers
 from keras_ae.probability.distributions.normal import (
     LOG_2_PI,
     Normal,
@@ -21,7 +22,7 @@ from keras_ae.probability.distributions.normal import (
 
 
 def _component_means(means) -> np.ndarray:
-    means = np.asarray(means, "float64")
+    means = check_numbers("means", means)
     if means.ndim != 2 or 0 in means.shape:
         raise ValueError(
             "`means` must have shape (components, latent_dim). "
@@ -35,7 +36,7 @@ def _component_weights(weights, components: int) -> np.ndarray:
     """Returns weights whose sum is 1, `(components,)`."""
     if weights is None:
         weights = np.ones(components)
-    weights = np.asarray(weights, "float64")
+    weights = check_numbers("weights", weights)
     _check_positive("weights", weights)
     if weights.shape != (components,):
         raise ValueError(
@@ -93,6 +94,10 @@ class NormalMixture:
         weights: Weights > 0 of the components, `(components,)`; their sum is scaled
             to 1. Defaults to equal weights.
 
+    Raises:
+        ValueError: If the shapes do not agree, a mean is not a finite number, or a
+            standard deviation or a weight not one > 0.
+
     Example:
 
     >>> prior = keras_ae.distributions.NormalMixture([[-2.0, 0.0], [2.0, 0.0]], 0.5)
@@ -107,7 +112,7 @@ class NormalMixture:
             "weights": None if weights is None else _plain(weights),
         }
         means = _component_means(self._config["means"])
-        stddevs = np.asarray(self._config["stddevs"], "float64")
+        stddevs = check_numbers("stddevs", self._config["stddevs"])
         _check_positive("stddevs", stddevs)
         try:
             stddevs = np.broadcast_to(stddevs, means.shape)
@@ -158,8 +163,8 @@ class GaussianMixture:
             to 1. Defaults to equal weights.
 
     Raises:
-        ValueError: If the shapes do not agree, a number is not finite, a covariance is
-            not symmetric and positive definite, or a weight is not > 0.
+        ValueError: If the shapes do not agree, a number is not finite, or none, a
+            covariance is not symmetric and positive definite, or a weight is not > 0.
 
     Example:
 
@@ -178,7 +183,7 @@ class GaussianMixture:
             "weights": None if weights is None else _plain(weights),
         }
         means = _component_means(self._config["means"])
-        covariances = np.asarray(self._config["covariances"], "float64")
+        covariances = check_numbers("covariances", self._config["covariances"])
         if covariances.shape != (*means.shape, means.shape[1]):
             raise ValueError(
                 "`covariances` must have shape (components, latent_dim, latent_dim) = "

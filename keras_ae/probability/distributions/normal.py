@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ae.checks import check_numbers
+
 Seed: TypeAlias = int | keras.random.SeedGenerator | None
 LOG_2_PI = math.log(2.0 * math.pi)
 
@@ -34,13 +36,13 @@ def float32(value):
 
 
 def _check_positive(name: str, value) -> None:
-    numbers = np.asarray(value, "float64")
+    numbers = check_numbers(name, value)
     if not np.all((numbers > 0) & np.isfinite(numbers)):
         raise ValueError(f"`{name}` must be > 0 and finite. Received: {name}={value}")
 
 
 def _check_finite(name: str, value) -> None:
-    if not np.all(np.isfinite(np.asarray(value, "float64"))):
+    if not np.all(np.isfinite(check_numbers(name, value))):
         raise ValueError(f"`{name}` must be finite. Received: {name}={value}")
 
 
@@ -62,6 +64,10 @@ class Normal:
             `(batch, latent_dim)`.
         stddev: Standard deviation, > 0, in any of these forms.
 
+    Raises:
+        ValueError: If `mean` and `stddev` are no numbers, not finite, or of shapes that
+            do not agree, or a standard deviation is not > 0.
+
     Example:
 
     >>> prior = keras_ae.distributions.Normal(mean=0.0, stddev=0.01)
@@ -71,9 +77,10 @@ class Normal:
     """
 
     def __init__(self, mean: Any = 0.0, stddev: Any = 1.0):
-        if _is_plain(mean):
+        # The values of a tensor may not be known yet.
+        if _is_plain(mean) or not hasattr(mean, "shape"):
             _check_finite("mean", mean)
-        if _is_plain(stddev):
+        if _is_plain(stddev) or not hasattr(stddev, "shape"):
             _check_positive("stddev", stddev)
         if _is_plain(mean) and _is_plain(stddev):
             try:

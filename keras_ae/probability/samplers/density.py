@@ -12,7 +12,13 @@ import numpy as np
 from keras import ops
 
 from keras_ae import progress
-from keras_ae.checks import check_count, check_counts, check_seed, check_share
+from keras_ae.checks import (
+    check_count,
+    check_counts,
+    check_positive,
+    check_seed,
+    check_share,
+)
 from keras_ae.datasets import Batches
 from keras_ae.nn import networks
 from keras_ae.nn.layers import GaussianSampling
@@ -45,7 +51,7 @@ def fit_density(
         seed: Integer >= 0, for the order of the values.
         epochs: Most passes over the values, >= 1.
         batch_size: Values a step, >= 1.
-        learning_rate: Adam's, at the start; it falls to 0 along a cosine.
+        learning_rate: Adam's at the start, > 0; it falls to 0 along a cosine.
         patience: Epochs without a higher likelihood of the held-back values before
             training ends, >= 1. The best weights are kept.
         held_back: Share of the values on which that is measured, from 0, for none and
@@ -64,6 +70,7 @@ def fit_density(
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         check_count(name, value)
     check_count("patience", patience)
+    check_positive("learning_rate", learning_rate)
     check_share("held_back", held_back)
     rng = np.random.default_rng(check_seed(seed))
     count = math.ceil(held_back * len(values))

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ae.checks import check_count
 from keras_ae.probability.distributions import LearnedPrior, Normal, Prior
 from keras_ae.probability.priors import AutoregressiveFlow, VampPrior
 from keras_ae.probability.samplers.density import (
@@ -70,8 +71,9 @@ def fit(
         The fitted distribution.
 
     Raises:
-        ValueError: If `sampler` is none of these, the codes are not a finite array of
-            two dimensions, too few, or all equal, or the labels don't fit.
+        ValueError: If `sampler` is none of these, an option is out of range, the codes
+            are not a finite array of two dimensions, too few, or all equal, or the
+            labels don't fit.
 
     Example:
 
@@ -195,6 +197,6 @@ def _grid(model):
 def _for_a_flow(count, options):
     """Options of `fit_density`: few codes need many epochs."""
     options = {"batch_size": 256, **options}
-    steps = math.ceil(count / options["batch_size"])
+    steps = math.ceil(count / check_count("batch_size", options["batch_size"]))
     epochs = max(100, math.ceil(_STEPS / steps))
     return {"epochs": epochs, "patience": max(10, epochs // 10), **options}
