@@ -197,6 +197,114 @@ def test_sample_weights_weigh(x):
     np.testing.assert_allclose(codes[1], weight[:, None] * codes[0], atol=1e-5)
 
 
+class Labelled(keras.utils.PyDataset):
+    """Batches of examples, labels and, where there are any, weights."""
+
+    def __init__(self, x, labels, weight=None, batch_size=8):
+        super().__init__()
+        self.arrays = (x, labels) if weight is None else (x, labels, weight)
+        self.batch_size = batch_size
+
+    def __len__(self):
+        return len(self.arrays[0]) // self.batch_size
+
+    def __getitem__(self, index):
+        start = index * self.batch_size
+        return tuple(array[start : start + self.batch_size] for array in self.arrays)
+
+
+def codes_after(method, *args, **options):
+    """Codes of a new model that has learned by a method, in an order that is given."""
+    model = make(image_shape=(5,))
+    if method == "fit":
+        options = {"epochs": 2, "verbose": 0, "shuffle": False, **options}
+    getattr(model, method)(*args, **options)
+    return model.codes()
+
+
+def test_classes_weigh_their_samples(x):
+    labels = np.arange(COUNT) % 3
+    given = {0: 1.0, 1: 20.0}
+    weight = np.array([1.0, 20.0, 1.0], "float32")[labels]
+    expected = codes_after("fit", x, batch_size=8, sample_weight=weight)
+    plain = codes_after("fit", x, batch_size=8)
+    assert np.abs(expected - plain).max() > 1e-2
+    for y in (labels, labels.tolist(), labels[:, None], np.eye(3)[labels]):
+        found = codes_after("fit", x, y, batch_size=8, class_weight=given)
+        np.testing.assert_array_equal(found, expected)
+    found = codes_after("fit", Labelled(x, labels), class_weight=given)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_classes_do_not_weigh_what_is_held_back(x):
+    labels = np.arange(COUNT) % 3
+    options = {"epochs": 2, "batch_size": 8, "verbose": 0, "class_weight": {1: 20.0}}
+    split = make().fit(x, labels, validation_split=0.25, **options).history
+    held_back = {"validation_data": x[24:]}
+    assert split == make().fit(x[:24], labels[:24], **held_back, **options).history
+
+
+def test_classes_weigh_a_single_batch(x):
+    labels = np.arange(COUNT) % 3
+    weight = np.where(labels == 1, 20.0, 1.0).astype("float32")
+    expected = codes_after("train_on_batch", x, sample_weight=weight)
+    found = codes_after("train_on_batch", x, labels, class_weight={1: 20.0})
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_weights_in_a_data_set_weigh(x):
+    plain = codes_after("fit", x, batch_size=8)
+    weight = np.linspace(0.2, 3.0, COUNT).astype("float32")
+    of_values = np.random.default_rng(0).random(x.shape, dtype="float32")
+    for given in (weight, of_values):
+        found = codes_after("fit", Labelled(x, np.zeros(COUNT), given))
+        expected = codes_after("fit", x, batch_size=8, sample_weight=given)
+        np.testing.assert_array_equal(found, expected)
+        assert np.abs(plain - expected).max() > 1e-3
+
+
+def test_weights_of_new_samples_weigh(x, new, saved):
+    weight = np.linspace(0.2, 9.0, 6).astype("float32")
+    losses = []
+    for data in (Labelled(new, np.zeros(6), weight, 3), new):
+        model = keras.saving.load_model(saved)
+        seen = keras.callbacks.History()
+        model.extend(data, epochs=1, replay=0.5, callbacks=[seen], verbose=0)
+        losses.append(seen.history["loss"][0])
+    assert losses[0] > 1.2 * losses[1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "arguments", "message"),
+    [
+        (None, {"class_weight": {1: 2.0}}, "needs labels `y`.* Received: no labels"),
+        (
+            np.full(COUNT, "a"),
+            {"class_weight": {1: 2.0}},
+            "needs labels `y`.* Received: labels of dtype <U1",
+        ),
+        (
+            np.zeros(COUNT, int),
+            {"class_weight": {1: 2.0}, "sample_weight": np.ones(COUNT)},
+            "must be None where `sample_weight` weighs",
+        ),
+        (np.zeros(COUNT, int), {"class_weight": {1: -2.0}}, "finite weights >= 0"),
+    ],
+)
+def test_bad_weights_of_classes(x, labels, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make().fit(x, labels, verbose=0, **arguments)
+
+
+def test_weights_that_have_no_place_are_refused(x):
+    labels = np.zeros(COUNT, int)
+    with pytest.raises(ValueError, match="needs an array.* Received: a Batches"):
+        make().fit(Batches(x, 8, targets=labels), class_weight={1: 2.0}, verbose=0)
+    data = Labelled(x, labels, np.ones(COUNT))
+    with pytest.raises(ValueError, match="must be None beside a data set that gives"):
+        make().fit(data, sample_weight=np.ones(COUNT), verbose=0)
+
+
 class Numbered(keras.utils.PyDataset):
     """Batches of eight, with labels to ignore."""
 

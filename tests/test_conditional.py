@@ -295,6 +295,15 @@ def test_labels_come_in_any_kind_of_data(images, kind):
         np.testing.assert_allclose(
             model.classify(data()), model.classify(images), atol=1e-5
         )
+        np.testing.assert_allclose(
+            model.predict(data(), verbose=0), model.decode(told), atol=1e-5
+        )
+        draws = model.sample_posterior(images, seed=0, batch_size=16, labels=labels)
+        for drawn in (
+            model.sample_posterior(data(), seed=0),
+            model.codes_to_fit(data(), seed=0),
+        ):
+            np.testing.assert_allclose(drawn, draws, atol=1e-5)
     expected = model.terms_of(images, labels, seed=0, batch_size=16)
     for name, values in expected.items():
         np.testing.assert_allclose(terms[name], values, rtol=1e-5)
@@ -329,9 +338,16 @@ def test_a_later_batch_with_a_wrong_label_is_seen(images):
     labels = labels_of(images)
     labels[20] = 7
     model, data = make(images), Batches(images, 16, targets=labels, shuffle=False)
-    for verb in (model.encode, model.reconstruct, model.log_likelihood):
+    for verb in (
+        model.encode,
+        model.reconstruct,
+        model.log_likelihood,
+        model.sample_posterior,
+    ):
         with pytest.raises(ValueError, match="from 0 to 3. Received: labels from 0 to"):
             verb(data)
+    unknown = np.isnan(model.predict(data, verbose=0)).all(axis=(1, 2, 3))
+    np.testing.assert_array_equal(np.flatnonzero(unknown), [20])
     assert np.isnan(model.fit(data, verbose=0).history["loss"][0])
 
 

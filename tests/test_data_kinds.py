@@ -192,6 +192,93 @@ def test_frames_are_their_numeric_columns(library, tmp_path):
     labelled.fit(frame, frame["d"], verbose=0)
 
 
+NETWORKS = {"architecture": "dense", "widths": (8,)}
+DENSE = {"latent_dim": 2, **NETWORKS}
+NAMED = {
+    "AE": DENSE,
+    "AutoDecoder": DENSE,
+    "FSQVAE": {**NETWORKS, "levels": (5, 4)},
+    "GLO": DENSE,
+    "PCA": {"latent_dim": 2},
+    "ResidualVQVAE": {**DENSE, "num_codes": 4},
+    "VQGAN": {**DENSE, "num_codes": 4},
+    "VQVAE": {**DENSE, "num_codes": 4},
+    "VariationalAutoDecoder": DENSE,
+}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("name", "learning"),
+    # PCA does not learn from single batches.
+    [(name, "fit") for name in NAMED]
+    + [(name, "train_on_batch") for name in NAMED if name != "PCA"],
+)
+def test_every_model_knows_columns_by_their_names(name, learning):
+    frames = pytest.importorskip("pandas")
+    x = np.random.default_rng(0).random((40, 4), dtype="float32") * [1, 0.6, 0.4, 0.2]
+    frame = frames.DataFrame(dict(zip("abcd", x.T, strict=True)))
+    turned = frame[["d", "b", "a", "c"]]
+    model = getattr(keras_ae, name)(**NAMED[name])
+    if learning == "fit":
+        model.fit(frame, validation_split=0.25, verbose=0)
+    else:
+        model.train_on_batch(frame)
+    assert model.column_names == tuple("abcd")
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(model.encode(turned), model.encode(frame), **close)
+    ends = model.interpolate(turned, turned[::-1], steps=2)
+    expected = model.interpolate(frame, frame[::-1], steps=2)
+    np.testing.assert_allclose(ends, expected, **close)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_mask_beside_a_frame_leaves_its_columns_their_names(library):
+    frames = pytest.importorskip(library)
+    rng = np.random.default_rng(0)
+    x = rng.random((20, 3), dtype="float32") * [1, 0.5, 0.2]
+    mask = rng.random(x.shape) < 0.7
+    mask[:, 1] = True
+    frame = frames.DataFrame(dict(zip("abc", x.T, strict=True)))
+    model = keras_ae.AutoDecoder(**DENSE, search_steps=5)
+    model.fit(frame, mask=mask, verbose=0)
+    found = model.encode(frame[["c", "a", "b"]], mask=mask[:, [2, 0, 1]])
+    np.testing.assert_allclose(found, model.encode(x, mask=mask), atol=1e-5)
+
+
+@pytest.mark.once
+def test_frames_beside_examples_have_their_order():
+    frames = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    clean = rng.random((40, 3), dtype="float32")
+    noisy = clean + rng.normal(0, 0.1, clean.shape).astype("float32")
+    weight = rng.random((40, 3), dtype="float32")
+    order, losses = ["c", "a", "b"], []
+    for named in (False, True):
+        data = {"x": noisy, "y": clean, "sample_weight": weight}
+        if named:
+            data = {k: frames.DataFrame(v, columns=[*"abc"]) for k, v in data.items()}
+            data["y"], data["sample_weight"] = (
+                data["y"][order],
+                data["sample_weight"][order],
+            )
+        keras.utils.set_random_seed(0)
+        model = keras_ae.DenoisingAE(**DENSE)
+        history = model.fit(**data, verbose=0).history
+        if named:
+            data["x"] = data["x"][order]
+        found = model.evaluate(**data, verbose=0, return_dict=True)
+        losses.append((history["loss"], found["loss"]))
+    np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-6)
+    np.testing.assert_allclose(losses[0][1], losses[1][1], rtol=1e-6)
+    twice = frames.DataFrame(clean, columns=["a", "a", "b"])
+    model = make()
+    model.fit(twice, verbose=0)
+    with pytest.raises(ValueError, match=r"different names.* several columns \['a'\]"):
+        model.encode(frames.DataFrame(clean, columns=["b", "a", "a"]))
+
+
 @pytest.mark.once
 @pytest.mark.parametrize("name", ["AE", "VAE", "AutoDecoder", "GAN", "StackedSAE"])
 def test_a_target_is_not_ignored(images, name):
@@ -331,6 +418,13 @@ def test_single_batches(images):
     np.testing.assert_allclose(reconstructions, model.reconstruct(images), atol=1e-5)
     with pytest.raises(ValueError, match="NaN"):
         model.train_on_batch(np.full((4, 12, 10, 1), np.nan, "float32"))
+    for call in (model.train_on_batch, model.test_on_batch):
+        with pytest.raises(ValueError, match="`sample_weight` must be finite"):
+            call(images, sample_weight=np.full(len(images), np.nan))
+    # Built before its data, it learns from the first batch that they are in [0, 1].
+    model = make(image_shape=images.shape[1:])
+    model.train_on_batch(images)
+    assert model.in_unit_range
 
 
 def test_a_memory_map_is_streamed(images, tmp_path):

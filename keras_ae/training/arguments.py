@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from keras_ae import checks
 from keras_ae.datasets import LazyImages
+from keras_ae.training import inputs
 
 # Of `fit`, `evaluate` and `predict`: the smallest value of each count.
 _COUNTS = {
@@ -91,10 +93,30 @@ def check_class_weight(weights: Any, x: Any, y: Any) -> None:
         )
     if not hasattr(x, "shape"):
         return
-    labels = None if y is None else np.shape(y)
-    if labels is None or labels == tuple(x.shape):
+    received = None
+    if y is None:
+        received = "no labels"
+    elif np.shape(y) == tuple(x.shape):
+        received = "examples as `y`"
+    elif not inputs.is_numeric(y):
+        received = f"labels of dtype {y.dtype}"
+    if received:
         raise ValueError(
             "`class_weight` needs labels `y`, an integer an example. Received: "
-            f"{'no labels' if labels is None else 'examples as `y`'}; pass the labels, "
-            "or `sample_weight`."
+            f"{received}; pass the labels, or `sample_weight`."
         )
+
+
+def weights_of_classes(weights: Mapping[int, float], y: Any) -> np.ndarray:
+    """Returns what a `class_weight` is for each example, as Keras has it, `(n,)`.
+
+    Args:
+        weights: Weights by label; that of a label without one is 1.
+        y: Labels, `(n,)`, `(n, 1)` or one-hot, which `check_class_weight` has passed.
+    """
+    labels = ops.convert_to_numpy(y)
+    if labels.ndim > 1:
+        one_hot = labels.shape[-1] > 1
+        labels = labels.argmax(axis=-1) if one_hot else labels[..., 0]
+    labels = np.round(labels).astype("int32")
+    return np.array([weights.get(int(label), 1.0) for label in labels], "float32")

@@ -93,10 +93,16 @@ def reordered(
         name: How errors call the frame.
 
     Raises:
-        ValueError: If the columns are others.
+        ValueError: If the columns are others, or two have one name.
     """
     if names == wanted:
         return rows
+    if len({*names}) < len(names):
+        twice = sorted({column for column in names if names.count(column) > 1})
+        raise ValueError(
+            f"`{name}` must have columns of different names, or those of training in "
+            f"the same order. Received: a frame with several columns {twice[:5]}"
+        )
     missing = [column for column in wanted if column not in names]
     if missing or len(names) != len(wanted):
         others = [column for column in names if column not in wanted]
@@ -463,9 +469,14 @@ def batches(data, batch_size, labelled=False):
         for start in range(0, data.shape[0], batch_size):
             yield ops.convert_to_numpy(data[start : start + batch_size])
         return
-    is_indexed = isinstance(data, keras.utils.PyDataset)
-    for batch in map(data.__getitem__, range(data.num_batches)) if is_indexed else data:
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    for x, y, _ in unpacked_batches(data):
         x = ops.convert_to_numpy(x)
         paired = labelled and y is not None
         yield (x, ops.convert_to_numpy(y)) if paired else x
+
+
+def unpacked_batches(data) -> Iterator[tuple]:
+    """Yields the batches of a data set as (x, y, sample_weight), or None for one."""
+    is_indexed = isinstance(data, keras.utils.PyDataset)
+    for batch in map(data.__getitem__, range(data.num_batches)) if is_indexed else data:
+        yield _unpacked(batch)

@@ -10,23 +10,22 @@ from keras import ops
 from keras_ae import backend, checks
 from keras_ae.datasets import LazyImages
 from keras_ae.training import arguments, feeding, inputs, optimizers
+from keras_ae.training.columns import KnowsColumns
 from keras_ae.training.streaming import is_streamed, served, streamed
 
 
-class Trainer:
+class Trainer(KnowsColumns):
     """`compile`, `fit`, `evaluate` and `predict` of all models."""
 
     # Whether `compile` was called, and not only by the constructor.
     chooses_optimizer: bool = True
-    # Columns of the frame that `fit` was given: those of others are put in their order.
-    column_names: tuple[str, ...] | None = None
 
-    def _state(self):
-        return {"column_names": self.column_names}
-
-    def _restore(self, state):
-        names = state.get("column_names")
-        self.column_names = names and tuple(names)
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has learned, before it was saved or compiled anew as well."""
+        # Steps are counted anew then; what `fit` has seen of the data stays known.
+        steps = ops.convert_to_numpy(getattr(self.optimizer, "iterations", 0))
+        return self.built and (self.in_unit_range is not None or int(steps) > 0)
 
     def compile(
         self,
@@ -269,8 +268,8 @@ class Trainer:
             The data, and all other arguments as Keras takes them.
         """
         self.forget_samplers()
-        y = inputs.beside("y", y)
-        weight = inputs.beside("sample_weight", options.get("sample_weight"))
+        y = self.beside(x, "y", y)
+        weight = self.beside(x, "sample_weight", options.get("sample_weight"))
         x = self.check_data(x, "x", y, learns=True)
         if options.get("validation_split") and validation_data is None:
             arguments.check_split(options["validation_split"], x)
@@ -326,7 +325,7 @@ class Trainer:
                 f"Received: a {type(data).__name__} of {len(data)} items"
             )
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        y, weight = inputs.beside("y", y), inputs.beside("sample_weight", weight)
+        y, weight = self.beside(x, "y", y), self.beside(x, "sample_weight", weight)
         x = self.check_data(x, "validation_data", y)
         return x, self._beside_weights(x, inputs.readable(y), weight), weight
 
@@ -338,8 +337,8 @@ class Trainer:
         """Returns the loss, its terms and monitors; see `keras.Model.evaluate`."""
         options = arguments.bound(keras.Model.evaluate, None, None, *args, **kwargs)
         cached = options.get("_use_cached_eval_dataset")
-        y = inputs.beside("y", y)
-        weight = inputs.beside("sample_weight", options.get("sample_weight"))
+        y = self.beside(x, "y", y)
+        weight = self.beside(x, "sample_weight", options.get("sample_weight"))
         if not cached:
             x = self.check_data(x, "x", y)
             backend.start_together(self, x)
@@ -370,24 +369,35 @@ class Trainer:
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """Takes one step on one batch; see `keras.Model.train_on_batch`."""
-        y = inputs.beside("y", y)
-        x = self.check_data(x, "x", y, learns=not self.built)
+        knows_range = self._in_unit_range is not None
+        method = keras.Model.train_on_batch
+        options = self._one_batch(method, x, y, not knows_range, *args, **kwargs)
+        self.forget_samplers(data=False)
         self._forget_recorded("train_function")
         self._follow_trainable()
         with backend.spread_batches():
-            return super().train_on_batch(x, inputs.readable(y), *args, **kwargs)
+            return super().train_on_batch(**options)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         """Evaluates one batch; see `keras.Model.test_on_batch`."""
-        y = inputs.beside("y", y)
-        x = self.check_data(x, "x", y)
+        method = keras.Model.test_on_batch
+        options = self._one_batch(method, x, y, False, *args, **kwargs)
         self._forget_recorded("test_function")
         self._evaluating = True
         try:
             with backend.spread_batches():
-                return super().test_on_batch(x, inputs.readable(y), *args, **kwargs)
+                return super().test_on_batch(**options)
         finally:
             self._evaluating = False
+
+    def _one_batch(self, method, x, y, learns, *args, **kwargs):
+        """What `method` is given beside the model, looked at, by name."""
+        options = arguments.bound(method, x, y, *args, **kwargs)
+        y = self.beside(x, "y", y)
+        weight = self.beside(x, "sample_weight", options.get("sample_weight"))
+        x = self.check_data(x, "x", y, learns=learns)
+        y = self._beside_weights(x, inputs.readable(y), weight)
+        return {**options, "x": x, "y": y, "sample_weight": weight}
 
     def predict_on_batch(self, x):
         """Reconstructs one batch; see `keras.Model.predict_on_batch`."""
@@ -412,9 +422,7 @@ class Trainer:
             self.require_built("map")
             return data
         names = inputs.column_names(data)
-        data = inputs.plain(data)
-        if names and self.column_names:
-            data = inputs.reordered(data, names, self.column_names, name)
+        data = self.in_order(name, data)
         if data is None:
             raise ValueError(f"`{name}` must be given. Received: {name}=None")
         if isinstance(data, list | tuple):

@@ -37,7 +37,7 @@ class TellsTerms:
         """
         self.require_built("terms_of")
         checks.check_count("batch_size", batch_size)
-        y = self._labels_beside(x, inputs.beside("y", y))
+        y = self._labels_beside(x, self.beside(x, "y", y))
         x = self.check_data(x, "x", y)
         y = inputs.readable(y)
         function = self.compiled_function("terms_of", self._terms_of)

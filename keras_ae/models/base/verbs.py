@@ -23,11 +23,11 @@ class Verbs:
     # Whether means are kept in [0, 1] where all of the training data were.
     keeps_range: bool = True
 
-    _in_unit_range = False
+    _in_unit_range: bool | None = None
 
     @property
-    def in_unit_range(self) -> bool:
-        """Whether the data that the model was trained on lie in [0, 1]."""
+    def in_unit_range(self) -> bool | None:
+        """Whether all that the model was trained on is in [0, 1]; None before it was."""
         return self._in_unit_range
 
     @in_unit_range.setter
@@ -40,11 +40,12 @@ class Verbs:
 
     def _state(self):
         """What is saved beside configuration and variables."""
-        return {**super()._state(), "in_unit_range": self.in_unit_range}
+        return {**super()._state(), "in_unit_range": self._in_unit_range}
 
     def _restore(self, state):
         super()._restore(state)
-        self.in_unit_range = state.get("in_unit_range", self.in_unit_range)
+        if state.get("in_unit_range") is not None:
+            self.in_unit_range = state["in_unit_range"]
 
     @property
     def code_dim(self) -> int:
@@ -185,7 +186,7 @@ class Verbs:
         """
         self.require_built("interpolate")
         checks.check_count("steps", steps, minimum=2)
-        a, b = inputs.as_array("a", a), inputs.as_array("b", b)
+        a, b = self.as_array("a", a), self.as_array("b", b)
         if a.shape != b.shape:
             raise ValueError(
                 "`a` and `b` must have the same shape. "
@@ -315,22 +316,22 @@ class Verbs:
             for several; without the first axis for one example.
 
         Raises:
-            ValueError: If the vector has another length than a code, or is not finite.
+            ValueError: If one of them is not finite, or the vector no code's length.
         """
         self.require_built("add_attribute")
-        vector = np.asarray(vector, "float32")
+        vector = checks.check_numbers("vector", vector).astype("float32")
         if vector.shape != (self.code_dim,) or not np.isfinite(vector).all():
             raise ValueError(
                 f"`vector` must be {self.code_dim} finite numbers, as "
                 f"`attribute_vector` gives. Received: an array of shape {vector.shape}"
             )
-        strengths = np.asarray(strength, "float32")
+        strengths = checks.check_numbers("strength", strength).astype("float32")
         if strengths.ndim > 1 or not strengths.size or not np.isfinite(strengths).all():
             raise ValueError(
                 "`strength` must be a finite number, or several. Received: "
                 f"strength={strength!r}"
             )
-        x = inputs.as_array("x", x)
+        x = self.as_array("x", x)
         single = x.ndim == len(self.built_image_shape)
         z = self.encode(x[None] if single else x)[:, None]  # (n, 1, latent_dim)
         z = z + strengths.reshape(-1, 1) * vector  # (n, strengths, latent_dim)

@@ -46,6 +46,9 @@ class Inferred(NamedTuple):
 class Infers:
     """Codes of samples that training has not seen, which are searched for."""
 
+    # Rows in the table of codes of what `fit` was given last.
+    _fitted_rows: np.ndarray | None = None
+
     def infer(
         self,
         x,
@@ -117,10 +120,15 @@ class Infers:
         """Keeps some of the samples that there are codes of, to see where these rest.
 
         Args:
-            data: The data of `fit`. Others than all samples, in order, are not kept.
+            data: All samples, in the order in which `fit` was given them, if it was;
+                others are not kept.
         """
         data = getattr(data, "images", data)
-        if not hasattr(data, "shape") or data.shape[0] != self.table.count:
+        everything = np.arange(self.table.count)
+        if not hasattr(data, "shape") or data.shape[0] != len(everything):
+            return
+        rows = everything if self._fitted_rows is None else self._fitted_rows
+        if not np.array_equal(np.sort(rows), everything):
             return
         count = max(_SETTLED, _SETTLED_VALUES // max(1, math.prod(data.shape[1:])))
         # A model that was loaded has none.
@@ -129,8 +137,7 @@ class Infers:
         count = max(count, round(_SETTLED_TIME * epochs * self.table.count))
         examples = sampling.copied(data, min(sampling.EXAMPLES, count))
         # The same ones, as the choice depends on the numbers alone.
-        rows = inputs.some_examples(np.arange(self.table.count), len(examples))
-        self._fitted.data = examples, rows
+        self._fitted.data = examples, inputs.some_examples(rows, len(examples))
 
     def default_sampler(self):
         if not self.has_prior:

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_ae import backend, checks
-from keras_ae.datasets import Batches
+from keras_ae.datasets import Batches, LazyImages
 from keras_ae.training import arguments, inputs
 from keras_ae.training.streaming import is_streamed, streamed
 
@@ -39,7 +39,7 @@ class KeepsSamples:
         Args:
             x: Data as for any autoencoder, of a known end: data sets other than arrays
                 and `Batches` are read into memory once. NaN marks a missing value.
-            y: Ignored, as are labels in data sets.
+            y: Labels, which only `class_weight` looks at, as at those in data sets.
             batch_size, epochs, verbose, callbacks, **kwargs: As in `keras.Model.fit`.
             validation_split: Share of `x`, from its end, that is validation data.
             validation_data: Data as `x`, for whose examples codes are searched.
@@ -51,37 +51,50 @@ class KeepsSamples:
             Keras' `History`: the loss, its terms and monitors by epoch.
 
         Raises:
-            ValueError: If the data has no end, an example no observed value, or the
-                samples are not those of the call before.
+            ValueError: If the data has no end, an example no observed value, the
+                samples are not those of the call before, or examples are weighed
+                twice.
         """
         _refuse_distribution(self)
-        x = with_missing(x, mask)
-        data = self.check_data(x, "x", inputs.plain(y))
+        y = self.beside(x, "y", y)
+        weight = self.beside(x, "sample_weight", kwargs.pop("sample_weight", None))
+        class_weight = kwargs.pop("class_weight", None)
+        data = self.check_data(with_missing(x, mask), "x", y, learns=True)
         if not hasattr(data, "shape") and not isinstance(data, Batches):
             (batch, *_), _ = inputs.first_batch(data)
             batch_size = batch_size or batch.shape[0]
-            data = self._gathered(data)
+            data, labels, told = self._gathered(data, class_weight is not None)
+            y = y if labels is None else labels
+            if weight is not None and told is not None:
+                raise ValueError(
+                    "`sample_weight` must be None beside a data set that gives weights "
+                    "in its batches. Received: both; leave out one of them."
+                )
+            weight = told if weight is None else weight
         if validation_split:
             arguments.check_split(validation_split, data)
             kept = int(len(data) * (1.0 - validation_split))
             data, validation_data = data[:kept], data[kept:]
-            if kwargs.get("sample_weight") is not None:
-                weight = np.asarray(kwargs["sample_weight"])
+            if weight is not None:
                 validation_data = (validation_data, None, weight[kept:])
-                kwargs["sample_weight"] = weight[:kept]
+                weight = weight[:kept]
+            y = None if y is None else y[:kept]
             if sample_ids is not None:
                 sample_ids = np.asarray(sample_ids)[:kept]
-        rows = self._number(_in_order(data), sample_ids)
+        if class_weight is not None:
+            weight = _weights_of_classes(class_weight, data, y, weight)
+        rows = self._fitted_rows = self._number(_in_order(data), sample_ids)
         options = {
             "batch_size": batch_size,
             "epochs": epochs,
             "verbose": verbose,
             "callbacks": callbacks,
             "validation_data": validation_data,
+            "sample_weight": weight,
             **kwargs,
         }
         # Keras takes weights of arrays only.
-        if is_streamed(data, kwargs.get("sample_weight")):
+        if is_streamed(data, weight):
             data, options = streamed(data, options)
         if not isinstance(data, Batches):
             return super().fit(data, rows, **options)
@@ -91,10 +104,13 @@ class KeepsSamples:
         data.epoch = numbered.epoch
         return history
 
-    def _gathered(self, data):
-        """What a data set serves, as one array."""
+    def _gathered(self, data, labelled=False):
+        """Examples, labels if they are wanted, and weights of a data set, or None."""
         inputs.check_readable_again(type(self).__name__, data)
-        return np.concatenate(list(inputs.batches(_in_order(data), 1024)))
+        if isinstance(data, Batches):
+            return np.concatenate([*inputs.batches(data.images, 1024)]), None, None
+        x, y, weight = zip(*inputs.unpacked_batches(data), strict=True)
+        return _joined(x), _joined(y) if labelled else None, _joined(weight)
 
     def _number(self, images, sample_ids):
         """Returns the rows of the samples, with a new table on the first call."""
@@ -118,19 +134,37 @@ class KeepsSamples:
             )
         return np.arange(count, dtype="int32")
 
-    def train_on_batch(self, x, y=None, *args, sample_ids: Any = None, **kwargs):
+    def train_on_batch(
+        self,
+        x,
+        y=None,
+        sample_weight=None,
+        class_weight=None,
+        *args,
+        sample_ids: Any = None,
+        **kwargs,
+    ):
         """Takes one step on one batch; see `keras.Model.train_on_batch`.
 
         Args:
             x: Batch `(n, *image_shape)`.
-            y: Ignored.
-            *args, **kwargs: As in `keras.Model.train_on_batch`.
+            y: Labels, which only `class_weight` looks at.
+            sample_weight, class_weight, *args, **kwargs: As in
+                `keras.Model.train_on_batch`.
             sample_ids: Which of the model's samples they are, integers `(n,)`. Defaults
                 to all of them, in order.
+
+        Raises:
+            ValueError: If the samples are not the model's, or examples are weighed
+                twice.
         """
-        x = self.check_data(x, "x")
+        y = self.beside(x, "y", y)
+        weight = self.beside(x, "sample_weight", sample_weight)
+        x = self.check_data(x, "x", y, learns=self._in_unit_range is None)
+        if class_weight is not None:
+            weight = _weights_of_classes(class_weight, x, y, weight)
         rows = self._number(x, sample_ids)
-        return super().train_on_batch(x, rows, *args, **kwargs)
+        return super().train_on_batch(x, rows, weight, None, *args, **kwargs)
 
     @property
     def sample_ids(self) -> np.ndarray:
@@ -196,9 +230,9 @@ class KeepsSamples:
         checks.check_count("epochs", epochs, minimum=0)
         checks.check_weight("replay", replay)
         checks.check_seed(seed)
-        data = self.check_data(with_missing(x, mask), "x")
+        data, weight = self.check_data(with_missing(x, mask), "x"), None
         if not hasattr(data, "shape"):
-            data = self._gathered(data)
+            data, _, weight = self._gathered(data)
         found = self._infer(data, batch_size, steps=steps, restarts=restarts)
         count = self.table.count
         old = np.random.default_rng(seed).permutation(count)
@@ -212,6 +246,9 @@ class KeepsSamples:
         if epochs:
             new = ops.convert_to_numpy(inputs.to_floats(data))
             low, high = self.likelihood.low, self.likelihood.high
+            if weight is not None:
+                of_old = np.ones((len(replayed), *weight.shape[1:]), weight.dtype)
+                kwargs["sample_weight"] = np.concatenate([weight, of_old])
             self.fit(
                 np.concatenate([new, np.clip(replayed, low, high)]),
                 sample_ids=np.concatenate([ids[count:], ids[old]]),
@@ -252,6 +289,8 @@ class KeepsSamples:
 def with_missing(x, mask):
     """Returns examples with NaN where a mask is False; x itself without a mask.
 
+    A frame remains one, as its columns may have to be put in another order.
+
     Raises:
         ValueError: If the mask is not of the shape of an array x, or not boolean.
     """
@@ -263,6 +302,7 @@ def with_missing(x, mask):
             f"{type(x).__name__}; put NaN into its batches where a value is missing."
         )
     mask = np.asarray(mask)
+    frame, x = x, inputs.plain(x)
     if mask.shape != tuple(x.shape) or not np.isin(mask, (0, 1)).all():
         raise ValueError(
             f"`mask` must be booleans of the shape of `x`, {tuple(x.shape)}, True "
@@ -270,13 +310,41 @@ def with_missing(x, mask):
             f"{mask.dtype}"
         )
     floats = ops.convert_to_numpy(inputs.to_floats(ops.convert_to_tensor(x)))
-    return np.where(mask.astype(bool), floats, np.float32("nan"))
+    masked = np.where(mask.astype(bool), floats, np.float32("nan"))
+    if inputs.column_names(frame) is None:
+        return masked
+    # Both pandas and polars take columns by name, and new names after that.
+    masked = type(frame)({str(index): column for index, column in enumerate(masked.T)})
+    masked.columns = frame.columns
+    return masked
 
 
 def observed_values(x):
     """Examples with 0 for what is missing (NaN), and booleans of what was observed."""
     observed = ops.logical_not(ops.isnan(x))
     return ops.where(observed, x, 0.0), observed
+
+
+def _joined(parts):
+    """Arrays of a data set's batches as one; None where they are None."""
+    arrays = [ops.convert_to_numpy(part) for part in parts if part is not None]
+    return np.concatenate(arrays) if arrays else None
+
+
+def _weights_of_classes(class_weight, x, y, weight):
+    """What `class_weight` comes to for each example, before rows take labels' place."""
+    if isinstance(x, Batches | LazyImages):
+        raise ValueError(
+            "`class_weight` needs an array, or a data set of another kind. Received: "
+            f"a {type(x).__name__}; pass its pictures as an array, and the labels."
+        )
+    if weight is not None:
+        raise ValueError(
+            "`class_weight` must be None where `sample_weight` weighs the examples. "
+            "Received: both; pass their product as `sample_weight`."
+        )
+    arguments.check_class_weight(class_weight, x, y)
+    return arguments.weights_of_classes(class_weight, y)
 
 
 def _in_order(data):

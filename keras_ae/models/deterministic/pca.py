@@ -170,7 +170,7 @@ class PCA(Autoencoder):
                     f"the same weight. Received: {name}={kwargs[name]!r}"
                 )
         inputs.check_readable_again("PCA", x)
-        x = self.check_data(x, "x")
+        x = self.check_data(x, "x", learns=True)
         if validation_split and validation_data is None:
             arguments.check_split(validation_split, x)
             cut = math.floor(x.shape[0] * (1 - validation_split))

@@ -386,6 +386,7 @@ class StackedSAE(Phases, Autoencoder):
         """Returns a Keras model that shares the encoder and tells classes apart.
 
         Its `fit(x, y)` fine-tunes the encoder together with a new softmax layer.
+        Samplers that were fitted before then fit codes that are no more: fit others.
 
         Args:
             num_classes: Classes, >= 2; labels are integers from 0.

@@ -104,13 +104,16 @@ class QuantizedAE(GridCodes, AE):
             ValueError: If the first batch has fewer vectors than the codebook, and no
                 code is ever replaced.
         """
-        x = self.check_data(x, "x", y)
+        y = self.beside(x, "y", y)
+        x = self.check_data(x, "x", y, learns=True)
         batch_size = args[0] if args else kwargs.get("batch_size")
         x = self._check_first_batch(x, batch_size or 32)
         return super().fit(x, y, *args, **kwargs)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
-        x = self._check_first_batch(self.check_data(x, "x", y), math.inf)
+        y = self.beside(x, "y", y)
+        x = self.check_data(x, "x", y, learns=self._in_unit_range is None)
+        x = self._check_first_batch(x, math.inf)
         return super().train_on_batch(x, y, *args, **kwargs)
 
     def _check_first_batch(self, data, batch_size):

@@ -210,6 +210,33 @@ class ConditionalVAE(TakesLabels, VAE):
             "reconstruct", self.reconstruct_batch, x, batch_size, labelled
         )
 
+    def sample_posterior(
+        self,
+        x,
+        seed: int | None = None,
+        batch_size: int = 256,
+        labels: Any = None,
+    ) -> np.ndarray:
+        """Draws a code z for each example from q(z | x, y).
+
+        Args:
+            x: Array `(n, *image_shape)`, or any data set that `fit` takes.
+            seed: Integer; the same seed gives the same codes.
+            batch_size: Examples at a time, for arrays.
+            labels: As for `encode`.
+
+        Returns:
+            Array `(n, latent_dim)`.
+
+        Raises:
+            ValueError: If labels are out of range or not one an example.
+        """
+        x, labelled = self._beside(x, labels)
+        return self._posterior_draws(x, seed, batch_size, labelled)
+
+    def _sample_posterior(self, noise, x, labels=None):
+        return super()._sample_posterior(noise, x, labels=labels)
+
     def log_likelihood(
         self,
         x,
@@ -240,6 +267,15 @@ class ConditionalVAE(TakesLabels, VAE):
         """
         x, labelled = self._beside(x, labels)
         return self._log_likelihood(x, samples, seed, chunk_size, labelled)
+
+    def _predict_on(self, data):
+        x, others, _ = self.unpack_batch(data)
+        restored = self.reconstruct_batch(x, **others)
+        if not others:
+            return restored
+        shape = (-1, *[1] * len(self.built_image_shape))
+        labels = ops.reshape(others["labels"], shape)
+        return self._nan_unless_valid(labels, restored)
 
     def _beside(self, x, labels):
         """Returns x, or (x, labels), and whether x is a data set with labels in it."""

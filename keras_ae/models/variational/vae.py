@@ -177,19 +177,23 @@ class VAE(Autoencoder):
             Array `(n, latent_dim)`.
         """
         x = self.check_data(x, "x", restored=False)
+        return self._posterior_draws(x, seed, batch_size)
+
+    def _posterior_draws(self, data, seed, batch_size, labelled=False):
         checks.check_count("batch_size", batch_size)
         draw = self.compiled_function("sample_posterior", self._sample_posterior)
         seed = seed_generator(seed)
         codes = []
-        for batch in inputs.batches(x, batch_size):
-            shape = (len(batch), self.noise_dim)
+        for batch in inputs.batches(data, batch_size, labelled):
+            parts = batch if isinstance(batch, tuple) else (batch,)
+            shape = (len(parts[0]), self.noise_dim)
             noise = keras.random.normal(shape, dtype="float32", seed=seed)
-            z = draw(noise, ops.convert_to_tensor(batch))
+            z = draw(noise, *map(ops.convert_to_tensor, parts))
             codes.append(ops.convert_to_numpy(z))
         return np.concatenate(codes)
 
-    def _sample_posterior(self, noise, x):
-        return self.posterior(x).draw(noise)[0]
+    def _sample_posterior(self, noise, x, **others):
+        return self.posterior(x, **others).draw(noise)[0]
 
     def codes_to_fit(self, x, seed):
         # What the decoder was trained on are draws, not means.

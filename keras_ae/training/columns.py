@@ -1,0 +1,62 @@
+"""Columns of frames, which a model knows by their names."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_ae.training import inputs
+
+
+class KnowsColumns:
+    """The columns that a model was trained on, in whatever order others come later."""
+
+    # Columns of the frame that `fit` was given: those of others are put in their order.
+    column_names: tuple[str, ...] | None = None
+
+    def _state(self):
+        return {"column_names": self.column_names}
+
+    def _restore(self, state):
+        names = state.get("column_names")
+        self.column_names = names and tuple(names)
+
+    def in_order(self, name: str, data: Any) -> Any:
+        """Returns a frame's rows in the order of training, other data as `plain` does.
+
+        Args:
+            name: How errors call the data.
+            data: What the user passed.
+
+        Raises:
+            ValueError: If a frame has other columns, or an array can't be read.
+        """
+        names = inputs.column_names(data)
+        data = inputs.plain(data)
+        if names and self.column_names:
+            data = inputs.reordered(data, names, self.column_names, name)
+        return data
+
+    def as_array(self, name: str, data: Any) -> np.ndarray:
+        """Returns examples as `inputs.as_array` does, with `in_order`."""
+        return inputs.as_array(name, self.in_order(name, data))
+
+    def beside(self, x: Any, name: str, data: Any) -> Any:
+        """Returns what is passed beside x as an array, or None.
+
+        A frame of the same columns as x, of clean rows or of weights, comes out in the
+        order in which x is trained on.
+
+        Args:
+            x: What the user passed as examples.
+            name: How errors call what is beside them.
+            data: What the user passed as it.
+
+        Raises:
+            ValueError: If a list does not make an array, or a frame can't be read.
+        """
+        names = inputs.column_names(data)
+        wanted = self.column_names or inputs.column_names(x)
+        data = inputs.beside(name, data)
+        if names and wanted and sorted(names) == sorted(wanted):
+            data = inputs.reordered(data, names, wanted, name)
+        return data
