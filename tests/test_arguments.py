@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from contract import few_everywhere
 
 import keras_ae
 
@@ -216,6 +217,27 @@ def test_what_is_frozen_learns_no_more(name):
             call(x)
     model.compile("adam")
     assert changes(model.encoder) and not changes(model.decoder)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("name", few_everywhere(["VAE", "AAE"], ["VAE"]))
+def test_what_is_frozen_stays_frozen_in_a_file(name, compiled, tmp_path):
+    model = make(name, image_shape=(3,))
+    model.encoder.trainable = False
+    inner = model.encoder.layers[-1]
+    inner.trainable = True
+    if compiled:
+        model.compile("adam")
+    model.fit(x, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert not again.encoder.trainable and again.encoder.layers[-1].trainable
+    assert again.decoder.trainable
+    for each in (model, again):
+        keras.utils.set_random_seed(1)
+        each.fit(x, verbose=0, shuffle=False)
+    for old, new in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_allclose(old, new, atol=1e-5)
 
 
 def test_a_model_that_is_wholly_frozen_stays_as_it_is():

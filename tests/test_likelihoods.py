@@ -7,6 +7,7 @@ from keras import ops
 from numerics import computed, density, gradient, integral, to_numpy
 from scipy import special, stats
 
+import keras_ae
 from keras_ae import backend
 from keras_ae.probability.distributions import Normal, NormalMixture
 from keras_ae.probability.likelihoods import (
@@ -128,6 +129,16 @@ def test_learned_scale_is_one_trainable_variable():
     expected = stats.norm.logpdf(0.3, 0.0, 0.25)
     log_prob = likelihood.log_prob(np.array([[0.3]]), np.zeros((1, 1)))
     np.testing.assert_allclose(to_numpy(log_prob), [expected], rtol=1e-5)
+
+
+@pytest.mark.once
+def test_a_learned_scale_belongs_to_one_model():
+    likelihood = Gaussian(scale="learned")
+    first = keras_ae.VAE(2, likelihood=likelihood)
+    second = keras_ae.VAE(2, likelihood=likelihood)
+    assert first.likelihood is likelihood
+    assert second.likelihood is not likelihood
+    assert second.likelihood.get_config() == likelihood.get_config()
 
 
 @pytest.mark.parametrize(
@@ -479,7 +490,10 @@ def test_every_likelihood_has_a_name():
         (lambda: Gaussian(scale=0), "`scale` must be a number > 0"),
         (lambda: Laplace(scale="best"), "'optimal' or 'predicted'"),
         (lambda: Gaussian(scale=float("nan")), "`scale` must be"),
-        (lambda: Gaussian(activation="sigmoidal"), "sigmoidal"),
+        (
+            lambda: Gaussian(activation="sigmoidal"),
+            "`activation` must be the name of a .* activation='sigmoidal'",
+        ),
         (lambda: DiscretizedLogistic(levels=1), "`levels` must be"),
         (
             lambda: Bernoulli().log_prob(np.zeros((2, 3)), np.zeros((2, 3, 1))),

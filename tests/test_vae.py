@@ -240,6 +240,21 @@ def test_evaluate_takes_weights_by_position(images):
     assert not np.allclose(plain, expected, rtol=1e-2)
 
 
+def test_a_model_of_the_same_name_is_another(tmp_path):
+    class VAE(keras_ae.VAE):
+        def __init__(self, width=8):
+            super().__init__(2, architecture="dense", widths=(width,))
+            self.width = width
+
+    assert keras.saving.get_registered_object("keras_ae>VAE") is keras_ae.VAE
+    model = VAE(width=6)
+    model.build((None, 3))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(again) is VAE and again.width == 6
+    assert again.encoder.count_params() == model.encoder.count_params()
+
+
 class Counted(keras_ae.AE):
     """With a metric of its own, as Keras' users add one."""
 

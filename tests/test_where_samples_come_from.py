@@ -235,3 +235,72 @@ def test_an_interrupted_training_has_codes_to_draw_from():
             *model.fitted_samplers,
         )
         assert model.sample(2, seed=0).shape == (2, 6)
+
+
+@pytest.mark.parametrize("name", ["AE", "FSQVAE"])
+def test_other_weights_have_other_codes(name, tmp_path):
+    path = tmp_path / "first.weights.h5"
+    keep = keras.callbacks.ModelCheckpoint(
+        path, monitor="loss", mode="max", save_best_only=True, save_weights_only=True
+    )
+    model = make(name)
+    model.compile(keras.optimizers.Adam(0.1))
+    model.fit(X, batch_size=40, epochs=4, verbose=0, callbacks=[keep])
+    before = model.sample(5, seed=0)
+    changes = [
+        lambda: model.load_weights(path),
+        lambda: model.set_weights(model.get_weights()),
+        lambda: model.train_on_batch(X[:40]),
+    ]
+    for change in changes:
+        fitted = model.sampler(model.default_sampler())
+        change()
+        assert model.fitted_samplers == ()
+        assert model.sample(5, seed=0).shape == (5, 6)
+        assert model.sampler(model.default_sampler()) is not fitted
+    assert not np.allclose(model.sample(5, seed=0), before)
+
+
+@pytest.mark.once
+def test_codes_rest_beside_their_own_examples():
+    model = make("AutoDecoder")
+    ids = model.sample_ids
+    examples, rows = model._fitted.data
+    np.testing.assert_array_equal(examples, X[rows])
+    model.fit(X[::-1], sample_ids=ids[::-1], batch_size=40, verbose=0)
+    examples, rows = model._fitted.data
+    np.testing.assert_array_equal(examples, X[rows])
+    # Of all of them, again: as many new ones as old ones are replayed.
+    model.extend(0.5 * X, epochs=1, steps=2, verbose=0)
+    examples, rows = model._fitted.data
+    new = rows >= len(X)
+    assert new.sum() == len(X)
+    np.testing.assert_allclose(examples[new], 0.5 * X[rows[new] - len(X)], atol=1e-6)
+
+
+@pytest.mark.once
+def test_a_hierarchy_is_drawn_from_its_own_prior_or_what_was_asked_for():
+    model = make("HierarchicalVAE", upper_dims=(2,))
+    assert model.choose_sampler() is None
+    ancestral = model.sample(5, seed=0, sampler="prior")
+    np.testing.assert_array_equal(model.sample(5, seed=0), ancestral)
+    drawn = model.prior_codes(5, seed=0)
+    np.testing.assert_allclose(model.decode(drawn), ancestral, atol=1e-6)
+    model.fit_sampler("gaussian", X)
+    asked = model.sample(5, seed=0, sampler="gaussian")
+    np.testing.assert_array_equal(model.sample(5, seed=0), asked)
+    assert not np.allclose(asked, ancestral)
+
+
+@pytest.mark.once
+def test_codes_far_from_a_prior_by_design_are_not_drawn_from_it(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras_ae.KLAutoencoder(2, architecture="dense", widths=(8,))
+    model.fit(X, batch_size=40, verbose=0)
+    assert model.can_sample
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert not again.can_sample
+    with pytest.raises(ValueError, match="do not follow its prior.*'flow'"):
+        again.sample(3)
+    assert again.sample(3, seed=0, sampler="prior").shape == (3, 6)

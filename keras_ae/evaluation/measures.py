@@ -173,9 +173,7 @@ def _codes(task):
             **paired,
         )
     if model.has_prior:
-        prior_codes = keras.ops.convert_to_numpy(
-            model.prior.sample(drawn.shape, seed=task.seed)
-        )
+        prior_codes = model.prior_codes(len(drawn), task.seed)
         task.attempt(
             ["aggregate_posterior_distance"],
             lambda: [metrics.aggregate_posterior_distance(drawn, prior_codes)],
@@ -236,8 +234,8 @@ def _samples(task):
     model, network = task.model, task.features
     if not model.can_sample:
         task.left_out["samples"] = (
-            f"{task.kind} has no prior to draw codes from: `model.fit_sampler(...)` "
-            "fits one"
+            f"{task.kind} has no prior that codes follow: `model.fit_sampler(...)` "
+            "fits a sampler to them"
         )
         return
     if network is None:

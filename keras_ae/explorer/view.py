@@ -130,8 +130,7 @@ class View:
             self.codes = model.encode(self.examples)[:, :size]
             self.source = f"{_DRAWN:,} samples that were drawn from the model"
         elif model.has_prior:
-            drawn = model.prior.sample((_DRAWN, size), seed=self._seed)
-            self.codes = keras.ops.convert_to_numpy(drawn)
+            self.codes = model.prior_codes(_DRAWN, self._seed)
             self.source = f"{_DRAWN:,} draws from the prior, as no data were found"
             if not model.has_encoder:
                 self.source = f"{_DRAWN:,} draws from the prior"

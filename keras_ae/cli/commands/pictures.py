@@ -158,19 +158,16 @@ def _restore(model, verbs, done, pictures, output, limit, own_size=False):
             raise ValueError(
                 f"{target} would be overwritten; choose another `--output`."
             )
-    shapes = {model.built_image_shape: files}
-    if own_size:
-        shapes = _by_shape(model, files)
+    by_shape = _by_shape(model, files) if own_size else None
     count = 0
     with progress.shown(done, len(files)) as advance:
-        for shape, group in shapes.items():
-            for found, images in _read(model, group, shape):
-                folder.mkdir(parents=True, exist_ok=True)
-                for file, picture in zip(found, verbs[-1](images), strict=True):
-                    with replacing(folder / f"{file.stem}.png") as temporary:
-                        plots.picture(picture).save(temporary)
-                count += len(found)
-                advance(count)
+        for found, images in _read(model, files, by_shape):
+            folder.mkdir(parents=True, exist_ok=True)
+            for file, picture in zip(found, verbs[-1](images), strict=True):
+                with replacing(folder / f"{file.stem}.png") as temporary:
+                    plots.picture(picture).save(temporary)
+            count += len(found)
+            advance(count)
     print(f"{count} picture{'' if count == 1 else 's'} {done} in {folder}")
 
 
@@ -240,7 +237,7 @@ def sample(
     if data is not None:
         sampler = sampler or "mixture"
         split = "train" if datasets.recognise(data) else "all"
-        images, known = load_pictures(model, data, split, data_dir, limit)
+        images, known = load_pictures(model, path, data, split, data_dir, limit)
         print(
             f"Fitting {sampler} to the codes of {len(images):,} pictures.", flush=True
         )
@@ -259,9 +256,9 @@ def sample(
         )
     if sampler is None and not model.can_sample:
         raise ValueError(
-            f"This {type(model).__name__} has no prior over codes to sample from: fit "
-            "a sampler to the codes of the pictures that it was trained on, with "
-            "`--data` and the name of the data set or their folder."
+            f"This {type(model).__name__} has no prior that codes follow: fit a "
+            "sampler to those of the pictures that it was trained on, with `--data` "
+            "and the name of the data set or their folder."
         )
     if sampler is None:
         choice = model.choose_sampler()
@@ -364,7 +361,7 @@ def attribute(
     if pathlib.Path(output).resolve() in {file.resolve() for file in files}:
         raise ValueError(f"{output} would be overwritten; choose another `--output`.")
     model = load_model(path)
-    labelled, found = load_pictures(model, data, "train", data_dir, _LABELLED)
+    labelled, found = load_pictures(model, path, data, "train", data_dir, _LABELLED)
     signs = {}
     for option, names, sign in (("--add", added, 1), ("--remove", removed, -1)):
         for name in names:
@@ -453,7 +450,7 @@ def latent_map(
     model = load_model(path)
     known = datasets.recognise(data)
     split = "test" if known else "all"
-    images, found = load_some(model, data, split, data_dir, limit)
+    images, found = load_some(model, path, data, split, data_dir, limit)
     values, label_name = _classes(found)
     if labels is not None:
         values, label_name = _label(found, labels, data), labels

@@ -1,7 +1,6 @@
 """What every autoencoder shares: its arguments, building, saving."""
 
 import inspect
-import itertools
 import os
 import tempfile
 from collections.abc import Sequence
@@ -81,7 +80,7 @@ class Autoencoder(
         likelihood: Distribution of the data given a code: `"bernoulli"`,
             `"continuous_bernoulli"`, `"gaussian"`, `"laplace"`,
             `"discretized_logistic"`, `"student_t"`, or an instance from
-            `keras_ae.likelihoods`.
+            `keras_ae.likelihoods`, of which a second model makes one of its own.
         encoder: Your own encoder, a Keras model, instead of a named architecture.
         decoder: Your own decoder, a Keras model from codes `(batch, latent_dim)` to the
             likelihood's parameters `(batch, *image_shape)`, or
@@ -120,7 +119,9 @@ class Autoencoder(
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         cls.__signature__ = _signature(cls)
-        keras.saving.register_keras_serializable(package="keras_ae")(cls)
+        # By the package that it lives in: yours may have a `VAE` of its own.
+        package = cls.__module__.partition(".")[0]
+        keras.saving.register_keras_serializable(package)(cls)
 
     def __init__(
         self,
@@ -140,8 +141,9 @@ class Autoencoder(
         networks.resolve((64, 64), architecture, widths)
         self.architecture = architecture
         self.widths = None if widths is None else tuple(widths)
+        checks.check_activation("activation", activation)
         self.activation = activation
-        self.likelihood = likelihoods.get_likelihood(likelihood)
+        self.likelihood = likelihoods.get_likelihood(likelihood).of_one_model()
         self.encoder = encoder
         self.decoder = decoder
         self._given = {"encoder": encoder is not None, "decoder": decoder is not None}
@@ -334,15 +336,36 @@ class Autoencoder(
                 "`model.network('encode')`, 'decode' or 'reconstruct'."
             ) from error
 
-    def get_build_config(self):
-        config = super().get_build_config()
-        return config if self.white is None else {**config, "white": self.white}
-
     def build_from_config(self, config):
         if config and "white" in config:
+            # Where files of 0.1 have it.
             self.white = config["white"]
             config = {name: config[name] for name in config if name != "white"}
         super().build_from_config(config)
+
+    def _state(self):
+        return {**super()._state(), "white": self.white}
+
+    def _restore(self, state):
+        super()._restore(state)
+        self.white = state.get("white", self.white)
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        learns = [layer.trainable for layer in keras_private.layers(self)]
+        return config if all(learns) else {**config, "learns": learns}
+
+    def compile_from_config(self, config):
+        config = dict(config)
+        learns = config.pop("learns", ())
+        layers = keras_private.layers(self)
+        # Another version may make other layers.
+        if len(learns) == len(layers):
+            for layer, flag in zip(layers, learns, strict=True):
+                # That of a network is given to its layers, which come after it.
+                if layer.trainable != flag:
+                    layer.trainable = flag
+        super().compile_from_config(config)
 
     @classmethod
     def from_preset(cls, preset: str | os.PathLike) -> Self:
@@ -407,29 +430,26 @@ class Autoencoder(
             presets.upload(folder, uri, private)
 
     def get_config(self):
-        config = {"name": self.name, "trainable": self.trainable}
-        config["dtype"] = keras.saving.serialize_keras_object(self.dtype_policy)
-        parameters = itertools.chain.from_iterable(
-            inspect.signature(cls.__init__).parameters.values()
-            for cls in type(self).__mro__
-            if issubclass(cls, Autoencoder)
-        )
-        for parameter in parameters:
-            if parameter.name == "self" or parameter.kind in (
-                parameter.VAR_POSITIONAL,
-                parameter.VAR_KEYWORD,
-            ):
-                continue
-            if parameter.name in self.settled_arguments:
-                continue
-            value = getattr(self, parameter.name)
-            if not self._given.get(parameter.name, True):
-                value = None
-            if parameter.name == "image_shape":
-                # What came with the data is built from the file.
-                value = self._asked_shape
-            config[parameter.name] = keras.saving.serialize_keras_object(value)
-        return config
+        known = {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": self.dtype_policy,
+            # What came with the data is built from the file.
+            "image_shape": self._asked_shape,
+            **{name: None for name, given in self._given.items() if not given},
+        }
+        names = []
+        for name, parameter in type(self).__signature__.parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                names += ["name", "trainable", "dtype"]
+            elif parameter.kind is not parameter.VAR_POSITIONAL:
+                names.append(name)
+        return {
+            name: keras.saving.serialize_keras_object(
+                known[name] if name in known else getattr(self, name)
+            )
+            for name in names
+        }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

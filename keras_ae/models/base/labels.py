@@ -167,8 +167,8 @@ class TakesLabels:
             batch_size: Codes decoded at a time.
             labels: With `num_classes`, the class of all pictures or one of each
                 `(n,)`. Defaults to classes drawn evenly.
-            sampler: `"prior"`, the default, or the name of what `fit_sampler` has
-                fitted, to the codes of all classes alike.
+            sampler: `"prior"`, or the name of what `fit_sampler` has fitted, to the
+                codes of all classes alike. By default what `choose_sampler` chooses.
             mean: Whether to give the mean of p(x | z), without its noise.
             **options: What the sampler's own `sample` takes.
 

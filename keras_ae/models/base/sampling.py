@@ -4,16 +4,16 @@ import contextlib
 import inspect
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_ae import checks
+from keras_ae.models.base.choice import Choice, Fitted, choose
 from keras_ae.models.base.verbs import seed_generator
 from keras_ae.probability import distributions, samplers
-from keras_ae.probability.samplers.mixture import mean_log_prob
 from keras_ae.training import inputs
 
 # Of the arrays of fitted samplers in a saved model.
@@ -23,78 +23,6 @@ _STATE = "known of the data"
 # examples and bytes at most.
 EXAMPLES = 5_000
 _BYTES = 2**26
-# Codes follow the prior where no density is likelier than it by more than so many nats.
-_CLOSE = 0.1
-# Densities of codes that are tried by default: name and number of components. Unless
-# their covariances are shrunk, what many make of few codes follows those alone.
-_DENSITIES = (
-    ("gaussian", 1),
-    ("mixture", 3),
-    ("mixture", 10),
-    ("mixture", 20),
-    ("mixture", 40),
-)
-
-
-class Choice(NamedTuple):
-    """What `sample` draws codes from, and why.
-
-    Attributes:
-        sampler: `"prior"`, or a name of `fitted_samplers`.
-        nats: How much likelier held-back codes are under the best density that was
-            fitted to others than under the prior, a lower bound on KL(q(z) || p(z));
-            None where the model has no prior, or its codes were not compared with it,
-            as after `fit_sampler`.
-    """
-
-    sampler: str
-    nats: float | None
-
-    def __str__(self):
-        if self.nats is None:
-            return (
-                f"Samples are drawn from {_IN_WORDS.get(self.sampler, self.sampler)}."
-            )
-        if self.sampler == "prior":
-            return "Samples are drawn from the prior, which the codes follow."
-        nats = f"{self.nats:.{0 if self.nats >= 10 else 1}f} nats"
-        return (
-            f"Samples are drawn from {_IN_WORDS[self.sampler]}: these are at least "
-            f"{nats} from the prior, which `sampler='prior'` draws from."
-        )
-
-
-_IN_WORDS = {
-    "prior": "the prior",
-    "normal": "normal distributions fitted to each latent dimension of the codes",
-    "gaussian": "a normal distribution fitted to the codes",
-    "mixture": "a mixture of normal distributions fitted to the codes",
-    "maf": "an autoregressive flow fitted to the codes",
-    "two_stage": "a second VAE fitted to the codes",
-    "vampprior": "the posteriors of pseudo-examples fitted to the codes",
-    "flow": "a rectified flow fitted to the codes",
-    "pixelcnn": "an autoregressive model of the tokens",
-}
-
-
-class _Fitted:
-    """Distributions by name, out of sight of Keras, which would train them.
-
-    Attributes:
-        by_name: The distributions.
-        choice: None, or the `Choice` of what `sample` draws from by default.
-        data: None, or data that the model was trained on, to look for its codes.
-    """
-
-    def __init__(self):
-        self.forget()
-
-    def forget(self):
-        self.forget_densities()
-        self.data = None
-
-    def forget_densities(self):
-        self.by_name, self.choice = {}, None
 
 
 class Samples:
@@ -119,12 +47,13 @@ class Samples:
         "has no encoder, and so no codes to fit a sampler to; `sample` draws from the "
         "prior"
     )
-    # Whether a sampler must be trained, which takes too long to do when saving.
+    # Whether codes are far from the prior by design, and a sampler must be trained,
+    # which takes too long to do when saving.
     learns_choice: bool = False
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._fitted = _Fitted()
+        self._fitted = Fitted()
         self._chooses_later = False
 
     @property
@@ -151,7 +80,13 @@ class Samples:
     def can_sample(self) -> bool:
         """Whether `sample` knows where codes lie."""
         known = self.SAMPLERS and self._fitted.data is not None
-        return bool(self.draws_by_itself or self.fitted_samplers or known)
+        alone = self.draws_by_itself and not self._needs_choice
+        return bool(alone or self.fitted_samplers or known)
+
+    @property
+    def _needs_choice(self):
+        # Whoever looks on while it trains sees what there is.
+        return self.learns_choice and not self._chooses_later
 
     def fit_sampler(
         self, sampler: Any = "mixture", x=None, seed: int = 0, **options
@@ -206,9 +141,15 @@ class Samples:
         """Names of what `fit_sampler` has fitted, in that order."""
         return tuple(self._fitted.by_name)
 
-    def forget_samplers(self) -> None:
-        """Drops what was fitted to codes that are no longer the model's."""
-        self._fitted.forget()
+    def forget_samplers(self, data: bool = True) -> None:
+        """Drops what was fitted to codes that are no longer the model's.
+
+        Args:
+            data: Whether the data that it was trained on are forgotten, too.
+        """
+        self._fitted.forget_densities()
+        if data:
+            self._fitted.data = None
 
     def remember(self, data: Any) -> None:
         """Keeps a part of the data that the model is trained on, for `choose_sampler`.
@@ -270,40 +211,11 @@ class Samples:
         return self.codes_to_fit(data, seed=0)
 
     def _choose(self, codes):
-        order = np.random.default_rng(0).permutation(len(codes))
-        held_back, codes = np.split(codes[order], [max(1, len(codes) // 10)])
-        scores = {}
-        for name, components in _DENSITIES:
-            if len(codes) < 2 * components:
-                break
-            try:
-                fitted = samplers.fit(
-                    name,
-                    codes,
-                    components=components,
-                    max_steps=30,
-                    starts=1,
-                    shrinkage=1.0,
-                )
-            except ValueError:
-                # All codes are equal: a prior alone says where others might be.
-                break
-            score = mean_log_prob(fitted, held_back)
-            if name not in scores or score > scores[name][0]:
-                scores[name] = score, fitted
-        prior = mean_log_prob(self.prior, held_back) if self.has_prior else None
-        if not scores:
-            if self.has_prior:
-                return Choice("prior", None)
-            # What there is to draw is the one code that there is.
-            spot = distributions.Normal(held_back[0], np.full(codes.shape[1], 1e-3))
-            scores["gaussian"] = 0.0, spot
-        name, (best, fitted) = max(scores.items(), key=lambda item: item[1][0])
-        nats = None if prior is None else best - prior
-        if nats is not None and nats < _CLOSE:
-            return Choice("prior", nats)
-        self._fitted.by_name.setdefault(name, fitted)
-        return Choice(name, nats)
+        prior = self.prior if self.has_prior else None
+        choice, density = choose(codes, prior)
+        if density is not None:
+            self._fitted.by_name[choice.sampler] = density
+        return choice
 
     def sampler(self, name: str):
         """Returns a fitted sampler: a distribution with `sample` and `log_prob`.
@@ -355,6 +267,18 @@ class Samples:
         codes = self._drawn(n, seeds, sampler, **options)
         return self._decode_drawn(codes, batch_size, None if mean else seeds)
 
+    def prior_codes(self, n: int, seed: int | None = None) -> np.ndarray:
+        """Returns codes drawn from the prior, `(n, prior_dim)`.
+
+        Args:
+            n: Codes to draw, >= 1.
+            seed: Integer; the same seed gives the same codes.
+
+        Raises:
+            ValueError: If the model has no prior.
+        """
+        return self._drawn(n, seed_generator(seed), "prior")
+
     def _drawn(self, n, seeds, sampler=None, **options) -> np.ndarray:
         """Codes of the shape of those that samplers are fitted to, `(n, ...)`."""
         self.require_built("sample")
@@ -376,15 +300,18 @@ class Samples:
         choice = self.choose_sampler()
         if choice is not None:
             return choice.sampler
-        if self.has_prior:
+        if self.has_prior and not self._needs_choice:
             return "prior"
         if not self.SAMPLERS:
             raise ValueError(f"{type(self).__name__} {self.no_samplers}.")
         if not self.fitted_samplers:
+            why, name = "no prior over codes", "mixture"
+            if self.has_prior:
+                why, name = "codes that do not follow its prior", "flow"
             raise ValueError(
-                f"{type(self).__name__} has no prior over codes to sample from: fit "
-                "a sampler to the codes of its training pictures first, "
-                "`model.fit_sampler('mixture', x)`."
+                f"{type(self).__name__} has {why} to sample from: fit a sampler to the "
+                f"codes of its training pictures first, `model.fit_sampler({name!r}, "
+                "x)`."
             )
         return self.fitted_samplers[-1]
 
@@ -404,6 +331,11 @@ class Samples:
         if seeds is None:
             return self.decode(codes, batch_size)
         return self.sample_likelihood(codes, seeds, batch_size)
+
+    def set_weights(self, weights):
+        """Sets all weights, and drops samplers; see `keras.Model.set_weights`."""
+        super().set_weights(weights)
+        self.forget_samplers(data=False)
 
     # Saving
 
@@ -432,6 +364,9 @@ class Samples:
 
     def _restore(self, state):
         super()._restore(state)
+        if "samplers" in state:
+            # What was fitted to the codes of other weights is none of these.
+            self._fitted.by_name = {}
         for name, serialized in state.get("samplers", {}).items():
             distribution = keras.saving.deserialize_keras_object(serialized)
             if isinstance(distribution, distributions.LearnedPrior):

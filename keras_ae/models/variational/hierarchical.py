@@ -52,6 +52,8 @@ class HierarchicalVAE(VAE):
     """
 
     settled_arguments: tuple[str, ...] = ("prior",)
+    # Codes of the bottom layer can be compared with no density: their prior has none.
+    keeps_to_prior = True
 
     def __init__(
         self,
@@ -155,9 +157,11 @@ class HierarchicalVAE(VAE):
         return codes[0]
 
     def _drawn(self, n, seeds, sampler=None, **options):
-        if sampler not in (None, "prior") or options:
-            return super()._drawn(n, seeds, sampler, **options)
         self.require_built("sample")
+        if sampler in (None, "auto"):
+            sampler = self.default_sampler()
+        if sampler != "prior" or options:
+            return super()._drawn(n, seeds, sampler, **options)
         shape = (checks.check_count("n", n), self.noise_dim)
         noise = keras.random.normal(shape, dtype="float32", seed=seeds)
         z = self.compiled_function("sample_codes", self._sample_codes)(noise)

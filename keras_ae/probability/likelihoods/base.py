@@ -34,8 +34,19 @@ class Likelihood(keras.layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self._weight = None
+        self._is_owned = False
         # Nothing is left to build once the constructor has made the variables.
         self.built = True
+
+    def of_one_model(self) -> "Likelihood":
+        """Returns the likelihood, or a new one where a model has this already.
+
+        A learned scale belongs to one model.
+        """
+        if self._is_owned:
+            return type(self).from_config(self.get_config()).of_one_model()
+        self._is_owned = True
+        return self
 
     @contextlib.contextmanager
     def weighing(self, weight):

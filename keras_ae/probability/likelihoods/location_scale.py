@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_ae import backend
+from keras_ae.checks import check_activation
 from keras_ae.probability.distributions import LOG_2_PI, Seed, float32
 from keras_ae.probability.likelihoods.base import LOG_2, Likelihood, open_uniform
 
@@ -23,6 +24,9 @@ class LocationScale(Likelihood):
             that `parameters` are `(batch, ..., 2)`.
         activation: Activation that turns the decoder's output into the location.
             `"sigmoid"` keeps it in [0, 1].
+
+    Raises:
+        ValueError: If `scale` is none of these, or `activation` none of Keras'.
     """
 
     low = -100.0
@@ -40,7 +44,7 @@ class LocationScale(Likelihood):
     ):
         super().__init__(**kwargs)
         self.scale = scale
-        self.activation = keras.activations.get(activation)
+        self.activation = check_activation("activation", activation)
         if self.activation is keras.activations.sigmoid:
             self.low, self.high = 0.0, 1.0
         if scale == "learned":
@@ -171,6 +175,9 @@ class Gaussian(LocationScale):
         activation: Activation that turns the decoder's output into the mean.
             `"sigmoid"` keeps it in [0, 1].
 
+    Raises:
+        ValueError: If `scale` is none of these, or `activation` none of Keras'.
+
     Reference:
         Rybkin, Daniilidis and Levine, Simple and Effective VAE Training with Calibrated
         Decoders, 2021 (https://arxiv.org/abs/2006.13202).
@@ -206,6 +213,9 @@ class Laplace(LocationScale):
             decoder's second number for each value of x, b = 1e-3 + softplus(·).
         activation: Activation that turns the decoder's output into the mean.
             `"sigmoid"` keeps it in [0, 1].
+
+    Raises:
+        ValueError: If `scale` is none of these, or `activation` none of Keras'.
     """
 
     def elementwise_log_prob(self, x, parameters, training, observed=None):
@@ -241,7 +251,8 @@ class StudentT(LocationScale):
             `"sigmoid"` keeps it in [0, 1].
 
     Raises:
-        ValueError: If `scale` is `"optimal"`, for which there is no closed form.
+        ValueError: If `degrees` is not > 1, `activation` none of Keras', or `scale`
+            none of these: for `"optimal"` there is no closed form.
 
     Reference:
         Takahashi et al., Student-t Variational Autoencoder for Robust Density
@@ -304,6 +315,9 @@ class DiscretizedLogistic(LocationScale):
     Args:
         levels: Number of levels, 256 for 8-bit pixels divided by 255.
         activation: Activation that turns the decoder's output into the location.
+
+    Raises:
+        ValueError: If `levels` is not an integer >= 2, or `activation` none of Keras'.
 
     Reference:
         Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow,
