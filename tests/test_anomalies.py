@@ -108,6 +108,68 @@ def test_a_trained_model_is_used_as_it_is(detector):
     assert len(again.conformal_.scores) == 110
 
 
+@pytest.mark.once
+def test_what_was_trained_stays_so(detector):
+    again = keras_ae.AE(2, **NETWORKS)
+    again.fit(plane(60), epochs=1, verbose=0)
+    # Which counts its steps anew.
+    again.compile(keras.optimizers.Adam(1e-4))
+    for model in (again, keras_ae.PCA(2)):
+        model.fit(plane(60), epochs=1, verbose=0)
+        assert keras_ae.AnomalyDetector(model).fit(plane(20)).model_ is model
+    assert again.is_trained and not keras_ae.AE(2, image_shape=(6,)).is_trained
+    moons = datasets.load("moon-phases", split="all", limit=30)
+    preset = keras_ae.from_preset("moon-vae")
+    found = keras_ae.AnomalyDetector(preset, "code").calibrate(moons[:20], moons[20:])
+    assert found.model_ is preset
+    assert keras_ae.AnomalyDetector(preset, "code").fit(moons).model_ is preset
+
+
+@pytest.mark.once
+def test_an_untrained_model_is_trained_as_it_was_given():
+    encoder = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2)])
+    encoder.trainable = False
+    frozen = keras_ae.AE(2, image_shape=(6,), **NETWORKS)
+    frozen.encoder.trainable = False
+    for model in (keras_ae.AE(2, encoder=encoder, **NETWORKS), frozen):
+        model.compile(keras.optimizers.SGD(1e-4))
+        found = keras_ae.AnomalyDetector(model, false_alarms=0.3, epochs=1)
+        trained = found.fit(plane(40)).model_
+        assert trained is not model and not model.is_trained
+        assert type(trained.optimizer).__name__ == "SGD"
+        assert float(trained.optimizer.learning_rate) == pytest.approx(1e-4)
+        pairs = zip(
+            model.encoder.get_weights(), trained.encoder.get_weights(), strict=True
+        )
+        for given, kept in pairs:
+            np.testing.assert_array_equal(kept, given)
+
+
+@pytest.mark.once
+def test_columns_of_a_frame_are_put_in_order(detector, tmp_path):
+    pandas = pytest.importorskip("pandas")
+    names = list("abcdef")
+    frame = pandas.DataFrame(plane(60, seed=3), columns=names)
+    turned = frame[names[::-1]]
+    untrained = keras_ae.AE(2, **NETWORKS)
+    for model in (untrained, detector.model_):
+        found = keras_ae.AnomalyDetector(model, "nearest", epochs=1).fit(frame)
+        expected = found.decision_function(frame)
+        np.testing.assert_array_equal(found.decision_function(turned), expected)
+        np.testing.assert_array_equal(
+            found.anomaly_map(turned), found.anomaly_map(frame.to_numpy())
+        )
+        found.save(tmp_path / "frame.zip")
+        loaded = anomalies.load(tmp_path / "frame.zip")
+        np.testing.assert_allclose(loaded.decision_function(turned), expected)
+        with pytest.raises(ValueError, match=r"`X` must have the columns .* in any"):
+            loaded.p_values(turned.rename(columns={"a": "z"}))
+    found.calibrate(frame[:20], turned[20:40], turned[40:])
+    np.testing.assert_array_equal(
+        found.decision_scores_, found.decision_function(frame[20:40])
+    )
+
+
 # Errors of rows have no neighbours.
 OF_ROWS = [name for name in anomalies.SCORES if name not in ("structure", "peak")]
 
@@ -179,9 +241,12 @@ def test_nearest_is_scipys(detector):
 
 @pytest.mark.parametrize("score", few_everywhere(OF_ROWS, OF_ROWS[:2]))
 def test_a_detector_is_saved_whole(detector, score, tmp_path):
-    found = keras_ae.AnomalyDetector(detector.model_, score, false_alarms=0.2)
+    found = keras_ae.AnomalyDetector(
+        detector.model_, score, false_alarms=0.2, seed=np.int64(3)
+    )
     found.calibrate(plane(60, seed=5), plane(40, seed=6)).save(tmp_path / "plane.zip")
     assert len(found.conformal_.scores) == 40
+    assert anomalies.load(tmp_path / "plane.zip").check().name == score
     loaded = anomalies.load(tmp_path / "plane.zip")
     assert loaded.false_alarms == 0.2
     x = plane(20, seed=1)
@@ -203,6 +268,14 @@ def test_what_is_no_detector_is_refused(detector, tmp_path):
             anomalies.load(tmp_path / name)
     with pytest.raises(ValueError, match="must be trained"):
         keras_ae.AnomalyDetector(keras_ae.AE(2)).calibrate(plane(9), plane(9))
+    trained = keras_ae.AnomalyDetector(detector.model_)
+    with pytest.raises(ValueError, match="two without `trained_on`. Received: 1"):
+        trained.calibrate(plane(1), plane(9))
+    assert trained.calibrate(plane(1), plane(9), plane(9)).p_values(plane(2)).all()
+    with pytest.raises(ValueError, match="`held_back` must hold one example"):
+        trained.calibrate(plane(9), plane(0))
+    with pytest.raises(ValueError, match="`false_discoveries` must be a number"):
+        trained.predict(plane(9), false_discoveries=2)
     with pytest.raises(ValueError, match="call `fit`"):
         keras_ae.AnomalyDetector(keras_ae.AE(2)).save(tmp_path / "none.zip")
 
@@ -357,15 +430,22 @@ def test_from_a_folder_of_normal_pictures_to_an_alarm(invoke, tmp_path):
 @pytest.mark.once
 def test_the_command_that_goes_on_is_that_of_the_run(invoke, tmp_path):
     moons(12, 1, tmp_path / "moons")
-    asked = ("--model", "ae", "--score", "structure", "--false-alarms", "0.4")
-    options = ("--epochs", 1, "--set", "architecture=dense", "--run-dir", "run")
-    assert invoke("anomalies", "fit", "moons", *asked, *options).exit_code == 0
-    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
-    (tmp_path / "run" / "detector.zip").unlink()
-    done = invoke(*shlex.split(settings["again"])[1:])
-    assert done.exit_code == 0, done.output
-    detector = anomalies.load(tmp_path / "run" / "detector.zip")
-    assert detector.score == "structure" and detector.false_alarms == 0.4
+    fit = ("anomalies", "fit", "moons", "--model", "ae", "--run-dir", "a run")
+    asked = ("--score", "structure", "--false-alarms", "0.4")
+    options = ("--epochs", 1, "--set", "architecture=dense")
+    done = invoke(*fit, *asked, *options)
+    assert done.exit_code == 0 and "score 'a run' PICTURES" in done.output, done.output
+    settings = json.loads((tmp_path / "a run" / "settings.json").read_text())
+    # What it began with is kept, whether it is said again or not.
+    for command in (shlex.split(settings["again"])[1:], (*fit, "--resume")):
+        (tmp_path / "a run" / "detector.zip").unlink()
+        done = invoke(*command)
+        assert done.exit_code == 0, done.output
+        detector = anomalies.load(tmp_path / "a run" / "detector.zip")
+        assert detector.score == "structure" and detector.false_alarms == 0.4
+    for other in (("--score", "code"), ("--window", 4)):
+        done = invoke(*fit, "--resume", *other)
+        assert f"keeps its settings: leave out `{other[0]}`" in done.stderr
 
 
 @pytest.mark.once
@@ -381,6 +461,10 @@ def test_the_command_that_goes_on_is_that_of_the_run(invoke, tmp_path):
         (("score", "few", "few", "--output", "a.csv"), "There is no detector.zip in"),
         (("score", "few", "few", "--output", "a.txt"), "must end in .csv"),
         (("score", "no.zip", "few", "--output", "a.csv"), "There is no detector"),
+        (
+            ("score", "no", "few", "--output", "a.csv", "--false-discoveries", "2"),
+            "`false_discoveries` must be a number from 0 to below 1",
+        ),
     ],
 )
 def test_what_the_commands_refuse(invoke, tmp_path, arguments, message):
@@ -437,6 +521,14 @@ def test_structure_is_the_error_that_scipy_blurs(detector):
     blurred = ndimage.gaussian_filter(errors, (0, 1, 1, 0), mode="nearest", truncate=3)
     expected = np.square(blurred).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(found.decision_function(moons), expected, rtol=1e-4)
+    # So is that of grey pictures without an axis of channels.
+    grey = moons[..., 0]
+    found = keras_ae.AnomalyDetector(keras_ae.PCA(3), epochs=1).fit(grey)
+    assert [part.name for part in found.score_.used] == ["structure", "code"]
+    errors = grey / np.float32(255) - found.model_.reconstruct(grey)
+    blurred = ndimage.gaussian_filter(errors, (0, 1, 1), mode="nearest", truncate=3)
+    where = found.anomaly_map(grey) * found.usual_spread_ + found.usual_error_
+    np.testing.assert_allclose(where, np.abs(blurred), rtol=1e-3, atol=1e-5)
     with pytest.raises(ValueError, match="pictures of height, width and channels"):
         keras_ae.AnomalyDetector(detector.model_, "structure").fit(plane(30))
 
@@ -477,6 +569,66 @@ def test_what_stands_out_is_red():
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     with pytest.raises(ValueError, match="finite values"):
         plots.histogram({}, "score")
+
+
+@pytest.fixture(scope="module")
+def of_table():
+    """A detector of rows of two numbers and a kind, with gaps."""
+    rng = np.random.default_rng(0)
+    kinds = ["x", "y", None] * 20
+    table = {"a": rng.normal(size=60), "b": rng.normal(size=60), "kind": kinds}
+    table["b"][::7] = np.nan
+    schema = datasets.Schema.of(table)
+    model = keras_ae.AE(2, likelihood=keras_ae.likelihoods.Columns(schema), **NETWORKS)
+    return keras_ae.AnomalyDetector(model, epochs=1).fit(schema.rows(table))
+
+
+def scores_of(invoke, detector, table):
+    """Scores a table on the command line; returns the lines that this writes."""
+    detector.save("detector.zip")
+    score = ("anomalies", "score", "detector.zip", table, "--output", "scores.csv")
+    done = invoke(*score, "--false-alarms", "0.1", "--report", "scores.html")
+    assert done.exit_code == 0, done.output
+    with open("scores.csv", newline="") as file:
+        return [*csv.DictReader(file)]
+
+
+@pytest.mark.once
+def test_lines_are_those_of_the_file(invoke, of_table):
+    text = 'a,b,kind,note\n0,0,x,\n\n\n0,1,y,"two\nlines"\n3.4e38,1,x,\n1,1e300,y,\n'
+    pathlib.Path("new.csv").write_text(text)
+    rows = scores_of(invoke, of_table, "new.csv")
+    assert [row["line"] for row in rows] == ["2", "5", "7", "8"]
+    # The worst of anomalies are scored, and told by what is wrong with them.
+    assert [row["alarm"] for row in rows[2:]] == ["1", "1"]
+    assert [row["column"] for row in rows[2:]] == ["a", "b"]
+    assert [row["value"] for row in rows[2:]] == ["3.4e+38", "1e+300"]
+
+
+@pytest.mark.once
+def test_rows_of_parquet_have_no_lines(invoke, of_table):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    kinds = pandas.array([None, "y", None], dtype="string")
+    frame = pandas.DataFrame({"a": [0.0, 0.0, 1.0], "b": [None, 900.0, 1.0]})
+    frame["kind"] = kinds
+    frame.to_parquet("new.parquet")
+    rows = scores_of(invoke, of_table, "new.parquet")
+    assert [row["row"] for row in rows] == ["0", "1", "2"] and "line" not in rows[0]
+    assert (rows[1]["column"], rows[1]["value"]) == ("b", "900")
+    # pandas' own mark of a gap could not be compared.
+    kinds = datasets.read_table("new.parquet")["kind"]
+    assert kinds.tolist() == [None, "y", None]
+
+
+@pytest.mark.once
+def test_names_of_files_that_are_no_text_are_written(tmp_path):
+    from keras_ae.cli.commands import alarms
+
+    alarms.write_columns(str(tmp_path / "a.csv"), {"file": ["\udcff.png"]})
+    assert (tmp_path / "a.csv").read_text().split() == ["file", "\\udcff.png"]
+    alarms.write_page(str(tmp_path / "a.html"), "<td>\udcff.png</td>")
+    assert "\\udcff.png" in (tmp_path / "a.html").read_text()
 
 
 @pytest.mark.thorough

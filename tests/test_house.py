@@ -42,7 +42,9 @@ MAY_IMPORT = {
     "callbacks": {"checks", "files", "metrics", "nn", "plots", "training"},
     "compression": {"metrics"},
     "estimators": {"models"},
-    "anomalies": {"checks", "files", "metrics", "models", "probability", "runs"},
+    "anomalies": {
+        *("checks", "files", "metrics", "models", "probability", "runs", "training"),
+    },
     "evaluation": {
         "checks",
         "datasets",

@@ -222,12 +222,28 @@ def test_from_a_series_of_normal_rows_to_the_lines_of_a_fault(invoke):
     # Steps 100 to 103 are lines 102 to 105.
     assert int(worst["from_line"]) <= 105 and int(worst["to_line"]) >= 102
     assert "held-back normal windows" in pathlib.Path("scores.html").read_text()
+    # Blank lines count as lines.
+    pathlib.Path("blank.csv").write_text("\n".join([told[0], "", *told[1:], ""]))
+    blank = ("anomalies", "score", "run", "blank.csv", "--output", "blank-scores.csv")
+    assert invoke(*blank).exit_code == 0
+    with open("blank-scores.csv", newline="") as file:
+        moved = [*csv.DictReader(file)]
+    for name in ("first_line", "last_line", "from_line", "to_line"):
+        assert [int(row[name]) for row in moved] == [int(r[name]) + 1 for r in rows]
     pathlib.Path("short.csv").write_text("sine,cosine,sign\n0,1,a\n")
+    # Eight steps are half a window: all windows have some of them.
+    every = [told[0], *(f"{x},{i // 8 % 2}" for i, x in enumerate(lines[1:]))]
+    pathlib.Path("every.csv").write_text("\n".join([*every, ""]))
     for arguments, message in (
         (("fit", "new.csv", "--window", 64), "There must be 640 rows at least"),
         (("fit", "new.csv", "--window", 16, "--set", "architecture=dense"), "sequence"),
         (("fit", "moon-phases", "--window", 16), "must be left out for pictures"),
         (("score", "run", "short.csv", "--output", "a.csv"), "rows as a window, 16"),
+        (
+            ("score", "run", "every.csv", "--label", "fault", "--output", "a.csv"),
+            "must tell of anomalies and of normal windows. Received: 24 of 24",
+        ),
     ):
         refused = invoke("anomalies", *arguments)
         assert refused.exit_code == 1 and message in refused.stderr, refused.stderr
+    assert not pathlib.Path("a.csv").exists()

@@ -201,6 +201,24 @@ def test_tables_of_spreadsheets(tmp_path):
         assert list(datasets.read_table(path)) == names.split(",")
 
 
+@pytest.mark.once
+def test_months_are_no_numbers(tmp_path):
+    (tmp_path / "months.csv").write_text("month,x\n2021_01,1_000\n2021_02,2\n")
+    read = datasets.read_table(tmp_path / "months.csv")
+    assert list(read["month"]) == ["2021_01", "2021_02"]
+    assert list(read["x"]) == ["1_000", "2"]
+
+
+@pytest.mark.once
+def test_numbers_beyond_all_bounds_stay_finite(table, schema):
+    few = {name: values[:3].copy() for name, values in table.items()}
+    few["height"][:] = 1e300, -1e300, 3.4e38
+    few["visits"] = np.array([1e300, 0, 1])
+    rows = schema.rows(few)
+    np.testing.assert_allclose(rows[:, 0], [1e15, -1e15, 1e15], rtol=1e-6)
+    assert np.isfinite(rows).all()
+
+
 def test_rows_that_no_schema_made_are_refused(table, schema):
     model = keras_ae.VAE(2, likelihood=likelihoods.Columns(schema), widths=(4,))
     rows = schema.rows(table)

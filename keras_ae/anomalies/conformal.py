@@ -66,7 +66,8 @@ class Conformal:
             raise ValueError(
                 f"`false_alarms` must be at least {self.smallest_rate:.2g} with "
                 f"{count} held-back normal examples. Received: "
-                f"false_alarms={false_alarms:g}, which needs {needed} of them."
+                f"false_alarms={false_alarms:g}, which needs {needed} of them; "
+                "`update` adds some."
             )
         # Rounding must not ask for one score more.
         rank = math.ceil((count + 1) * (1 - false_alarms) - 1e-9)

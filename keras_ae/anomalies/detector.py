@@ -16,6 +16,7 @@ from keras_ae.anomalies.scores import SCORES, Score, smooth_errors
 from keras_ae.files import replacing
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.runs import load_model
+from keras_ae.training import inputs
 
 try:
     from sklearn.base import BaseEstimator
@@ -41,25 +42,31 @@ class AnomalyDetector(BaseEstimator):
 
     Args:
         model: Model with an encoder; one that was trained is used as it is, and what
-            `fit` is given are then normal examples that it has not seen.
+            `fit` is given are then normal examples that it has not seen. Of another
+            one a copy is trained, with its weights, where it has any yet, with what is
+            frozen in it, and as it was compiled.
         score: `"auto"`, of pictures the reconstruction's and the code's put together,
             of rows `"nearest"`; `"reconstruction"`, -log p(x | z); `"structure"`,
             errors of a picture that hang together; `"code"`, -log of a density of the
             codes; `"nearest"`, the distance to a normal example or its reconstruction;
             `"elbo"`, -ELBO, and `"likelihood"`, -log p(x), of a VAE; `"refined"`,
             -log p(x | z) after a search for the code; or a `Score` of your own.
-        false_alarms: Rate of alarms among normal examples, in (0, 1).
+        false_alarms: Rate of alarms among normal examples, in (0, 1). `predict` needs
+            1 / rate - 1 held-back ones; where they are fewer, set another afterwards.
         held_back: Share of the examples that the model is not trained on, in (0, 1).
         epochs: Most passes over the others; training ends where those held back are
             described no better for a tenth of them.
         batch_size: Examples a step.
-        seed: Seed of the split, of the weights and of all that is drawn.
+        seed: Seed of the split, of the weights that are not there yet, and of all that
+            is drawn.
         verbose: As in `keras.Model.fit`.
 
     Attributes:
         model_: The trained model.
         conformal_: Scores of held-back normal examples; see `Conformal`.
         decision_scores_: Scores of all examples that `fit` was given, `(n,)`.
+        column_names_: Columns of the frame that was learned from, into whose order
+            those of later ones are put; None where it was none.
 
     Raises:
         ValueError: If an argument is out of range, the model can't give that score, or
@@ -105,16 +112,22 @@ class AnomalyDetector(BaseEstimator):
         self.verbose = verbose
 
     def fit(self, X, y=None) -> "AnomalyDetector":
-        """Learns from normal examples `(n, ...)`; `y` is ignored."""
+        """Learns from normal examples `(n, ...)`; `y` is ignored.
+
+        Raises:
+            ValueError: If an argument is out of range, the model can't give the score,
+                or the examples are too few.
+        """
         score = self.check()
-        X = _examples(X)
+        self.column_names_ = self.model.column_names or inputs.column_names(X)
+        X = _examples(X, self.column_names_)
         if len(X) < self.fewest:
             raise ValueError(
                 f"`X` must hold {self.fewest} normal examples at least. Received: "
                 f"{len(X)}"
             )
         order = np.random.default_rng(self.seed).permutation(len(X))
-        trained = _is_trained(self.model)
+        trained = self.model.is_trained
         held = 1.0 if trained else self.held_back
         # A third settles the score, the others are kept for the alarm.
         count = max(int(held * len(X)), 3)
@@ -144,17 +157,26 @@ class AnomalyDetector(BaseEstimator):
                 are too few examples.
         """
         score = self.check()
-        if not _is_trained(self.model):
+        if not self.model.is_trained:
             raise ValueError(
                 f"`model` must be trained. Received: a {type(self.model).__name__} "
                 "that is not; `fit` trains it."
             )
-        tuning, held_back = _examples(tuning), _examples(held_back)
-        for name, examples in (("tuning", tuning), ("held_back", held_back)):
-            if not len(examples):
-                raise ValueError(f"`{name}` must hold one example at least.")
+        names = self.model.column_names or inputs.column_names(tuning)
+        self.column_names_ = names
+        tuning = _examples(tuning, names, "tuning")
+        held_back = _examples(held_back, names, "held_back")
         if trained_on is not None:
-            trained_on = _examples(trained_on)
+            trained_on = _examples(trained_on, names, "trained_on")
+        if len(tuning) < (2 if trained_on is None else 1):
+            raise ValueError(
+                "`tuning` must hold one example at least, two without `trained_on`. "
+                f"Received: {len(tuning)}"
+            )
+        if not len(held_back):
+            raise ValueError(
+                "`held_back` must hold one example at least. Received: none"
+            )
         self._settle(self.model, score, tuning, trained_on)
         self.decision_scores_ = self.decision_function(held_back)
         self.conformal_ = Conformal(self.decision_scores_)
@@ -198,7 +220,8 @@ class AnomalyDetector(BaseEstimator):
     def _trained(self, train, validation):
         keras.utils.set_random_seed(self.seed)
         # What scikit-learn gives to `fit` stays as it was.
-        model = type(self.model).from_config(self.model.get_config())
+        model = _copied(self.model)
+        model.column_names = self.column_names_
         stopping = []
         if model.score_name is not None:
             stopping.append(
@@ -221,7 +244,7 @@ class AnomalyDetector(BaseEstimator):
     def decision_function(self, X) -> np.ndarray:
         """Returns scores, higher where an example is less usual, `(n,)`."""
         model = self._fitted_model()
-        X = _examples(X)
+        X = _examples(X, self.column_names_)
         shape = model.built_image_shape
         if X.shape[1:] != shape:
             raise ValueError(
@@ -252,9 +275,11 @@ class AnomalyDetector(BaseEstimator):
                 these examples, by Benjamini and Hochberg's rule.
 
         Raises:
-            ValueError: If held-back normal examples are too few for that rate.
+            ValueError: If a rate is out of range, or held-back normal examples are too
+                few for that of false alarms.
         """
         if false_discoveries is not None:
+            check_rate("false_discoveries", false_discoveries)
             picked = benjamini_hochberg(self.p_values(X), false_discoveries)
             return picked.astype("int64")
         scores = self.decision_function(X)
@@ -275,7 +300,8 @@ class AnomalyDetector(BaseEstimator):
         with the mean and the deviation of that value's errors among normal examples.
         """
         self._fitted_model()
-        return (self._errors(_examples(X)) - self.usual_error_) / self.usual_spread_
+        errors = self._errors(_examples(X, self.column_names_))
+        return (errors - self.usual_error_) / self.usual_spread_
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes model, score and alarm into one file, which `load` reads.
@@ -292,13 +318,15 @@ class AnomalyDetector(BaseEstimator):
             )
         arrays = {}
 
-        def kept(array):
+        def kept(value):
+            if isinstance(value, np.generic):
+                return value.item()
             name = f"array {len(arrays)}"
-            arrays[name] = array
+            arrays[name] = value
             return {_ARRAY: name}
 
-        arguments = {name: getattr(self, name) for name in _SAVED}
-        about = {**arguments, "score": self.score_.name, "state": self.score_.state()}
+        about = {name: getattr(self, name) for name in (*_SAVED, "column_names_")}
+        about |= {"score": self.score_.name, "state": self.score_.state()}
         with (
             replacing(pathlib.Path(path)) as temporary,
             zipfile.ZipFile(temporary, "w") as archive,
@@ -321,7 +349,8 @@ class AnomalyDetector(BaseEstimator):
         errors = self._errors(X)
         spread = errors.std(axis=0)
         # A value that hardly errs, like a black margin, would stand out by nothing.
-        least = (1.0 if X.ndim == 4 else 0.1) * spread.mean() + 1e-6
+        share = 1.0 if self.model_.describes_pictures else 0.1
+        least = share * spread.mean() + 1e-6
         return errors.mean(axis=0), np.maximum(spread, least)
 
     def _in_range(self, X):
@@ -370,6 +399,7 @@ def load(path: str | os.PathLike) -> AnomalyDetector:
             error, spread = arrays["usual_error"], arrays["usual_spread"]
             conformal = Conformal(arrays["scores"])
             arguments = {name: about[name] for name in _SAVED}
+            names = about.get("column_names_")
         except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is not a detector that `AnomalyDetector.save` wrote, or it is "
@@ -380,17 +410,33 @@ def load(path: str | os.PathLike) -> AnomalyDetector:
     detector.model_, detector.score_ = model, score
     detector.usual_error_, detector.usual_spread_ = error, spread
     detector.conformal_ = conformal
+    detector.column_names_ = names and tuple(names)
     return detector
 
 
-def _examples(X: Any) -> np.ndarray:
-    X = np.asarray(X)
+def _examples(X: Any, columns: tuple[str, ...] | None, name: str = "X") -> np.ndarray:
+    """Examples as an array, the columns of a frame in the order of `columns`."""
+    found = inputs.column_names(X)
+    X = np.asarray(inputs.plain(X))
     if X.ndim < 2:
         raise ValueError(
-            "`X` must hold examples, (n, features) or (n, height, width, channels). "
-            f"Received: an array of shape {X.shape}"
+            f"`{name}` must hold examples, (n, features) or (n, height, width, "
+            f"channels). Received: an array of shape {X.shape}"
         )
-    return X
+    return inputs.reordered(X, found, columns, name) if found and columns else X
+
+
+def _copied(model):
+    """A model of the same kind to train, that begins as the given one is."""
+    copy = type(model).from_config(model.get_config())
+    if model.built:
+        copy.build_from_config(model.get_build_config())
+    # Before it is built, too: of networks of one's own.
+    copy.set_weights(model.get_weights())
+    # This says what is frozen, too.
+    copy.compile_from_config(model.get_compile_config())
+    copy.chooses_optimizer = model.chooses_optimizer
+    return copy
 
 
 def _check_gives(model, score):
@@ -400,8 +446,3 @@ def _check_gives(model, score):
             f"`model` must have {lacking} for score={score.name!r}. Received: a "
             f"{type(model).__name__}"
         )
-
-
-def _is_trained(model):
-    steps = getattr(model.optimizer, "iterations", 0)
-    return bool(model.built and int(keras.ops.convert_to_numpy(steps)))

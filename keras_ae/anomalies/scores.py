@@ -91,7 +91,7 @@ class Structure(Score):
 
     def lacks(self, model):
         # What is not built yet may turn out to be of pictures.
-        if model.built and len(model.built_image_shape) not in (3, 4):
+        if model.built and not model.describes_pictures:
             return "pictures of height, width and channels"
         return super().lacks(model)
 
@@ -432,9 +432,12 @@ SCORES = {
 def smooth_errors(model: Autoencoder, x: np.ndarray, width: float) -> np.ndarray:
     """What reconstructions differ by, of the shape of `x`, blurred but in rows."""
     errors = np.asarray(_floats(x) - model.reconstruct(x), "float32")
-    if model.architecture != "sequence" and errors.ndim < 4:
+    if model.architecture == "sequence":
+        return blur(errors, width, (1,))
+    if not model.describes_pictures:
         return errors
-    return blur(errors, width, range(1, errors.ndim - 1))
+    # Grey pictures may come without an axis of channels.
+    return blur(errors, width, range(1, max(3, errors.ndim - 1)))
 
 
 def _floats(x):

@@ -41,11 +41,9 @@ def anomalies():
 @click.option(
     "--score",
     type=click.Choice(_SCORES),
-    default="auto",
-    show_default=True,
     help="What is unusual: the reconstruction, errors in it that hang together, the "
     "code, these two (auto), the distance to the nearest normal picture, the ELBO, the "
-    "likelihood, or the reconstruction after a search.",
+    "likelihood, or the reconstruction after a search (default: auto).",
 )
 @click.option(
     "--false-alarms",

@@ -171,8 +171,8 @@ def load(
         `label` for MNIST and Fashion-MNIST, `path` and 40 attributes for CelebA (none
         where `list_attr_celeba` is missing), `path` and `folder`, the name of the
         sub-folder, for your own pictures, and `label` where shards have it: a `.cls`
-        file beside each picture of a tar, a column `label` of a Parquet file. `path` is
-        that of the picture in its folder or zip, or `shard/picture`.
+        file beside each picture of a tar, a column `label` of a Parquet file without
+        gaps. `path` is that of the picture in its folder or zip, or `shard/picture`.
 
     Raises:
         FileNotFoundError: If there is no such data; says where to get it.

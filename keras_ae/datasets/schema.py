@@ -10,6 +10,8 @@ from keras_ae.datasets.tables import columns_of, missing_of
 KINDS = ("number", "count", "category")
 # Different values that a column of categories has at most.
 _MOST = 1000
+# What a number is at most in a row, either way: squares of it can be summed in float32.
+_FARTHEST = 1e15
 
 
 class Column(NamedTuple):
@@ -115,6 +117,8 @@ class Schema:
 
     def rows(self, table: Any) -> np.ndarray:
         """Returns the rows of a table, `(n, width)` in float32.
+
+        Numbers end at 1e15 deviations from the mean, and counts at so many means.
 
         Args:
             table: As for `of`; columns that are not in the schema are left out.
@@ -298,10 +302,13 @@ def _encoded(column, values):
         )
     numbers = np.full(len(values), column.mean)
     numbers[~missing] = _numbers(column.name, values[~missing])
-    if column.kind == "count":
-        numbers = numbers / column.mean
-    else:
-        numbers = (numbers - column.mean) / column.deviation
+    # What is beyond all bounds, as some marks of gaps are, is the worst of anomalies.
+    with np.errstate(over="ignore"):
+        if column.kind == "count":
+            numbers = numbers / column.mean
+        else:
+            numbers = (numbers - column.mean) / column.deviation
+    numbers = np.clip(numbers, -_FARTHEST, _FARTHEST)
     parts = [numbers, missing] if column.gaps else [numbers]
     return np.stack(parts, axis=1).astype("float32")
 

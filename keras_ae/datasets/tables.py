@@ -38,13 +38,29 @@ def read_table(path: str | os.PathLike) -> dict[str, np.ndarray]:
             or a line has too many fields or too few.
         ModuleNotFoundError: If a Parquet file can't be read for want of a package.
     """
+    return read_numbered(path)[0]
+
+
+def read_numbered(
+    path: str | os.PathLike,
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """Reads a table as `read_table` does, and where its rows are.
+
+    Returns:
+        The columns by name, and the line of the file on which each row begins, from 1;
+        None of a Parquet file, which has no lines.
+
+    Raises:
+        FileNotFoundError, ValueError, ModuleNotFoundError: As `read_table`.
+    """
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no table {path}.")
     if path.suffix.lower() == ".parquet":
         for name in ("pandas", "polars"):
             if importlib.util.find_spec(name):
-                return columns_of(importlib.import_module(name).read_parquet(path))
+                frame = importlib.import_module(name).read_parquet(path)
+                return columns_of(frame), None
         raise ModuleNotFoundError(
             f"{path} needs pandas (with pyarrow) or polars to be read: "
             "`pip install polars`."
@@ -63,7 +79,7 @@ def read_table(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def _read_lines(path, file):
-    """Columns by name of the text of a `.csv` file."""
+    """Columns by name of the text of a `.csv` file, and the first line of each row."""
     first = file.readline()
     file.seek(0)
     separator = max(_SEPARATORS, key=first.count)
@@ -78,22 +94,27 @@ def _read_lines(path, file):
             f"the numbers {', '.join(names[:3])}{', ...' if names[3:] else ''}; write "
             "a line of names before it."
         )
-    found = []
+    found, begins = [], []
+    end = lines.line_num
     for line in lines:
+        # Between quotes a row goes on in the next line.
+        begin, end = end + 1, lines.line_num
+        if not line:
+            continue
         if len(line) != len(names):
-            if not line:
-                continue
             raise ValueError(
                 f"Line {lines.line_num} of {path} must have {len(names)} fields, "
                 f"as its first. Received: {len(line)}"
             )
         found.append(line)
+        begins.append(begin)
     if not found:
         raise ValueError(f"{path} must hold a line of names and rows. It is empty.")
-    return {
+    columns = {
         name: _parsed(values, commas=separator != ",")
         for name, values in zip(names, zip(*found, strict=True), strict=True)
     }
+    return columns, np.array(begins)
 
 
 def _are_values(names):
@@ -113,12 +134,22 @@ def _parsed(texts, commas=False):
     numbers = [text.replace(",", ".") if commas else text for text in texts]
     try:
         return np.array(
-            [np.nan if gap else float(t) for t, gap in zip(numbers, gaps, strict=True)]
+            [
+                np.nan if gap else _number(text)
+                for text, gap in zip(numbers, gaps, strict=True)
+            ]
         )
     except ValueError:
         values = np.array(texts, dtype=object)
         values[gaps] = None
         return values
+
+
+def _number(text):
+    if "_" in text:
+        # Python alone reads a month such as 2021_01 as a number.
+        raise ValueError(text)
+    return float(text)
 
 
 def columns_of(table: Any) -> dict[str, np.ndarray]:
@@ -130,7 +161,7 @@ def columns_of(table: Any) -> dict[str, np.ndarray]:
     elif getattr(getattr(table, "dtype", None), "names", None):
         found = {name: table[name] for name in table.dtype.names}
     elif hasattr(table, "columns"):
-        found = {str(name): np.asarray(table[name]) for name in table.columns}
+        found = {str(name): _array(table[name]) for name in table.columns}
     else:
         values = np.asarray(table)
         if values.ndim != 2 or values.dtype.kind not in "biuf":
@@ -158,7 +189,11 @@ def _array(values):
         found = np.empty(len(values), object)
         found[:] = values
         return found
-    return np.asarray(values)
+    found = np.asarray(values)
+    if found.dtype != object:
+        return found
+    # What pandas has for a gap can neither be compared nor made a number.
+    return np.where(missing_of(found), None, found)
 
 
 def missing_of(values):

@@ -26,7 +26,10 @@ def write_columns(output: str, columns: Mapping[str, Any]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with (
         replacing(target) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
+        # Names of files may be none in UTF-8.
+        temporary.open(
+            "w", newline="", encoding="utf-8", errors="backslashreplace"
+        ) as file,
     ):
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -61,9 +64,19 @@ def tell_alarms(
 
 
 def anomalies_of(
-    path: str, table: Mapping[str, Any], label: str | None
+    path: str,
+    table: Mapping[str, Any],
+    label: str | None,
+    steps: np.ndarray | None = None,
 ) -> np.ndarray | None:
     """Which rows of a table are anomalies; None where no column tells.
+
+    Args:
+        path: Of the table.
+        table: Its columns by name.
+        label: Name of the one that tells.
+        steps: Of windows the rows that each has, `(windows, length)`: then those are
+            anomalies that have one.
 
     Raises:
         ValueError: If the column is missing, holds something else than 0 and 1, or one
@@ -83,10 +96,12 @@ def anomalies_of(
             f"Column {label!r} must hold 1 for an anomaly and 0 for a normal row. "
             f"Received: {min(odd)}"
         )
-    anomalous = np.isin(values, _ANOMALOUS)
+    anomalous, noun = np.isin(values, _ANOMALOUS), "rows"
+    if steps is not None:
+        anomalous, noun = anomalous[steps].any(axis=1), "windows"
     if anomalous.all() or not anomalous.any():
         raise ValueError(
-            f"Column {label!r} must tell of anomalies and of normal rows. Received: "
+            f"Column {label!r} must tell of anomalies and of normal {noun}. Received: "
             f"{anomalous.sum()} of {len(anomalous)} are anomalies"
         )
     return anomalous
@@ -185,7 +200,7 @@ def write_page(report: str, page: str) -> None:
     target = pathlib.Path(report)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     print(f"Report  {report}")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pathlib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_ae import anomalies, catalogue, datasets, models, plots
+from keras_ae.anomalies.conformal import check_rate
 from keras_ae.cli.commands.alarms import (
     FIGURE_HEADS,
     as_png,
@@ -31,7 +33,13 @@ from keras_ae.cli.commands.reading import (
     check_absent,
     picture_shape,
 )
-from keras_ae.cli.commands.starting import begin, tells_how_to_go_on
+from keras_ae.cli.commands.starting import (
+    _kept,
+    begin,
+    recorded_data,
+    saved_settings,
+    tells_how_to_go_on,
+)
 from keras_ae.probability import likelihoods
 from keras_ae.runs.report import elements
 
@@ -54,7 +62,7 @@ def fit_anomalies(
     *,
     name: str,
     model_name: str,
-    score: str = "auto",
+    score: str | None = None,
     false_alarms: float | None = None,
     latent_dim: int | None = None,
     window: int | None = None,
@@ -69,7 +77,7 @@ def fit_anomalies(
         directory: Directory of the run, into which the detector goes, too.
         name: What the run is called.
         model_name: Class name of the model, case ignored.
-        score: As for `AnomalyDetector`.
+        score: As for `AnomalyDetector`; by default `"auto"`.
         false_alarms: Rate of the alarm; by default 0.01, or the least that can be
             promised.
         latent_dim: Numbers in a code.
@@ -90,18 +98,32 @@ def fit_anomalies(
             f"`--model` must be one that needs no labels. Received: {model_name}"
         )
     defaults, settings = model_settings(constructor, chosen, latent_dim)
+    rule: dict[str, Any] = {
+        "score": score,
+        "false_alarms": false_alarms,
+        "window": window,
+    }
+    if resume:
+        saved = saved_settings(directory / "settings.json")
+        # Of a run of another kind `begin` says that it is one.
+        rule = _kept("--{}", saved.get("rule", rule), rule)
+    rule["score"] = score = rule["score"] or "auto"
+    false_alarms, window = rule["false_alarms"], rule["window"]
     command = ["keras-ae", "anomalies", "fit", data, "--model", model_name.lower()]
-    command += ["--score", score]
-    if false_alarms is not None:
-        command += ["--false-alarms", str(false_alarms)]
-    if window is not None:
-        command += ["--window", str(window)]
+    for key, value in rule.items():
+        if value is not None:
+            command += [f"--{key.replace('_', '-')}", str(value)]
     run, settings = begin(
         name,
         directory,
         resume=resume,
         command=command,
-        what={"model": model_name, "data": str(pathlib.Path(data)), "normal": True},
+        what={
+            "model": model_name,
+            "data": recorded_data(data),
+            "normal": True,
+            "rule": rule,
+        },
         options=options,
         settings=settings,
         defaults=defaults,
@@ -135,7 +157,8 @@ def fit_anomalies(
         f"\nAlarm   score above {detector.threshold_:.5g}: {100 * rate:.3g} % of "
         f"normal {noun}, by {count:,} held back (at least {100 * least:.2g} % "
         f"can be promised with so many)\nNext    keras-ae anomalies score "
-        f"{run.directory} {normal.what} --output scores.csv --report scores.html",
+        f"{shlex.quote(str(run.directory))} {normal.what} --output scores.csv "
+        "--report scores.html",
         flush=True,
     )
 
@@ -168,6 +191,8 @@ def score_anomalies(
         FileExistsError: If a file to be written exists.
         FileNotFoundError: If a path does not exist.
     """
+    if false_discoveries is not None:
+        check_rate("false_discoveries", false_discoveries)
     targets = {".csv": ("--output", output), ".html": ("--report", report)}
     for suffix, (option, path) in targets.items():
         if path is None:
@@ -185,8 +210,10 @@ def score_anomalies(
             )
     detector = anomalies.load(file)
     if false_alarms is not None:
+        check_rate("false_alarms", false_alarms)
         detector.false_alarms = false_alarms
-        detector.check()
+        # Whether it can be promised, before anything is scored.
+        detector.conformal_.threshold(false_alarms)
     if isinstance(detector.model_.likelihood, likelihoods.Columns):
         if len(pictures) != 1 or not datasets.is_table(pictures[0]):
             raise ValueError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_ae import datasets
 from keras_ae.anomalies import AnomalyDetector
 from keras_ae.cli.commands.alarms import (
     alarms_of,
@@ -16,6 +15,7 @@ from keras_ae.cli.commands.alarms import (
     write_columns,
     write_page,
 )
+from keras_ae.datasets.tables import read_numbered
 
 # Rows in the report.
 _SHOWN = 30
@@ -47,8 +47,7 @@ def score_rows(
         FileNotFoundError: If there is no such file.
     """
     schema = detector.model_.likelihood.schema
-    table = datasets.read_table(path)
-    table = {name: values[:limit] for name, values in table.items()}
+    table, unit, places = read_places(path, limit)
     anomalous = anomalies_of(path, table, label)
     rows = schema.rows(table)
     scores = detector.decision_function(rows)
@@ -58,8 +57,7 @@ def score_rows(
     restored = schema.table(detector.model_.reconstruct(rows))
     expected = [_shown(restored[name][i]) for i, name in enumerate(columns)]
     found = {
-        # As a line of the file, of which the first has the names.
-        "line": np.arange(len(rows)) + 2,
+        unit: places,
         "score": scores,
         "p_value": p_values,
         "alarm": alarms.astype(int),
@@ -73,11 +71,11 @@ def score_rows(
     if report is None:
         return
     worst = np.argsort(-scores, kind="stable")[:_SHOWN]
-    heads = [("Line", "number"), ("Score", "number"), ("", ""), ("Column", "")]
-    heads += [("Value", "number"), ("Expected", "number")]
+    heads = [(unit.capitalize(), "number"), ("Score", "number"), ("", "")]
+    heads += [("Column", ""), ("Value", "number"), ("Expected", "number")]
     cells = [
         (
-            str(i + 2),
+            str(places[i]),
             f"{scores[i]:.5g}",
             "alarm" if alarms[i] else "",
             columns[i],
@@ -88,6 +86,26 @@ def score_rows(
     ]
     sections = sections_of(detector, by_kind, figures, heads, cells)
     write_page(report, document(detector, alarms, "rows", sections))
+
+
+def read_places(
+    path: str, limit: int | None
+) -> tuple[dict[str, np.ndarray], str, np.ndarray]:
+    """Reads a table, and where its rows are in the file.
+
+    Args:
+        path: Of a `.csv` or `.parquet` file.
+        limit: At most this many rows.
+
+    Returns:
+        The columns by name; what tells a row's place, `"line"`, or where a file has
+        none `"row"`; and these places, lines from 1 and rows from 0, `(n,)`.
+    """
+    table, lines = read_numbered(path)
+    table = {name: values[:limit] for name, values in table.items()}
+    if lines is None:
+        return table, "row", np.arange(len(next(iter(table.values()))))
+    return table, "line", lines[:limit]
 
 
 def least_fitting(detector: AnomalyDetector, rows: np.ndarray) -> list[str]:

@@ -17,7 +17,7 @@ from keras_ae.cli.commands.alarms import (
     write_columns,
     write_page,
 )
-from keras_ae.cli.commands.anomalous_rows import unusual_columns
+from keras_ae.cli.commands.anomalous_rows import read_places, unusual_columns
 from keras_ae.runs.report import elements
 
 # Windows and columns in the report.
@@ -46,12 +46,11 @@ def score_series(
 
     Raises:
         ValueError: If the table has not the columns of the normal one, values that it
-            had not, or fewer rows than a window.
+            had not, fewer rows than a window, or anomalies in all windows by `label`.
         FileNotFoundError: If there is no such file.
     """
     schema = detector.model_.likelihood.schema
-    table = datasets.read_table(path)
-    table = {name: values[:limit] for name, values in table.items()}
+    table, unit, places = read_places(path, limit)
     rows = schema.rows(table)
     length = detector.model_.image_shape[0]
     if len(rows) < length:
@@ -62,27 +61,23 @@ def score_series(
     stride = max(1, length // 2)
     windows = datasets.cut_windows(rows, length, stride)
     steps = datasets.cut_windows(np.arange(len(rows)), length, stride)[..., 0]
-    anomalous = anomalies_of(path, table, label)
-    if anomalous is not None:
-        # Of a window that has one such step.
-        anomalous = anomalous[steps].any(axis=1)
+    anomalous = anomalies_of(path, table, label, steps)
     scores = detector.decision_function(windows)
     p_values, alarms = alarms_of(detector, scores, false_discoveries)
     unusual = unusual_columns(detector, windows)  # (windows, time, columns)
     worst_column, begin, end = zip(*map(_span, unusual), strict=True)
-    # As lines of the file, of which the first has the names.
-    first, last = steps[:, 0] + 2, steps[:, -1] + 2
     columns = [schema.names[column] for column in worst_column]
-    begin, end = first + begin, first + end
+    begin, end = (places[steps[:, 0] + step] for step in (begin, end))
+    first, last = places[steps[:, 0]], places[steps[:, -1]]
     found = {
-        "first_line": first,
-        "last_line": last,
+        f"first_{unit}": first,
+        f"last_{unit}": last,
         "score": scores,
         "p_value": p_values,
         "alarm": alarms.astype(int),
         "column": columns,
-        "from_line": begin,
-        "to_line": end,
+        f"from_{unit}": begin,
+        f"to_{unit}": end,
     }
     write_columns(output, found)
     tell_alarms(detector, alarms, "windows", false_discoveries, output)
@@ -90,8 +85,8 @@ def score_series(
     if report is None:
         return
     worst = np.argsort(-scores, kind="stable")[:_SHOWN]
-    heads = [("Lines", "number"), ("Score", "number"), ("", ""), ("Column", "")]
-    heads += [("Where", "number")]
+    heads = [(f"{unit.capitalize()}s", "number"), ("Score", "number"), ("", "")]
+    heads += [("Column", ""), ("Where", "number")]
     cells = [
         (
             f"{first[i]}-{last[i]}",
@@ -103,7 +98,10 @@ def score_series(
         for i in worst
     ]
     sections = sections_of(detector, by_kind, figures, heads, cells)
-    drawn = _drawn(detector, table, windows[worst], steps[worst], unusual[worst])
+    titles = [f"{first[i]}-{last[i]}" for i in worst]
+    drawn = _drawn(
+        detector, table, windows[worst], steps[worst], unusual[worst], titles
+    )
     if drawn is not None:
         caption = "What was given, what the model expects (dashed), and what differs "
         caption += "from what is usual there (red)."
@@ -121,7 +119,7 @@ def _span(unusual):
     return column, begin, end
 
 
-def _drawn(detector, table, windows, steps, unusual):
+def _drawn(detector, table, windows, steps, unusual, titles):
     """Windows in the units of the table; None where it has no numbers."""
     schema = detector.model_.likelihood.schema
     numbers = [i for i, c in enumerate(schema.columns) if c.kind != "category"]
@@ -135,7 +133,6 @@ def _drawn(detector, table, windows, steps, unusual):
     restored = schema.table(restored.reshape(-1, schema.width))
     given = [np.asarray(table[name], "float64")[steps] for name in names]
     expected = [np.reshape(restored[name], steps.shape) for name in names]
-    titles = [f"{first + 2}-{last + 2}" for first, last in steps[:, [0, -1]]]
     return plots.series(
         np.stack(given, axis=-1),
         np.stack(expected, axis=-1),

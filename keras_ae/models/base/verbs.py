@@ -27,7 +27,7 @@ class Verbs:
 
     @property
     def in_unit_range(self) -> bool | None:
-        """Whether all that the model was trained on is in [0, 1]; None before it was."""
+        """Whether what it was trained on lies in [0, 1]; None before it was trained."""
         return self._in_unit_range
 
     @in_unit_range.setter
