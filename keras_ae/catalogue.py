@@ -13,6 +13,7 @@ import importlib.util
 import json
 import math
 import pathlib
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -301,18 +302,37 @@ def run_directory(
                 "by `--resume`, or choose another `--run-dir`."
             )
         return directory
-    numbered = [pathlib.Path("runs") / name]
-    while numbered[-1].exists():
-        numbered.append(pathlib.Path("runs") / f"{name}-{len(numbered) + 1}")
+    newest = max(_run_numbers(name), default=0)
     if not resume:
-        return numbered[-1]
-    for directory in reversed(numbered[:-1]):
-        if (directory / "settings.json").is_file():
-            return directory
-    raise FileNotFoundError(
-        f"There is no run of {name} to resume in {pathlib.Path('runs').resolve()}; "
-        "`--run-dir` says where it is."
-    )
+        # Not a number below, of a run that was removed: the newest has the largest.
+        newest += 1
+        while _numbered(name, newest).exists():
+            newest += 1
+    elif not newest:
+        raise FileNotFoundError(
+            f"There is no run of {name} to resume in {pathlib.Path('runs').resolve()}; "
+            "`--run-dir` says where it is."
+        )
+    return _numbered(name, newest)
+
+
+def _numbered(name, number):
+    return pathlib.Path("runs") / (name if number == 1 else f"{name}-{number}")
+
+
+def _run_numbers(name):
+    """Numbers of the runs in `runs` that are called so: of `NAME` 1, of `NAME-3` 3."""
+    for path in pathlib.Path("runs").glob("*/settings.json"):
+        named = re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", path.parent.name)
+        if named is None:
+            continue
+        try:
+            known = json.loads(path.read_text(encoding="utf-8")).get("name", name)
+        except (ValueError, AttributeError):  # said when it is resumed
+            known = name
+        # `vae-photos-3` may be a run of a folder `photos-3`.
+        if known == name:
+            yield int(named[1] or 1)
 
 
 def _folder():

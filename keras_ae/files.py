@@ -17,8 +17,10 @@ except ModuleNotFoundError:  # on Windows
 
 # Folders that this process holds, and the descriptors that it does so by.
 _HELD: dict[pathlib.Path, int] = {}
+# What no file of the user's own has in its name.
+_MARK = "keras-ae-partial"
 # Names of what `replacing` was writing when its process was killed.
-_LEFT_OVER = re.compile(r"\..+-\d+\.(keras|json|csv|png|html|md|npz)")
+_LEFT_OVER = re.compile(rf"\..*-\d+\.{_MARK}(\..*)?")
 
 
 @contextlib.contextmanager
@@ -27,7 +29,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     path = pathlib.Path(path)
     # A name may be as long as a file system allows, and has to stay that long.
     stem = path.stem.encode("utf-8", "surrogateescape")[:64].decode("utf-8", "ignore")
-    temporary = path.with_name(f".{stem}-{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{stem}-{os.getpid()}.{_MARK}{path.suffix}")
     try:
         yield temporary
         with open(temporary, "rb+") as file:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 
 import keras_ae
 from keras_ae import catalogue, cli, datasets
-from keras_ae.cli.commands import plans
+from keras_ae.cli.commands import plans, reading, starting
 
 pytestmark = pytest.mark.once
 
@@ -370,7 +371,8 @@ def test_reconstruct_writes_one_picture_for_each(invoke, saved, photos, tmp_path
 
     own = invoke("reconstruct", saved, photos, "--output", photos)
     assert_one_sentence(own, "would be overwritten")
-    twice = invoke("reconstruct", saved, photos, photos, "--output", "out")
+    copy = shutil.copytree(photos, tmp_path / "copy")
+    twice = invoke("reconstruct", saved, photos, copy, "--output", "out")
     assert_one_sentence(twice, "2 pictures would be written to")
 
 
@@ -416,6 +418,17 @@ def test_train_goes_on_with_a_trained_model(invoke, saved, photos, tmp_path):
     start.unlink()
     again = invoke("train", "vae", "photos", "--resume", "--epochs", 2)
     assert again.exit_code == 0, again.output
+    settings = json.loads((tmp_path / "runs/vae-photos/settings.json").read_text())
+    assert settings["from"] == str(start)
+
+
+@pytest.mark.parametrize(
+    "data, recorded",
+    [("photos/", "photos"), ("mnist", "mnist"), ("./mnist", "./mnist")],
+)
+def test_a_folder_is_not_recorded_as_the_data_set_of_its_name(data, recorded):
+    assert starting.recorded_data(data) == recorded
+    assert datasets.known_name(data) == datasets.known_name(recorded)
 
 
 def test_originals_are_never_overwritten(invoke, saved, photos, tmp_path):
@@ -839,6 +852,31 @@ def test_embed_writes_codes_with_their_names(invoke, saved, photos, tmp_path):
     assert_one_sentence(wrong, ".npz or .csv", "codes.txt")
 
 
+def test_a_broken_picture_costs_no_other(invoke, saved, photos, monkeypatch):
+    monkeypatch.setattr(reading, "_CHUNK", 1)
+    (photos / "photo-11.png").write_text("no picture")
+    # One of them is named by itself, too.
+    named = (photos, photos / "photo-00.png")
+    result = invoke("reconstruct", saved, *named, "--output", "out")
+    assert result.exit_code == 0, result.output
+    assert "11 pictures reconstructed" in result.stdout
+    assert "1 of 12 pictures could not be read" in result.stderr
+    denoiser = keras_ae.DenoisingAE(3, image_shape=(16, 12, 3), widths=(8,))
+    denoiser.save("dae.keras")
+    with Image.open(photos / "photo-00.png") as image:
+        image.resize((40, 40)).save("large.png")
+    # Broken beyond its size, of which there is no other.
+    pixels = Path("large.png").read_bytes()
+    (photos / "photo-11.png").write_bytes(pixels[: len(pixels) // 2])
+    result = invoke("denoise", "dae.keras", photos, "--output", "clean")
+    assert result.exit_code == 0, result.output
+    assert "11 pictures denoised" in result.stdout
+    for path in photos.iterdir():
+        path.write_text("no picture")
+    nothing = invoke("embed", saved, photos, "--output", "codes.csv")
+    assert_one_sentence(nothing, "None of the pictures could be read")
+
+
 def scores_in(text):
     """Names and figures of a printed table."""
     lines = re.findall(r"^  ([a-z ]+?)  +(-?[\d.,]+(?:e-\d+)?)\b", text, re.MULTILINE)
@@ -884,6 +922,21 @@ def test_evaluate_on_a_data_set_means_its_test_split(invoke, tmp_path, name):
     np.testing.assert_allclose(shown, expected, rtol=1e-2)
 
 
+def test_evaluate_on_what_a_run_learned_means_its_test_split(invoke, saved, photos):
+    model = keras.saving.load_model(saved)
+    command = ("--scores", "reconstruction", "--json")
+    for folder, splits, expected in (
+        ("learned", {"train": 10, "validation": 1, "test": 1}, ("test split", 1)),
+        ("normal", {"all": 12}, ("all pictures", 12)),
+    ):
+        run = run_of(model, Path(folder), data="photos", splits=splits)
+        result = invoke("evaluate", run, f"{photos}/", *command)
+        assert result.exit_code == 0, result.output
+        about = json.loads(result.stdout)["scores"][0]["depends_on"]
+        assert about["data"].endswith(f"photos/ ({expected[0]})")
+        assert about["pictures"] == expected[1]
+
+
 def test_evaluate_says_what_it_can_not_measure(invoke, saved, photos, tmp_path):
     assert invoke("evaluate", saved, photos, "--scores", "fid").exit_code == 2
     missing = invoke("evaluate", "no-run", photos)
@@ -903,7 +956,7 @@ def test_sets_without_labels_are_compared_in_principal_components(
     result = invoke("evaluate", saved, photos, *scores)
     assert result.exit_code == 0, result.output
     assert "principal-10-components-16x12px" in result.stdout
-    assert "no labels" in result.stdout and "--features inception" in result.stdout
+    assert "no labels" in result.stderr and "--features inception" in result.stderr
     found = keras_ae.scores.load("scores.json")
     distance = next(s for s in found.scores if s.name == "frechet_distance")
     assert distance.value > 0
@@ -936,7 +989,10 @@ def test_compare_lays_runs_side_by_side(invoke, tmp_path):
         assert image.width > 300 and image.height > 150
     # Scored as it was trained, that run's pictures are others.
     result = invoke("evaluate", one, "moon-phases", *few)
-    assert "as the run was trained" in result.stdout and "binarised" in result.stdout
+    assert "as the run was trained" in result.stderr and "binarised" in result.stdout
+    # Where it is printed as JSON, it is nothing else.
+    printed = json.loads(invoke("evaluate", one, "moon-phases", *few, "--json").stdout)
+    assert all(score["depends_on"]["binarized"] for score in printed["scores"])
     (one / "evaluation.json").unlink()
     assert invoke("evaluate", one, "moon-phases", *few).exit_code == 0
     result = invoke("compare", one, other)

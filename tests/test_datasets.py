@@ -544,6 +544,18 @@ def test_labels_are_sub_folders(tmp_path):
     assert labels["folder"].tolist() == ["", "cats"]
 
 
+def test_links_to_folders_are_followed_once(tmp_path):
+    write(tmp_path / "kept", {"x/a.png": encoded(grey(1)), "b.png": encoded(grey(2))})
+    folder = write(tmp_path / "mine", {"dogs/c.png": encoded(grey(3))})
+    links = {"cats": "../kept", "again": "dogs", "up": "..", "gone": "nowhere"}
+    for name, target in links.items():
+        (folder / name).symlink_to(target)
+    (tmp_path / "kept" / "x" / "back").symlink_to("..")
+    images, labels = datasets.load(folder, "all", image_size=8, labels=True)
+    assert labels["path"].tolist() == ["cats/b.png", "cats/x/a.png", "dogs/c.png"]
+    assert images[:, 0, 0, 0].tolist() == [2, 1, 3]
+
+
 def test_all_splits_have_the_same_channels(tmp_path):
     files = {f"train/{n}.png": encoded(grey(n)) for n in range(5)}
     files["val/v.png"] = encoded(np.dstack([grey(9)] * 3))
@@ -914,7 +926,7 @@ def test_cache_directory(tmp_path, monkeypatch):
 # A few pictures for a model
 
 
-def test_read_pictures_in_the_shape_of_a_model(tmp_path):
+def test_read_pictures_in_the_shape_of_a_model(tmp_path, monkeypatch):
     folder = write(tmp_path / "mine", {"b.png": encoded(grey(5)), **numbered(2)})
     single = write(tmp_path, {"z.jpg": encoded(grey(80), "JPEG")}) / "z.jpg"
     images, names = datasets.read_pictures([single, folder], (6, 8, 3), names=True)
@@ -927,7 +939,8 @@ def test_read_pictures_in_the_shape_of_a_model(tmp_path):
     ]
     assert images[:, 0, 0, 0].tolist() == [80, 0, 1, 5]
     assert datasets.read_pictures(str(single), (6, 8)).shape == (1, 6, 8)
-    assert datasets.read_pictures([single], (6, 8, 1)).shape == (1, 6, 8, 1)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert datasets.read_pictures(["~/z.jpg"], (6, 8, 1)).shape == (1, 6, 8, 1)
 
 
 def test_read_pictures_names_what_it_cannot_read(tmp_path):
@@ -1071,7 +1084,7 @@ def test_what_is_white_goes_with_the_model(invoke, tmp_path):
         model = runs.load_model(again)
         found = [images.max() for _, images in reading._read(model, [*dark.iterdir()])]
         assert found == [round(500 / white * 255)]
-        loaded, _ = reading.load_pictures(model, str(dark), "all", None, None)
+        loaded, _ = reading.load_pictures(model, "", str(dark), "all", None, None)
         assert loaded.max() == found[0]
     assert datasets.find_white([dark]) == 511
     assert datasets.find_white([*dark.iterdir()]) == 511

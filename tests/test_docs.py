@@ -76,6 +76,18 @@ def test_readme_can_be_read_at_once():
     assert len(PAGES[0].read_text().splitlines()) <= 200
 
 
+def test_runs_are_named_as_the_commands_name_them():
+    text = "\n".join(page.read_text() for page in PAGES)
+    names = {*catalogue.recipes(), "benchmark"}
+    for model, data in re.findall(r"keras-ae train (\w+) ([\w./]+)", text):
+        names.add(catalogue.run_name(model, data))
+    normal = r"keras-ae anomalies fit ([\w./]+)(?: --model (\w+))?"
+    for data, model in re.findall(normal, text):
+        names.add(catalogue.run_name(f"anomalies-{model or 'vae'}", data))
+    shown = {*re.findall(r"\bruns/([\w-]+)", text)}
+    assert shown and shown <= names
+
+
 def test_rows_of_a_table_are_learned_as_it_says(tmp_path, monkeypatch):
     pandas = pytest.importorskip("pandas")
     rng = np.random.default_rng(0)

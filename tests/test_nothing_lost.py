@@ -195,8 +195,10 @@ def test_what_is_damaged_is_named(pictures, tmp_path):
 def test_what_a_kill_left_is_removed(pictures, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    left = [folder / ".last-123.keras", folder / ".history-7.csv"]
-    own = [folder / ".notes", folder / ".a-1.txt"]
+    replacing = files.replacing(folder / "detector.zip")
+    partial = replacing.__enter__()
+    left = [partial, folder / f"{partial.stem}.keras"]
+    own = [folder / ".notes", folder / ".notes-2024.md", folder / ".last-123.keras"]
     for path in (*left, *own):
         path.touch()
     train(folder, pictures, 1)

@@ -195,6 +195,50 @@ def test_what_was_evaluated_later_is_told_with_what_it_depends_on(copied):
     assert meaning.endswith("(samples 5,000, features inception)")
 
 
+def test_what_was_evaluated_on_other_pictures_is_not_called_held_back(copied):
+    found = keras_ae.scores.load(copied / "evaluation.json")
+    assert "held-back pictures" in Page(read(copied)).text
+    about = {**found.scores[0].depends_on, "data": "mine (all pictures)"}
+    all_of_them = keras_ae.scores.Score("precision", "samples", 0.25, 0.0, about)
+    for scores, told in (
+        ([*found.scores, all_of_them], "(data mine (all pictures))"),
+        ([all_of_them], "On 24 pictures of mine (all pictures), with"),
+    ):
+        found._replace(scores=scores).save(copied / "evaluation.json")
+        report.write(copied, runs.load_model(copied))
+        assert told in Page(read(copied)).text
+
+
+@pytest.mark.parametrize("window", [None, 8])
+def test_a_table_is_told_of_as_rows_or_windows(window, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = np.random.default_rng(0).normal(size=(64, 3))
+    np.savetxt("n.csv", table, delimiter=",", header="a,b,c", comments="")
+    run = runs.Run("run", settings={"normal": True})
+    schema, x = run.load_table("n.csv")
+    networks = {"architecture": "sequence"} if window else {"architecture": "dense"}
+    if window:
+        x = keras_ae.datasets.cut_windows(x, window)
+    columns = keras_ae.likelihoods.Columns(schema)
+    model = run.model(
+        lambda: keras_ae.VAE(2, widths=(8,), likelihood=columns, **networks)
+    )
+    run.fit(model, x[:32], x[32:], epochs=1, batch_size=16)
+    run.evaluate(model, x[32:])
+    run.finish()
+    noun = "windows" if window else "rows"
+    for text in (read(run.directory), card(run.directory)):
+        assert f"held-back {noun}" in text
+        # The unit of the MSE is told for both.
+        assert "pictures" not in text.lower().replace(", pictures in ", "")
+    page = read(run.directory)
+    assert "keras-ae map" not in page and "keras-ae evaluate" not in page
+    assert "keras-ae anomalies score run n.csv --output scores.csv" in page
+    names = {}
+    exec(report.facts.Facts(run.directory, model).python("run/model.keras"), names)
+    np.testing.assert_allclose(names["x"], x, rtol=1e-6)
+
+
 def test_page_and_card_tell_what_was_trained_on_what(finished):
     page = Page(read(finished))
     table = {row[0]: row[1] for row in page.rows if len(row) == 2}

@@ -14,7 +14,7 @@ from command import keras_ae_command
 from numerics import to_numpy
 
 import keras_ae
-from keras_ae import callbacks, catalogue, evaluation, machine, metrics, runs
+from keras_ae import callbacks, catalogue, evaluation, files, machine, metrics, runs
 from keras_ae.runs.training import TimeLeft
 from keras_ae.training import optimizers
 
@@ -392,6 +392,7 @@ def test_early_stopping_remembers_the_epochs_before(invoke, tmp_path):
     assert trained < 9
     result = invoke(*begin, "--resume")
     assert "ended by early stopping" in result.stdout
+    assert "a larger patience (`--set patience=...`)" in result.stdout
     assert len(rows(tmp_path / "still" / "history.csv")) == trained
     result = invoke(*begin, "--resume", "--set", f"patience={trained + 1}")
     assert result.exit_code == 0, result.output
@@ -531,6 +532,53 @@ def test_a_run_that_began_meanwhile_is_not_overwritten(tmp_path):
                 run.fit(*arguments, epochs=1, batch_size=8)
         kept.append((tmp_path / "run" / "model.keras").read_bytes())
     assert kept[0] == kept[1]
+
+
+@pytest.mark.once
+def test_the_newest_run_has_the_largest_number(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # x-2 was removed, and x-7 is the first run of something called x-7.
+    for folder, name in (("x", "x"), ("x-3", "x"), ("x-7", "x-7")):
+        (tmp_path / "runs" / folder).mkdir(parents=True)
+        settings = tmp_path / "runs" / folder / "settings.json"
+        settings.write_text(json.dumps({"name": name}))
+    assert catalogue.run_directory("x", resume=True).name == "x-3"
+    assert catalogue.run_directory("x").name == "x-4"
+    (tmp_path / "runs" / "x-4").mkdir()
+    assert catalogue.run_directory("x").name == "x-5"
+
+
+@pytest.mark.once
+def test_files_that_are_no_run_are_not_overwritten(tmp_path):
+    for name in ("model.keras", "history.csv", "README.md"):
+        (tmp_path / name).write_text("mine")
+    pictures = np.zeros((8, 4, 4, 1), "uint8")
+    run = runs.Run(tmp_path)
+    model = run.model(lambda: keras_ae.AE(2, widths=(4,)))
+    with pytest.raises(ValueError, match=r"with model\.keras, history\.csv, and noth"):
+        run.fit(model, pictures, pictures, epochs=1, batch_size=8)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {"mine"}
+
+
+@pytest.mark.once
+def test_an_error_lets_go_of_the_directory(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 4, 4, 1)).astype("uint8")
+    run = runs.Run(tmp_path / "run")
+    child = run.child("beside")
+    model = child.model(lambda: keras_ae.AE(2, widths=(4,)))
+
+    def stop(epoch, logs):
+        assert {run.directory, child.directory} <= files._HELD.keys()
+        raise RuntimeError
+
+    stopping = keras.callbacks.LambdaCallback(on_epoch_begin=stop)
+    arguments = {"epochs": 1, "batch_size": 8}
+    with pytest.raises(RuntimeError):
+        child.fit(model, pictures, pictures, extra_callbacks=[stopping], **arguments)
+    assert not {run.directory, child.directory} & files._HELD.keys()
+    # It is the same run still, which may begin again.
+    child.fit(model, pictures, pictures, **arguments)
+    assert child.best_path.exists()
 
 
 @pytest.mark.once

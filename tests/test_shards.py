@@ -1,6 +1,7 @@
 """Pictures in shards: tars, Parquet and TFRecord files."""
 
 import io
+import json
 import tarfile
 import warnings
 
@@ -104,6 +105,13 @@ def test_shards_are_data_like_a_folder_of_pictures(tmp_path, kind):
     assert len({*labels["path"]}) == 40
     if kind != "tfrecord":
         assert labels["label"].tolist() == 4 * [*range(10)]
+    if kind == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        table = parquet.read_table(folder / "0.parquet")
+        at, gap = table.column_names.index("label"), [[None, *range(9)]]
+        path = tmp_path / "gap.parquet"
+        parquet.write_table(table.set_column(at, "label", gap), path)
+        assert "label" not in datasets.load(path, "all", labels=True)[1]
     parts = [values(datasets.load(folder, split)) for split in datasets.splits.NAMES]
     assert [*map(len, parts)] == [32, 4, 4] and sorted(sum(parts, [])) == [*range(40)]
 
@@ -428,6 +436,37 @@ def test_models_that_feed_themselves_take_a_stream(tmp_path, name, options):
     model = getattr(keras_ae, name)(**options)
     loss = model.fit(images, batch_size=16, epochs=1, verbose=0).history["loss"]
     assert np.isfinite(loss).all()
+
+
+@pytest.mark.once
+def test_shards_are_scored_as_a_run_has_learned_them(tmp_path, invoke):
+    for folder, others in (("data", ("seg.png",)), ("more", ())):
+        members = {}
+        for value in range(40):
+            members[f"{value:02}.cls"] = b"dog" if value % 3 else b"cat"
+            for ending in ("png", *others):
+                members[f"{value:02}.{ending}"] = png(value)
+        write_tar(tmp_path / folder / "x.tar", members)
+    small = ("--set", "architecture=dense", "--set", "widths=8", "--image-size", "8")
+    options = ("--key", "seg.png", "--epochs", "1", "--run-dir", "run", *small)
+    result = invoke("train", "vae", "data", *options)
+    assert result.exit_code == 0, result.output
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "image_size=(8, 8), key=&#x27;seg.png&#x27;" in report
+    result = invoke("map", "run", "data", "--output", "map.png")
+    assert result.exit_code == 0, result.output
+    scores = ("--scores", "codes", "--scores", "samples", "--samples", "8", "--json")
+    result = invoke("evaluate", "run", "data", *scores)
+    assert result.exit_code == 0, result.output
+    found = {s["name"]: s["depends_on"] for s in json.loads(result.stdout)["scores"]}
+    assert found["linear_probe"]["pictures"] == 4
+    assert found["linear_probe"]["training_pictures"] == 32
+    assert found["kernel_distance"]["features"].startswith("classifier-2-classes")
+    # Of others all are scored, and none are left for a probe to learn from.
+    result = invoke("evaluate", "run", "more", *scores)
+    assert result.exit_code == 0, result.output
+    left_out = json.loads(result.stdout)["left_out"]
+    assert "that are not scored" in left_out["linear_probe"]
 
 
 @pytest.mark.once

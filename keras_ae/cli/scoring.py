@@ -78,8 +78,9 @@ def _scoring(command):
 def evaluate(model, data, backend, devices, **options):
     """Score MODEL on DATA.
 
-    DATA is a folder or zip of pictures, or the name of a data set, whose test split is
-    meant. Every score is kept with all that it depends on.
+    DATA is a folder or zip of pictures, or the name of a data set. Of a data set, and
+    of what a run was trained on, the test split is meant, of other pictures all. Every
+    score is kept with all that it depends on.
     """
     _settle_backend(backend, devices=devices)
     if not processes.is_first():

@@ -45,7 +45,8 @@ def say_once(message):
 class Pictures:
     """The picture files of a folder or zip, to any depth, sorted by name.
 
-    Hidden files are left out. Nothing is read but the listing.
+    Hidden files are left out, links to folders followed. Nothing is read but the
+    listing.
 
     Args:
         location: Path of a folder or zip.
@@ -86,13 +87,30 @@ class Pictures:
         self.stamps = [stamp for _, stamp in found]
 
     def _scan_folder(self, prefix):
+        """Each folder once, by its own name rather than that of a link to it."""
+        root = Path(os.path.realpath(self.location / prefix))
+        # A link to what it is in leads nowhere else.
+        seen, prefixes, links = {*map(str, root.parents)}, [prefix], []
+        while prefixes or links:
+            if not prefixes:
+                prefixes.append(links.pop(links.index(min(links))))
+            prefix = prefixes.pop()
+            real = os.path.realpath(self.location / prefix)
+            if real not in seen:
+                seen.add(real)
+                yield from self._scan_one(prefix, prefixes, links)
+
+    def _scan_one(self, prefix, folders, links):
+        """The pictures in one folder; adds the folders in it, and links to such."""
         with os.scandir(self.location / prefix) as entries:
             for entry in entries:
                 name = f"{prefix}{entry.name}"
                 if entry.name.startswith("."):
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    yield from self._scan_folder(f"{name}/")
+                    folders.append(f"{name}/")
+                elif entry.is_symlink() and os.path.isdir(entry.path):
+                    links.append(f"{name}/")
                 elif shard_files.looks_like_one(entry.name):
                     self.shards.append(Path(entry.path))
                 elif is_picture(name) and os.path.isfile(entry.path):
@@ -348,7 +366,8 @@ def _named_by_folders(pictures):
 def _found(paths, key=None):
     """Names of pictures, and functions that read their bytes; folders are searched."""
     found = []
-    for path in map(Path, paths):
+    for path in paths:
+        path = Path(path).expanduser()
         if path.is_file() and not holds_pictures(path):
             found.append((str(path), path.read_bytes))
         else:
@@ -391,7 +410,8 @@ def read_pictures(
         uint8 array of shape `(n, *image_shape)`, or `(images, names)`.
 
     Raises:
-        ValueError: If none of the pictures can be read.
+        ValueError: If none of the pictures can be read, or `image_shape` is not that of
+            a picture.
         FileNotFoundError: If a path doesn't exist, or a folder has no pictures.
 
     Example:
@@ -400,18 +420,44 @@ def read_pictures(
     images = datasets.read_pictures(["a.jpg", "holiday/"], model.image_shape)
     ```
     """
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    images, read, broken = read_readable(paths, image_shape, white, key)
+    tell_broken(broken, len(images))
+    return (np.stack(images), read) if names else np.stack(images)
+
+
+def read_readable(
+    paths: Iterable[str | os.PathLike],
+    image_shape: tuple[int, ...],
+    white: int | None = None,
+    key: str | None = None,
+) -> tuple[list[np.ndarray], list[str], list[tuple[str, str]]]:
+    """Reads picture files as `read_pictures` does, of which all may be broken.
+
+    Args:
+        paths: As for `read_pictures`.
+        image_shape: As for `read_pictures`.
+        white: As for `read_pictures`.
+        key: As for `read_pictures`.
+
+    Returns:
+        Pictures, their names, and the names of the broken ones, each with the reason.
+
+    Raises:
+        ValueError: If `image_shape` is not that of a picture.
+        FileNotFoundError: As for `read_pictures`.
+    """
     image_shape = tuple(image_shape)
     if len(image_shape) not in (2, 3) or image_shape[2:] not in ((), (1,), (3,)):
         raise ValueError(
             "Pictures can be read for an `image_shape` of (height, width), (height, "
             f"width, 1) or (height, width, 3). Received: image_shape={image_shape}"
         )
-    if isinstance(paths, (str, os.PathLike)):
-        paths = [paths]
-    images, read, broken = [], [], []
     found = _found(paths, key)
     if white is None:
         white = _white([read for _, read in found], "these files") or WHITE
+    images, read, broken = [], [], []
     for name, read_bytes in found:
         try:
             channels = (*image_shape, 1)[2]
@@ -421,15 +467,27 @@ def read_pictures(
         else:
             images.append(image.reshape(image_shape))
             read.append(name)
-    if not images:
+    return images, read, broken
+
+
+def tell_broken(broken: list[tuple[str, str]], count: int) -> None:
+    """Names broken pictures in a warning.
+
+    Args:
+        broken: Names, and why each could not be read.
+        count: How many could be read.
+
+    Raises:
+        ValueError: If none could.
+    """
+    if not count:
         raise ValueError(
             "None of the pictures could be read: "
             f"{name_broken(broken) or 'no paths were given'}."
         )
     if broken:
         warnings.warn(
-            f"{len(broken)} of {len(broken) + len(images)} pictures could not be read "
-            f"and were skipped: {name_broken(broken)}.",
-            stacklevel=2,
+            f"{len(broken)} of {len(broken) + count} pictures could not be read and "
+            f"were skipped: {name_broken(broken)}.",
+            stacklevel=3,
         )
-    return (np.stack(images), read) if names else np.stack(images)

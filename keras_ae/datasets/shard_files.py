@@ -272,7 +272,9 @@ class ParquetShard(Shard):
             counts = [group.num_rows for group in groups]
             size = sum(group.total_byte_size for group in groups)
             if "label" in schema.names and str(schema.field("label").type) in _CLASSES:
-                self.labels = file.read(["label"])["label"].to_pylist()
+                column = file.read(["label"])["label"]
+                # As in a tar, all pictures have a class or none has.
+                self.labels = None if column.null_count else column.to_pylist()
         ends = np.cumsum(counts, dtype="int64")
         self.blocks = [0, *ends[:-1]] if counts else []
         self.names = _RowNames(sum(counts))

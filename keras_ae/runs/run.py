@@ -123,7 +123,7 @@ class Run(Training, Gallery):
         self._evaluation_batch = 256
         self._model: keras.Model | None = None
         self._parent: Run | None = None
-        self._begun = False
+        self._begun = self._ended = False
         self._let_go: Callable[[], None] | None = None
         self._settings = dict(settings or {})
         self._script = script
@@ -181,6 +181,8 @@ class Run(Training, Gallery):
             FileNotFoundError: If the data are not found.
         """
         self._settings.setdefault("data", str(data))
+        if self.key is not None:
+            self._settings["key"] = self.key
         loaded = []
         for split in splits:
             images, labels = datasets.load(

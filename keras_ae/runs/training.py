@@ -20,6 +20,8 @@ from keras_ae.runs.gallery import SEARCHED, spoilt
 from keras_ae.runs.loading import environment, load_model
 from keras_ae.training import optimizers
 
+# What a run begins with, and with no regard to what is there.
+_WRITTEN = ("model.keras", "last.keras", "history.csv", "scores.json", "report.html")
 # Seconds of training of which it is said beforehand that they will pass.
 _MINUTES = 120
 
@@ -100,7 +102,8 @@ class Training:
 
         Raises:
             ValueError: If there is nothing to train or to validate on, the directory
-                holds a run already, or training diverged from the start.
+                holds a run already or files that one would write, another process
+                trains there, or training diverged from the start.
             Interrupted: If Ctrl-C was pressed, at the end of the step.
         """
         for name, pictures in (("train", train), ("validation", validation)):
@@ -139,107 +142,108 @@ class Training:
             "seed": self.seed,
             "binarize": binarize,
         }
-        self._begin()
-        stopping = callbacks.ResumedEarlyStopping(
-            self.history,
-            monitor=watched,
-            mode=mode,
-            patience=patience if monitor else sys.maxsize,
-            start_from_epoch=warm_up,
-        )
-        stopping.set_model(model)
-        model.stop_training = False
-        stopping.on_train_begin()
-        done = len(self.history)
-        left = model.epochs_left(epochs, done)
-        # A phase of pretraining that has stopped is followed by another.
-        stopped = model.stop_training and not model.epochs_left(0, done)
-        if model.stop_training and not stopped:
-            model.end_phase()
-            left = model.epochs_left(epochs, done)
-        history_file = callbacks.HistoryFile(
-            self.directory / "history.csv", self.history
-        )
-        if self.resume and done:
-            self._say_resumed(done, left, stopped)
-            # Its last row may have been lost after the last checkpoint.
-            history_file.write()
-        if left and not stopped:
-            print(f"Training {self.name}, epochs: at most {done + left}.", flush=True)
-            with self._interruptible(model, train) as interrupt:
-                model.fit(
-                    datasets.Batches(
-                        train,
-                        batch_size,
-                        shuffle=True,
-                        seed=self.seed,
-                        binarize=binarize,
-                        targets=labels,
-                        epoch=done,
-                    ),
-                    validation_data=self._held_back(
-                        model, validation, binarize, validation_labels
-                    ),
-                    shuffle=False,
-                    epochs=epochs,
-                    initial_epoch=done,
-                    verbose=1 if sys.stdout.isatty() else 2,
-                    callbacks=[
-                        callbacks.EpochSeeds(self.seed),
-                        AveragedValidation(),
-                        # What they log is in the history, as with Keras' own.
-                        *extra_callbacks,
-                        callbacks.Rows(self.history),
-                        TimeLeft(self.history),
-                        # Before the checkpoint: what goes on after it draws no sheet
-                        # of the epoch before.
-                        *self._sheets(validation, epochs),
-                        callbacks.Checkpoint(
-                            self.last_path,
-                            self.best_path,
-                            monitor=monitor,
-                            mode=mode,
-                            start_from_epoch=min(warm_up, epochs - 1),
-                            history=self.history,
-                        ),
-                        history_file,
-                        stopping,
-                        *(
-                            trackers.get(
-                                tracker,
-                                self.name,
-                                self._settings,
-                                directory=self.directory,
-                                images=validation[:16],
-                                every=max(1, epochs // 10),
-                                seed=self.seed,
-                            )
-                            for tracker in self.track
-                        ),
-                        interrupt,
-                    ],
-                )
-        if self.best_path.exists():
-            with warnings.catch_warnings():
-                # The best weights of a pretrained layer come with that layer's
-                # optimizer, whose state is not wanted.
-                warnings.filterwarnings("ignore", "Skipping variable loading")
-                model.load_weights(self.best_path)
-        elif not any(np.isfinite(row.get(watched, np.nan)) for row in self.history):
-            raise ValueError(
-                f"Training diverged: `{watched}` was never finite. Lower the learning "
-                "rate, or look for pictures that are not what the likelihood describes."
+        with self._held():
+            stopping = callbacks.ResumedEarlyStopping(
+                self.history,
+                monitor=watched,
+                mode=mode,
+                patience=patience if monitor else sys.maxsize,
+                start_from_epoch=warm_up,
             )
-        self._choose_sampler(model, train)
-        self._let_go()  # type: ignore[has-type]
-        self._let_go = None
-        self.picture(
-            "loss",
-            plots.loss_curves(_columns(self.history, model)),
-            "Loss and its terms by epoch: training dashed, validation solid.",
-        )
-        if model.likelihood.numbers_per_value > 1:
-            self._show_scale(model, validation[:8])
+            stopping.set_model(model)
+            model.stop_training = False
+            stopping.on_train_begin()
+            done = len(self.history)
+            left = model.epochs_left(epochs, done)
+            # A phase of pretraining that has stopped is followed by another.
+            stopped = model.stop_training and not model.epochs_left(0, done)
+            if model.stop_training and not stopped:
+                model.end_phase()
+                left = model.epochs_left(epochs, done)
+            history_file = callbacks.HistoryFile(
+                self.directory / "history.csv", self.history
+            )
+            if self.resume and done:
+                self._say_resumed(done, left, stopped)
+                # Its last row may have been lost after the last checkpoint.
+                history_file.write()
+            if left and not stopped:
+                print(
+                    f"Training {self.name}, epochs: at most {done + left}.", flush=True
+                )
+                with self._interruptible(model, train) as interrupt:
+                    model.fit(
+                        datasets.Batches(
+                            train,
+                            batch_size,
+                            shuffle=True,
+                            seed=self.seed,
+                            binarize=binarize,
+                            targets=labels,
+                            epoch=done,
+                        ),
+                        validation_data=self._held_back(
+                            model, validation, binarize, validation_labels
+                        ),
+                        shuffle=False,
+                        epochs=epochs,
+                        initial_epoch=done,
+                        verbose=1 if sys.stdout.isatty() else 2,
+                        callbacks=[
+                            callbacks.EpochSeeds(self.seed),
+                            AveragedValidation(),
+                            # What they log is in the history, as with Keras' own.
+                            *extra_callbacks,
+                            callbacks.Rows(self.history),
+                            TimeLeft(self.history),
+                            # Before the checkpoint: what goes on after it draws no
+                            # sheet of the epoch before.
+                            *self._sheets(validation, epochs),
+                            callbacks.Checkpoint(
+                                self.last_path,
+                                self.best_path,
+                                monitor=monitor,
+                                mode=mode,
+                                start_from_epoch=min(warm_up, epochs - 1),
+                                history=self.history,
+                            ),
+                            history_file,
+                            stopping,
+                            *(
+                                trackers.get(
+                                    tracker,
+                                    self.name,
+                                    self._settings,
+                                    directory=self.directory,
+                                    images=validation[:16],
+                                    every=max(1, epochs // 10),
+                                    seed=self.seed,
+                                )
+                                for tracker in self.track
+                            ),
+                            interrupt,
+                        ],
+                    )
+            if self.best_path.exists():
+                with warnings.catch_warnings():
+                    # The best weights of a pretrained layer come with that layer's
+                    # optimizer, whose state is not wanted.
+                    warnings.filterwarnings("ignore", "Skipping variable loading")
+                    model.load_weights(self.best_path)
+            elif not any(np.isfinite(row.get(watched, np.nan)) for row in self.history):
+                raise ValueError(
+                    f"Training diverged: `{watched}` was never finite. Lower the "
+                    "learning rate, or look for pictures that are not what the "
+                    "likelihood describes."
+                )
+            self._choose_sampler(model, train)
+            self.picture(
+                "loss",
+                plots.loss_curves(_columns(self.history, model)),
+                "Loss and its terms by epoch: training dashed, validation solid.",
+            )
+            if model.likelihood.numbers_per_value > 1:
+                self._show_scale(model, validation[:8])
 
     def _show_scale(self, model, pictures):
         """Draws σ(z) of some pictures; not of rows, nor where codes need labels."""
@@ -287,6 +291,26 @@ class Training:
         with replacing(self.best_path) as temporary:
             callbacks.save(model, temporary, rows or self.history)
 
+    @contextlib.contextmanager
+    def _held(self):
+        """A block that trains in the directory, and lets go of it however it ends."""
+        try:
+            self._begin()
+            yield
+            self._ended = True
+        except BaseException:
+            # A notebook goes on after an error, and holds nothing meanwhile.
+            if self._parent is not None:
+                self._parent._release()
+            raise
+        finally:
+            self._release()
+
+    def _release(self):
+        if self._let_go is not None:
+            self._let_go()  # type: ignore[has-type]
+            self._let_go = None
+
     def _begin(self):
         """Makes the directory, now that data and model are known to be good."""
         about = {"name": self.name, "description": self.description}
@@ -296,12 +320,15 @@ class Training:
             # What is cut in a model to compare with is resumed as the whole.
             self._parent._begin()
         path = self.directory / "settings.json"
-        if path.exists() and not (self.resume or self._let_go):
+        goes_on = self.resume or (self._begun and not self._ended)
+        if path.exists() and not goes_on:
             # Another run may have begun here while this one read its data.
             raise ValueError(
                 f"{self.directory} holds a run already; nothing is overwritten. Choose "
                 "another directory, or go on with that run (`resume`)."
             )
+        if not path.exists() and not self.resume:
+            self._check_nothing_in_the_way()
         training = "training" in self._settings
         if path.exists() and training:
             self._check_same_pictures(read_json(path))
@@ -316,6 +343,22 @@ class Training:
             if not (own.exists() and own.samefile(self._script)):
                 shutil.copyfile(self._script, own)
 
+    def _check_nothing_in_the_way(self):
+        """Refuses to write over files that no run has left."""
+        # Scores may be the run's own: a recipe may record some before it trains.
+        names = [name for name in _WRITTEN if name != "scores.json" or not self._scores]
+        found = [name for name in names if (self.directory / name).exists()]
+        script = self._script
+        own = self.directory / script.name if script is not None else None
+        if own is not None and own.exists() and not own.samefile(script):
+            found.append(own.name)
+        if found:
+            raise ValueError(
+                f"{self.directory} must be free for the run's files. Received: a "
+                f"folder with {', '.join(found)}, and nothing is overwritten. Choose "
+                "another directory."
+            )
+
     def _check_same_pictures(self, saved):
         count = self._settings["training"]["pictures"]
         before = saved.get("training", {}).get("pictures", count)
@@ -328,9 +371,12 @@ class Training:
 
     def _say_resumed(self, done, left, stopped):
         if stopped:
+            patience = "`patience` where its script calls `run.fit`"
+            if "patience" in self._settings.get("settings", {}):
+                patience = "patience (`--set patience=...`)"
             print(
                 f"Training had ended by early stopping after epoch {done}; a larger "
-                "patience (`--set patience=...`) trains on.",
+                f"{patience} trains on.",
                 flush=True,
             )
         elif not left:

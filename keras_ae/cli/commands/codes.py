@@ -180,7 +180,7 @@ def embed(
             names += [str(file) for file in found]
         columns["path"] = np.array(names)
     else:
-        images, columns = load_pictures(model, data, "all", data_dir, limit)
+        images, columns = load_pictures(model, path, data, "all", data_dir, limit)
         for start in range(0, len(images), _CHUNK):
             codes.append(_encode(model, images[start : start + _CHUNK]))
     codes = np.concatenate(codes)

@@ -43,11 +43,13 @@ def explore(
     folder = folder.parent if folder.is_file() else folder
     images, labels, described = None, None, ""
     if data is not None:
-        images, labels, described = _load(model, data, data_dir, limit)
+        images, labels, described = _load(model, folder, data, data_dir, limit)
     elif model.describes_pictures and (recorded := _recorded(path, folder)):
         data, known_dir = recorded
         try:
-            images, labels, described = _load(model, data, data_dir or known_dir, limit)
+            images, labels, described = _load(
+                model, folder, data, data_dir or known_dir, limit
+            )
         except (OSError, ValueError) as error:
             print(f"{data} is left out: {str(error).partition(chr(10))[0]}", flush=True)
     page = explorer.explore(
@@ -67,9 +69,9 @@ def explore(
         page.close(verbose=False)
 
 
-def _load(model, data, data_dir, limit):
+def _load(model, folder, data, data_dir, limit):
     split = "train" if datasets.recognise(data) else "all"
-    return *load_some(model, data, split, data_dir, limit), str(data)
+    return *load_some(model, folder, data, split, data_dir, limit), str(data)
 
 
 def _recorded(path, folder):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import collections
 import math
+import os
 import pathlib
 from collections.abc import Iterator
 
 import numpy as np
 
 from keras_ae import datasets
-from keras_ae.files import replacing
+from keras_ae.files import read_json, replacing
 
 # Pictures in memory at a time, where there may be any number of them.
 _CHUNK = 1024
@@ -75,8 +76,28 @@ def as_pictures(model, images):
     return images.reshape(-1, *picture_shape(model))
 
 
-def load_pictures(model, data, split, data_dir, limit):
-    """Pictures and labels of a data set, folder or zip, at the model's size."""
+def recorded(path):
+    """What a run's `settings.json` holds; nothing for a `.keras` file."""
+    return read_json(pathlib.Path(path) / "settings.json")
+
+
+def own_record(path, data):
+    """What a run recorded of the data that it was trained on; nothing for others."""
+    record = recorded(path)
+    one, other = (
+        (os.path.realpath(os.path.expanduser(place)), datasets.known_name(place))
+        for place in (record.get("data", ""), data)
+    )
+    return record if one == other else {}
+
+
+def load_pictures(model, path, data, split, data_dir, limit):
+    """Pictures and labels of a data set, folder, zip or shards, at the model's size.
+
+    Of the data that the run in `path` was trained on, the pictures that it recorded as
+    its `key`.
+    """
+    record = own_record(path, data)
     height, width, channels = picture_shape(model)
     images, labels = datasets.load(
         data,
@@ -86,6 +107,7 @@ def load_pictures(model, data, split, data_dir, limit):
         data_dir=data_dir,
         labels=True,
         white=model.white,
+        key={**record, **record.get("options", {})}.get("key"),
     )
     if not len(images):
         raise ValueError(f"There are no pictures in {data}.")
@@ -97,13 +119,13 @@ def load_pictures(model, data, split, data_dir, limit):
     return images.reshape(-1, *model.built_image_shape), labels
 
 
-def load_some(model, data, split, data_dir, limit):
+def load_some(model, path, data, split, data_dir, limit):
     """At most so many pictures and labels, of a folder spread over all of it."""
     # Pictures of a folder come in the order of its sub-folders, so that the first of
     # them would show a few of the classes only.
     known = datasets.recognise(data)
     first = limit if known else None
-    images, labels = load_pictures(model, data, split, data_dir, first)
+    images, labels = load_pictures(model, path, data, split, data_dir, first)
     if len(images) > limit:
         chosen = np.linspace(0, len(images) - 1, limit).astype(int)
         images = images[chosen]
@@ -127,20 +149,34 @@ def _files(paths):
             files += [path / name for name in found]
         else:
             files.append(path)
-    return files
+    # One may be named by itself and by its folder.
+    return [*{os.path.abspath(file): file for file in files}.values()]
 
 
-def _read(model, files, shape=None) -> Iterator[tuple[list[pathlib.Path], np.ndarray]]:
-    """Yields chunks of paths and their pictures, at the model's size by default."""
+def _read(
+    model, files, by_shape=None
+) -> Iterator[tuple[list[pathlib.Path], np.ndarray]]:
+    """Yields chunks of paths and their pictures; broken ones are named at the end.
+
+    Args:
+        model: Whose pictures are of the size that these get by default.
+        files: Paths of all.
+        by_shape: The same by the shape that each is to get.
+    """
     picture_shape(model)
-    shape = shape or model.built_image_shape
-    size = max(1, min(_CHUNK, _VALUES // math.prod(shape)))
     # What it was trained on tells what is white, else all files together.
-    white = model.white or datasets.find_white(files)
-    for start in range(0, len(files), size):
-        chunk = files[start : start + size]
-        images, names = datasets.read_pictures(chunk, shape, names=True, white=white)
-        yield [pathlib.Path(name) for name in names], images
+    white = model.white or datasets.find_white(files) or datasets.pictures.WHITE
+    count, broken = 0, []
+    for shape, group in (by_shape or {model.built_image_shape: files}).items():
+        size = max(1, min(_CHUNK, _VALUES // math.prod(shape)))
+        for start in range(0, len(group), size):
+            chunk = group[start : start + size]
+            images, names, unread = datasets.folders.read_readable(chunk, shape, white)
+            count += len(images)
+            broken += unread
+            if images:
+                yield [pathlib.Path(name) for name in names], np.stack(images)
+    datasets.folders.tell_broken(broken, count)
 
 
 def check_png(output):

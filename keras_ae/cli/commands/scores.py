@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,12 +17,13 @@ from keras_ae.cli.commands.reading import (
     check_absent,
     check_png,
     load_pictures,
+    own_record,
     picture_shape,
+    recorded,
     save_image,
 )
 from keras_ae.evaluation import features, scores
 from keras_ae.evaluation.scores import GROUPS
-from keras_ae.files import read_json
 from keras_ae.runs import load_model, report
 
 # Training pictures whose codes a probe learns from.
@@ -49,7 +51,8 @@ def evaluate(
 
     Args:
         path: A `.keras` file or a run directory, which then keeps the scores.
-        data: Path of a folder or zip of pictures, or name of a data set.
+        data: Path of a folder or zip of pictures, or of shards, or name of a data set.
+            Of what the run was trained on the test split is meant, too.
         groups: Names of `scores.GROUPS`, or `"all"`. Defaults to those that take little
             time.
         output: Path of a JSON file for the scores. What it holds of the same model is
@@ -72,7 +75,7 @@ def evaluate(
     if output is not None and target.exists():
         _check_same_model(target, model)
     begun = time.perf_counter()
-    found = _measure(model, path, data, groups, **options)
+    found = _measure(model, path, data, _split([path], data), groups, **options)
     seconds = time.perf_counter() - begun
     if not found.scores:
         reasons = "; ".join(f"{name}: {why}" for name, why in found.left_out.items())
@@ -146,7 +149,8 @@ def compare(
     for (name, model), path in zip(models.items(), paths, strict=True):
         kept = _own_file(path)
         if groups:
-            found = _measure(model, path, data, _groups(groups), **options)
+            split = _split(paths, data)
+            found = _measure(model, path, data, split, _groups(groups), **options)
             if kept is not None:
                 found.add_to(kept)
             evaluations[name] = found
@@ -157,9 +161,11 @@ def compare(
         return
     _check_one_size(models)
     first = next(iter(models.values()))
-    images, _ = _test_pictures(first, data, options)
+    split = _split(paths, data)
+    images, _ = _pictures(first, paths[0], data, split, options)
     seed = options.get("seed", 0)
-    save_image(plots.labelled(_blocks(models, images, seed)), output)
+    title = "held back" if split == "test" else "originals"
+    save_image(plots.labelled(_blocks(models, title, images, seed)), output)
 
 
 # Measuring
@@ -172,10 +178,19 @@ def _groups(names):
     return tuple(names) or None
 
 
+def _split(paths, data):
+    """The test split of a data set, or of what one of the runs was trained on."""
+    records = [own_record(path, data) for path in paths]
+    # A run that learned what is normal has a split of its own.
+    drawn = any(r and "all" not in r.get("splits", ()) for r in records)
+    return "test" if drawn or datasets.recognise(data) else "all"
+
+
 def _measure(
     model,
     path,
     data,
+    split,
     groups,
     *,
     samples=10_000,
@@ -186,24 +201,24 @@ def _measure(
     **loading,
 ):
     """Evaluates a model on a data set."""
-    images, found = _test_pictures(model, data, loading)
-    split = " (test split)" if datasets.recognise(data) else ""
+    images, found = _pictures(model, path, data, split, loading)
     wanted = evaluation.CHEAP if groups is None else groups
     if binarize is None:
-        binarize = _recorded(path).get("training", {}).get("binarize", False)
+        binarize = recorded(path).get("training", {}).get("binarize", False)
         if binarize:
-            print("Scored on binarised pictures, as the run was trained.")
+            _say("Scored on binarised pictures, as the run was trained.")
     labels = found.get("label")
     train = None
-    if labels is not None and "codes" in wanted:
+    # Where all are scored, a probe would be asked about what it learned from.
+    if labels is not None and "codes" in wanted and split == "test":
         limit = min(_PROBED, loading.get("limit") or _PROBED)
-        pictures, known = load_pictures(
-            model, data, "train", loading.get("data_dir"), limit
+        pictures, known = _pictures(
+            model, path, data, "train", {**loading, "limit": limit}
         )
         train = pictures, known["label"]
     network = None
     if "samples" in wanted and model.can_sample:
-        network = _feature_network(model, data, feature_network, loading)
+        network = _feature_network(model, path, data, feature_network, loading)
     result = evaluation.evaluate(
         model,
         images,
@@ -214,21 +229,28 @@ def _measure(
         samples=samples,
         importance_samples=importance_samples,
         binarize=binarize,
-        data=f"{data}{split}",
+        data=f"{data} ({'test split' if split == 'test' else 'all pictures'})",
         seed=seed,
     )
+    if labels is not None and split == "all":
+        for name in ("linear_probe", "nearest_neighbour_accuracy"):
+            if name in result.left_out:
+                result.left_out[name] = (
+                    "needs pictures to learn from that are not scored"
+                )
     return _with_factors(result, model, data, seed) if "factors" in wanted else result
 
 
-def _test_pictures(model, data, loading):
-    """Held-back pictures of a data set, or all of a folder, with what is known."""
+def _pictures(model, path, data, split, loading):
+    """Pictures of a split, with what is known of them."""
     return load_pictures(
-        model,
-        data,
-        "test" if datasets.recognise(data) else "all",
-        loading.get("data_dir"),
-        loading.get("limit"),
+        model, path, data, split, loading.get("data_dir"), loading.get("limit")
     )
+
+
+def _say(text):
+    """Tells what is done on stderr: stdout may be JSON."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _with_factors(found, model, data, seed):
@@ -254,30 +276,26 @@ def _with_factors(found, model, data, seed):
     return found._replace(scores=[*found.scores, *more.scores])
 
 
-def _feature_network(model, data, choice, loading):
+def _feature_network(model, path, data, choice, loading):
     if choice == "inception":
         return features.inception()
     if choice not in ("classifier", "principal"):
         return features.load(choice)
-    images, known = load_pictures(
-        model, data, "train", loading.get("data_dir"), loading.get("limit")
-    )
+    images, known = _pictures(model, path, data, "train", loading)
     images = as_pictures(model, images)
     targets = _targets(known)
     if choice == "principal" or targets is None:
         network = features.principal(images)
         why = "" if targets is not None else ", which has no labels"
-        print(
+        _say(
             f"Sets are compared in {network.name} of {data}{why}. They see little of "
-            "sharpness; `--features inception` downloads a network that does.",
-            flush=True,
+            "sharpness; `--features inception` downloads a network that does."
         )
         return network
     folder = datasets.cache.directory() / "features"
-    print(
+    _say(
         f"Sets are compared in the features of a classifier of {data}, trained once "
-        f"and kept in {folder}",
-        flush=True,
+        f"and kept in {folder}"
     )
     return features.for_data(images, targets, folder)
 
@@ -285,7 +303,10 @@ def _feature_network(model, data, choice, loading):
 def _targets(known):
     """Classes, or a matrix of attributes, of pictures; None where there are neither."""
     if "label" in known:
-        return known["label"]
+        labels = known["label"]
+        if labels.dtype.kind in "biu" and labels.min() >= 0:
+            return labels
+        return np.unique(labels, return_inverse=True)[1]
     attributes = [
         values
         for values in known.values()
@@ -313,15 +334,9 @@ def _check_same_model(target, model):
         check_absent(target)
 
 
-def _recorded(path):
-    """What a run's `settings.json` holds; nothing for a `.keras` file."""
-    file = pathlib.Path(path) / "settings.json"
-    return read_json(file)
-
-
 def _recorded_data(paths):
-    recorded = {_recorded(path).get("data") for path in paths}
-    return recorded.pop() if len(recorded) == 1 else None
+    found = {recorded(path).get("data") for path in paths}
+    return found.pop() if len(found) == 1 else None
 
 
 def _names(paths):
@@ -456,12 +471,12 @@ def _check_one_size(models):
         )
 
 
-def _blocks(models, images, seed):
+def _blocks(models, title, images, seed):
     """The same pictures as each model reconstructs them, and samples of each."""
     count = min(_COLUMNS, len(images))
     chosen = images[np.linspace(0, len(images) - 1, count).astype(int)]
     first = next(iter(models.values()))
-    restored = {"held back": as_pictures(first, chosen)}
+    restored = {title: as_pictures(first, chosen)}
     drawn = {}
     for name, model in models.items():
         # A decoder-only model searches for the codes; a GAN has none.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import os
 import pathlib
 import shlex
 import sys
 from collections.abc import Iterator
 
-from keras_ae import processes
+from keras_ae import datasets, processes
 from keras_ae.runs import Run, environment
 
 # What may change when a run goes on: how long it trains, and where its data lie.
@@ -69,6 +70,13 @@ def begin(
         **options,
     )
     return run, dict(settings)
+
+
+def recorded_data(data: str) -> str:
+    """A path in one spelling; `./mnist` stays a folder, and names no data set."""
+    path = str(pathlib.Path(data))
+    is_folder = datasets.known_name(path) and not datasets.known_name(data)
+    return os.path.join(os.curdir, path) if is_folder else path
 
 
 @contextlib.contextmanager

@@ -11,7 +11,12 @@ import numpy as np
 from keras_ae import catalogue, models
 from keras_ae.cli.commands.plans import Training, arguments, model_settings
 from keras_ae.cli.commands.reading import picture_shape
-from keras_ae.cli.commands.starting import begin, saved_settings, tells_how_to_go_on
+from keras_ae.cli.commands.starting import (
+    begin,
+    recorded_data,
+    saved_settings,
+    tells_how_to_go_on,
+)
 from keras_ae.runs import load_model, report
 
 
@@ -100,7 +105,7 @@ def train(
             "Train it from Python, with `fit(x, labels)`, or by a recipe."
         )
     defaults, settings = model_settings(constructor, chosen, latent_dim)
-    what = {"model": model_name, "data": str(pathlib.Path(data))}
+    what = {"model": model_name, "data": recorded_data(data)}
     trained = None
     if start is not None:
         if pathlib.Path(start).exists() or not catalogue.is_preset(start):
@@ -111,6 +116,7 @@ def train(
     elif resume:
         start = saved_settings(directory / "settings.json").get("from")
         if start is not None:
+            what["from"] = start
             # What it began from may be gone; a checkpoint has all that goes on.
             last = directory / "last.keras"
             trained = _trained(last if last.exists() else start, constructor)

@@ -13,10 +13,9 @@ from keras_ae.runs.report.facts import OWN_CHANGES
 
 def _card(facts):
     """The model card, in the form of the Hugging Face hub."""
-    picture = len(facts.image_shape) > 1
     tags = ["keras-ae", "autoencoder", type(facts.model).__name__.lower()]
     front = ["library_name: keras", "tags:", *(f"- {tag}" for tag in tags)]
-    if picture:
+    if facts.model.describes_pictures:
         task = (
             "unconditional-image-generation"
             if facts.model.can_sample
@@ -56,18 +55,19 @@ def _card(facts):
 def _limits(facts):
     of = f" of {facts.data}" if facts.data else ""
     shape = " x ".join(map(str, facts.image_shape))
+    crops = ", or of other crops," if facts.model.describes_pictures else ""
     yield (
-        f"It has seen pictures{of} of {shape} and nothing else. What it makes of other "
-        "pictures, or of other crops, looks like these and says little."
+        f"It has seen {facts.noun}{of} of {shape} and nothing else. What it makes of "
+        f"other {facts.noun}{crops} looks like these and says little."
     )
     if facts.model.can_sample:
         yield (
-            "Its samples have the biases of its data, and may come close to pictures "
-            "that it was trained on."
+            "Its samples have the biases of its data, and may come close to "
+            f"{facts.noun} that it was trained on."
         )
     yield (
         "Its scores are those of one training. Compare them only with figures of the "
-        "same pictures, size, likelihood and protocol."
+        f"same {facts.noun}, size, likelihood and protocol."
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from keras_ae import catalogue
+from keras_ae import catalogue, datasets
 from keras_ae.callbacks import read_note
 from keras_ae.evaluation import scores
 from keras_ae.files import read_json
@@ -56,8 +56,8 @@ _MEANINGS = {
         for name, (better, text) in scores.MEANINGS.items()
     },
 }
-# What all scores of an evaluation share, or that tells a reader nothing.
-_COMMON = {"data", "pictures", "image_shape", "binarized", "seed", "model"}
+# What scores of an evaluation mostly share; and what tells a reader nothing.
+_SHARED = ("data", "pictures", "image_shape", "binarized", "seed")
 _PUBLISHED = ("paper_", "published_")
 OWN_CHANGES = "<!-- Written by keras-ae. Delete this line to keep your own changes. -->"
 
@@ -123,6 +123,13 @@ class Facts:
         self.about = catalogue.model(ours[0]) if ours else {}
 
     @property
+    def noun(self) -> str:
+        """What the model was trained on, in the plural."""
+        if self.model.describes_pictures:
+            return "pictures"
+        return "windows" if self.model.architecture == "sequence" else "rows"
+
+    @property
     def best_epoch(self) -> int:
         """The epoch whose weights were kept, from 1; 0 where nothing is known of it."""
         path = self.directory / "model.keras"
@@ -160,7 +167,10 @@ class Facts:
             ("Objective", _in_a_line(self.about.get("objective", ""))),
             ("Paper", self.about.get("paper", "")),
             ("Data", self.data),
-            ("Pictures", f"{', '.join(counts)}; {shape} each".removeprefix("; ")),
+            (
+                self.noun.capitalize(),
+                f"{', '.join(counts)}; {shape} each".removeprefix("; "),
+            ),
             ("Optimizer", self._optimizer()),
             ("Training", self._epochs()),
         ]
@@ -193,12 +203,16 @@ class Facts:
         """What the scores were measured on."""
         first = next(iter(self.evaluated.values()), None)
         if first is None:
-            return f"On held-back pictures, with the seed {self.seed}."
+            return f"On held-back {self.noun}, with the seed {self.seed}."
         about = first.depends_on
         binarized = ", made black and white" if about["binarized"] else ""
+        data = about.get("data") or ""
+        # `keras-ae evaluate` takes any pictures.
+        held_back = data.removesuffix(" (test split)") == self.data
+        what = f"held-back {self.noun}" if held_back else f"{self.noun} of {data}"
         return (
-            f"On {about['pictures']:,} held-back pictures{binarized}, with the seed "
-            f"{self.seed}; ± is the standard error."
+            f"On {about['pictures']:,} {what}{binarized}, with the seed {self.seed}; ± "
+            "is the standard error."
         )
 
     @property
@@ -230,7 +244,7 @@ class Facts:
             figure = _number(score.value)
             if score.error:
                 figure += f" ± {score.error:.2g}"
-            meaning += _details(score)
+            meaning += _details(score, next(iter(self.evaluated.values())))
         return name.replace("_", " "), figure, _number(published), meaning
 
     @property
@@ -252,12 +266,18 @@ class Facts:
         of_rows = not self.model.describes_pictures
         kind = "floats" if of_rows else "uint8 from 0 to 255, or floats in [0, 1]"
         kind = f"(n, {shape}): {kind}"
+        own = f"# or your own, {kind}"
         limits = ", in [0, 1]" if self.model.in_unit_range or not of_rows else ""
-        if self.data:
+        has_schema = hasattr(self.model.likelihood, "schema")
+        if has_schema and datasets.is_table(self.data):
+            load = _load_table(self.data, self.noun, self.image_shape) + f"\n{own}"
+        elif self.data and not of_rows:
             split = next(iter(self.splits), "train")
+            key = {**self.settings, **self.settings.get("options", {})}.get("key")
+            key = f", key={key!r}" if key else ""
             load = (
                 f"x = keras_ae.datasets.load({self.data!r}, split={split!r}, "
-                f"image_size={self.image_shape[:2]})\n# or your own, {kind}"
+                f"image_size={self.image_shape[:2]}{key})\n{own}"
             )
         else:
             load = f"x = ...  # {kind}"
@@ -271,7 +291,7 @@ class Facts:
             f"restored = model.reconstruct(x[:64])  # (64, {shape}){limits}",
         ]
         if self.model.can_sample:
-            lines.append(f"pictures = model.sample(64)  # (64, {shape}){limits}")
+            lines.append(f"{self.noun} = model.sample(64)  # (64, {shape}){limits}")
         if self.model.needs_labels:
             lines.append("labels = ...  # the class of each of x")
         labels = ", labels" if self.model.needs_labels else ""
@@ -283,12 +303,13 @@ class Facts:
         """The same from the command line."""
         run = shlex.quote(str(self.directory))
         data = shlex.quote(self.data or "FOLDER")
-        lines = [
-            next_command(self.directory, self.model),
-            f"keras-ae map {run} {data} --output map.png",
-            f"keras-ae evaluate {run} {data}",
-            self.settings.get("again", ""),
-        ]
+        lines = [next_command(self.directory, self.model)]
+        if self.settings.get("normal"):
+            lines.append(f"keras-ae anomalies score {run} {data} --output scores.csv")
+        if self.model.describes_pictures:
+            lines.append(f"keras-ae map {run} {data} --output map.png")
+            lines.append(f"keras-ae evaluate {run} {data}")
+        lines.append(self.settings.get("again", ""))
         return "\n".join(filter(None, lines))
 
     @property
@@ -372,6 +393,14 @@ def _read_history(path):
         ) from error
 
 
+def _load_table(data, noun, shape):
+    """How to load what a model with a schema describes."""
+    rows = f"model.likelihood.schema.rows(keras_ae.datasets.read_table({data!r}))"
+    if noun == "rows":
+        return f"x = {rows}"
+    return f"rows = {rows}\nx = keras_ae.datasets.cut_windows(rows, {shape[0]})"
+
+
 def _title(name):
     return _TITLES.get(name, name.replace("_", " ").capitalize())
 
@@ -383,12 +412,13 @@ def _meaning(name):
     return _MEANINGS.get(name) or next(fits, "")
 
 
-def _details(score):
-    """What a score depends on that others do not."""
+def _details(score, first):
+    """What a score depends on that the protocol, that of the first, does not tell."""
     kept = [
         f"{name.replace('_', ' ')} {_number(value)}"
         for name, value in score.depends_on.items()
-        if name not in _COMMON and not name.endswith(("digest", "batch_size"))
+        if not (name in _SHARED and value == first.depends_on.get(name))
+        and not name.endswith(("model", "digest", "batch_size"))
     ]
     return f" ({', '.join(kept)})" if kept else ""
 
