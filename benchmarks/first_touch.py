@@ -183,7 +183,7 @@ def page(results):
         "# First touch",
         "",
         "Fréchet distances of samples of models that were trained with nothing set, "
-        "by what they are drawn from. Rows of 300 steps were not compared with a flow. "
+        "by what they are drawn from; * marks rows that had no flow beside them. "
         "Written by `benchmarks/first_touch.py`, whose docstring says how.",
         "",
         "| data | model | steps | default | what it is | prior | best other | seconds "
@@ -199,8 +199,9 @@ def page(results):
             distances = dict(row["distances"])
             default, prior = distances.pop("default"), distances.get("prior")
             best = min(distances, key=distances.get) if distances else None
+            mark = "" if "maf" in distances else " *"
             lines.append(
-                f"| {data} | {name} | {row['steps']:,} | {default:.3f} | "
+                f"| {data} | {name} | {row['steps']:,}{mark} | {default:.3f} | "
                 f"{row['chosen']} | "
                 + (f"{prior:.3f}" if prior is not None else "")
                 + " | "
