@@ -515,3 +515,29 @@ def test_fit_counts_epochs_and_can_be_resumed():
     for epoch in (5, 6, 7):
         assert {index for e, index in served if e == epoch} == {0, 1, 2}
     assert batches.epoch == 8 and all(epoch <= 8 for epoch, _ in served)
+
+
+@pytest.mark.parametrize("weights", [None, {0: 1.0, 1: 2.0}])
+def test_each_epoch_has_an_order_of_its_own(weights):
+    """Also once a seed was set, with which Keras' own is one for all on TensorFlow."""
+    x = np.random.default_rng(0).random((40, 5), dtype="float32")
+    y = np.arange(40) % 2
+
+    def first_losses():
+        keras.utils.set_random_seed(0)
+        model = keras_ae.AE(2, architecture="dense", widths=(4,))
+        model.compile(keras.optimizers.SGD(0.0))
+        seen = []
+
+        def look(batch, logs):
+            if batch == 0:
+                seen.append(float(logs["loss"]))
+
+        callback = keras.callbacks.LambdaCallback(on_train_batch_end=look)
+        options = {"batch_size": 8, "epochs": 4, "verbose": 0, "class_weight": weights}
+        model.fit(x, y, callbacks=[callback], **options)
+        return seen
+
+    losses = first_losses()
+    assert len({*losses}) == 4
+    assert first_losses() == losses

@@ -56,6 +56,7 @@ __all__ = [
     "from_first",
     "fuses_steps",
     "gradient",
+    "is_fed",
     "is_first_process",
     "is_traced",
     "many_steps",
@@ -68,6 +69,7 @@ __all__ = [
     "records_steps",
     "replicas",
     "require",
+    "reshuffled",
     "room_for_data",
     "run_step",
     "shuffled",
@@ -331,6 +333,12 @@ def step_cost(model: keras.Model, batch: Any) -> Cost:
     return _engine.step_cost(model, batch)
 
 
+def is_fed(model: keras.Model) -> bool:
+    """Whether `fit` gives Keras' trainer batches that are not of Keras' making."""
+    reorders = not PLAIN and _engine.reorders(model)
+    return fuses_steps(model) or records_steps(model) or reorders
+
+
 def takes_feeds() -> bool:
     """Whether Keras' trainer takes batches as they come, not a `tf.data.Dataset`."""
     return _engine.TAKES_FEEDS
@@ -339,6 +347,14 @@ def takes_feeds() -> bool:
 def draws_on_device() -> bool:
     """Whether data that lie on the device are drawn in black and white there."""
     return BACKEND == "jax"
+
+
+def reshuffled(arrays: Sequence[Any], batch_size: int):
+    """Returns a `tf.data.Dataset` of batches, each epoch in an order of its own.
+
+    Keras' has the same order in every epoch once a seed was set. On TensorFlow only.
+    """
+    return _engine.reshuffled(arrays, batch_size)
 
 
 def untuned(dataset):

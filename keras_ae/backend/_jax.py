@@ -331,6 +331,10 @@ def to_device(array):
     return jax.device_put(array.view(np.ndarray) if is_numpy else array)
 
 
+def reorders(model):
+    return False
+
+
 def shuffled(count):
     return np.random.permutation(count)
 

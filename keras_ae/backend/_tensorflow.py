@@ -138,13 +138,16 @@ def compiled(function, variables):
 
 
 def fuses_steps(model):
+    return reorders(model) and not model.run_eagerly
+
+
+def reorders(model):
     strategy = model.distribute_strategy
     # Keras' own loop knows the other strategies of tf.distribute.
     alone = strategy is tf.distribute.get_strategy() and not (
         tf.distribute.has_strategy()
     )
-    spreads = _tensorflow_devices.mirrored(model) is not None
-    return (alone or spreads) and not model.run_eagerly
+    return alone or _tensorflow_devices.mirrored(model) is not None
 
 
 def many_steps(model, step):
@@ -199,6 +202,40 @@ def step_cost(model, batch):
     on_gpu = tf.config.list_logical_devices("GPU")
     speed = _shared.ACCELERATOR_FLOPS if on_gpu else _shared.CPU_FLOPS
     return _shared.Cost(_shared.SMALLEST_STEP + flops / speed, True)
+
+
+def reshuffled(arrays, batch_size):
+    count = len(arrays[0])
+    whole = count // batch_size * batch_size
+    seed = np.random.randint(2**31)
+    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).take(1)
+
+    def order(seed):
+        rows = tf.range(count, dtype="int64")
+        return tf.random.experimental.stateless_shuffle(rows, tf.stack([seed, 0]))
+
+    def rows_of_batches(rows):
+        batches = tf.reshape(rows[:whole], (-1, batch_size))
+        dataset = tf.data.Dataset.from_tensor_slices(batches)
+        if whole == count:
+            return dataset
+        return dataset.concatenate(tf.data.Dataset.from_tensors(rows[whole:]))
+
+    def gathered(rows, parts):
+        return tuple(tf.gather(part, rows, axis=0) for part in parts)
+
+    rows = seeds.map(order).flat_map(rows_of_batches)
+    parts = tf.data.Dataset.from_tensors(tuple(map(_in_floatx, arrays))).repeat()
+    dataset = tf.data.Dataset.zip(rows, parts).map(gathered, tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    # What they would gain is less than what they take, as Keras found.
+    options.experimental_optimization.apply_default_optimizations = False
+    return dataset.with_options(options)
+
+
+def _in_floatx(array):
+    array = tf.convert_to_tensor(array)
+    return tf.cast(array, keras.config.floatx()) if array.dtype.is_floating else array
 
 
 def untuned(dataset):

@@ -14,6 +14,7 @@ from keras_ae import backend
 from keras_ae.backend import keras_private
 from keras_ae.backend.keras_private import DataAdapter, get_data_adapter
 from keras_ae.datasets import Batches, LazyImages
+from keras_ae.training.arguments import weights_of_classes
 
 # A dispatch can't be interrupted and shows no progress: it takes about so many seconds,
 # steps and bytes of data at most.
@@ -150,7 +151,7 @@ def _tensors(batch):
 
 
 class Untuned(DataAdapter):
-    """Keras' own batches, of a pipeline that does not tune itself.
+    """Keras' own batches, of a pipeline that does not tune itself, in orders of ours.
 
     The thread that tunes it sleeps twice as long each time, and the next epoch waits
     until it wakes up.
@@ -160,6 +161,7 @@ class Untuned(DataAdapter):
     """
 
     def __init__(self, source: Arrays | Batches):
+        self.source = source
         if isinstance(source, Arrays):
             options = {"batch_size": source.batch_size, "shuffle": source.shuffle}
             parts = dict(zip(("x", "y", "sample_weight"), source.arrays, strict=False))
@@ -176,7 +178,11 @@ class Untuned(DataAdapter):
         return self.adapter.batch_size
 
     def get_tf_dataset(self):
-        return backend.untuned(self.adapter.get_tf_dataset())
+        if isinstance(self.source, Arrays) and self.source.shuffle:
+            dataset = backend.reshuffled(self.source.arrays, self.batch_size)
+        else:
+            dataset = self.adapter.get_tf_dataset()
+        return backend.untuned(dataset)
 
     def on_epoch_begin(self):
         self.adapter.on_epoch_begin()
@@ -212,10 +218,10 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
     lies = "memory" if hasattr(arguments["x"], "shape") else "stream"
     # Keras looks at a batch of its own to build a layer that is put into a built model.
     built = all(layer.built for layer in keras_private.layers(model))
-    fuses = backend.fuses_steps(model)
-    if not (built and (fuses or backend.records_steps(model))):
+    if not (built and backend.is_fed(model)):
         return arguments, Feeding(steps, lies)
-    arguments = _split(arguments)
+    fuses = backend.fuses_steps(model)
+    arguments = _weighed(_split(arguments))
     sources = {"x": _training_source(arguments)}
     if fuses and model.steps_choice == "auto":
         steps = _steps(model, arguments, sources["x"])
@@ -272,6 +278,17 @@ def _split(arguments):
     held_back = tuple(None if part is None else part[kept:] for part in parts)
     split = {"validation_split": 0.0, "validation_data": held_back}
     return {**arguments, "x": x, "y": y, "sample_weight": weight, **split}
+
+
+def _weighed(arguments):
+    """Takes weights of classes as those of examples, of which validation has none."""
+    weights, y = arguments.get("class_weight"), arguments.get("y")
+    if weights is None or arguments.get("sample_weight") is not None:
+        return arguments
+    if y is None or not _is_array(y):
+        return arguments
+    each = weights_of_classes(weights, y)
+    return {**arguments, "sample_weight": each, "class_weight": None}
 
 
 def _training_source(arguments):
