@@ -2,6 +2,9 @@
 
 import json
 import os
+import platform
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -349,6 +352,32 @@ def test_peak_memory_is_this_process_own():
     block = np.ones(2**27, "uint8")
     assert machine.peak_memory() >= block.nbytes
     assert before <= machine.peak_memory() < before + 2**30
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's allocation")
+@pytest.mark.parametrize("said", [{}, {"MALLOC_TRIM_THRESHOLD_": "0"}])
+def test_a_training_keeps_the_memory_that_it_frees(said):
+    code = """
+import resource
+import numpy as np
+from keras_ae import machine
+kept = machine.keep_freed_memory()
+pages = 2**26 // resource.getpagesize()
+np.ones(2**26, "uint8")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    np.ones(2**26, "uint8")
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before > pages)
+"""
+    unsaid = dict(os.environ)
+    for name in os.environ:
+        if name.startswith(("MALLOC_", "GLIBC_TUNABLES")):
+            del unsaid[name]
+    # Where numpy asks for huge pages, few are taken.
+    environment = {**unsaid, "NUMPY_MADVISE_HUGEPAGE": "0", **said}
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert printed.stdout.split() == (["False", "True"] if said else ["True", "False"])
 
 
 def test_a_clock_counts_epochs(monkeypatch):

@@ -26,6 +26,7 @@ _CLASSES = 10
 def _main(request):
     """Trains, and leaves a report or the reason why there is none."""
     request = json.loads(request)
+    machine.keep_freed_memory()
     try:
         report = _train(request)
     except Exception as error:

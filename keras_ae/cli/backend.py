@@ -89,6 +89,9 @@ def _begin(name, run_dir, resume, backend, devices):
     Of processes that train together the first one has it. Each other writes what no one
     will read into a directory of its own, which begins as the first one's.
     """
+    from keras_ae import machine
+
+    machine.keep_freed_memory()
     if processes.is_first():
         directory = catalogue.run_directory(name, run_dir, resume)
         _settle_backend(backend, directory, devices)
