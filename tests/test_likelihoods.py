@@ -530,5 +530,10 @@ def test_data_in_range_are_accepted():
         get_likelihood(name).check_range(0.0, 1.0 + 1e-6)
     for name in ("gaussian", "laplace"):
         get_likelihood(name).check_range(-1.0, 1.0)
-    with pytest.raises(ValueError, match="likelihood='gaussian'"):
-        Bernoulli().check_range(-1.0, 1.0)
+    for bounded, remedy in (
+        (Bernoulli(), "likelihood='gaussian'"),
+        (DiscretizedLogistic(), "likelihood='gaussian'"),
+        (Gaussian(0.1, "sigmoid"), r"likelihood=keras_ae.likelihoods.Gaussian\(0.1\)"),
+    ):
+        with pytest.raises(ValueError, match=remedy):
+            bounded.check_range(-1.0, 1.0)

@@ -133,6 +133,11 @@ class Likelihood(keras.layers.Layer):
         """Draws x, given the decoder's output for it."""
         raise NotImplementedError
 
+    @property
+    def unbounded(self) -> str:
+        """What to pass as `likelihood` for data that lie outside of [0, 1]."""
+        return "'gaussian'"
+
     def check_range(self, low: float, high: float) -> None:
         """Refuses data that the likelihood cannot describe.
 
@@ -156,7 +161,7 @@ class Likelihood(keras.layers.Layer):
         if low >= 0 and 2 < high <= 255:
             remedy = "These look like pixels from 0 to 255: divide them by 255."
         elif self.low == 0:
-            remedy = "Rescale them, or choose likelihood='gaussian'."
+            remedy = f"Rescale them, or choose likelihood={self.unbounded}."
         else:
             remedy = "Rescale them to about unit scale."
         raise ValueError(

@@ -67,6 +67,13 @@ class LocationScale(Likelihood):
         else:
             self.scale = float(scale)
 
+    @property
+    def unbounded(self) -> str:
+        if type(self).low == 0.0:
+            return super().unbounded
+        # It is its activation alone that keeps to [0, 1].
+        return f"keras_ae.likelihoods.{type(self).__name__}({self.scale!r})"
+
     def _add_running(self, name):
         return self.add_weight(
             shape=(),
