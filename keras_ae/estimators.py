@@ -81,7 +81,9 @@ class CodeTransformer(TransformerMixin, BaseEstimator):
                 f"Model={self.Model.__name__}"
             )
         if self.optimizer is not None:
-            model.compile(optimizer=self.optimizer)
+            # One that has trained a model belongs to it.
+            chosen = keras.optimizers.get(self.optimizer)
+            model.compile(optimizer=chosen.from_config(chosen.get_config()))
         model.fit(
             X, epochs=self.epochs, batch_size=self.batch_size, verbose=self.verbose
         )

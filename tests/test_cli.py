@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -848,6 +849,8 @@ def test_embed_writes_codes_with_their_names(invoke, saved, photos, tmp_path):
         row = next(csv.DictReader(file))
     assert row["path"] == "photo-01.png" and row["folder"] == ""
     np.testing.assert_allclose(float(row["z2"]), codes[1, 2], rtol=1e-4)
+    kept = invoke("embed", saved, photos, "--output", "codes.csv")
+    assert_one_sentence(kept, "codes.csv exists already")
     wrong = invoke("embed", saved, photos, "--output", "codes.txt")
     assert_one_sentence(wrong, ".npz or .csv", "codes.txt")
 
@@ -969,13 +972,14 @@ def run_of(model, folder, **settings):
     return folder
 
 
-def test_compare_lays_runs_side_by_side(invoke, tmp_path):
+def test_compare_lays_runs_side_by_side(invoke, photos, tmp_path):
     shape = {"image_shape": (8, 8, 1), "architecture": "dense", "widths": (4,)}
     trained = {"data": "moon-phases", "training": {"binarize": True}}
     one = run_of(keras_ae.VAE(2, likelihood="bernoulli", **shape), tmp_path / "one")
     other = run_of(keras_ae.AE(2, **shape), tmp_path / "other", data="moon-phases")
     assert_one_sentence(invoke("compare", one, other), "keras-ae evaluate", "no scores")
     assert_one_sentence(invoke("compare", one), "Two runs or more")
+    assert_one_sentence(invoke("compare", one, one), "Each run can be named once")
     absent = invoke("compare", one, tmp_path / "absent")
     assert_one_sentence(absent, "no model file, run directory or preset", "absent")
     picture = ("--output", "compare.png")
@@ -998,6 +1002,22 @@ def test_compare_lays_runs_side_by_side(invoke, tmp_path):
     result = invoke("compare", one, other)
     assert result.exit_code == 0, result.output
     assert "Not comparable" in result.stdout and "binarized" in result.stdout
+    # Scores stay those of their weights, however often these are written.
+    os.utime(one / "model.keras", (time.time() + 10,) * 2)
+    assert invoke("compare", one, other).stdout == result.stdout
+    keras_ae.VAE(2, likelihood="bernoulli", **shape).save(one / "model.keras")
+    os.utime(one / "model.keras", (time.time() + 10,) * 2)
+    result = invoke("compare", one, other)
+    assert "one has no scores of the weights that it has now" in result.stdout
+    # Models that keep no scores have a picture all the same, over none of the user's.
+    shutil.copy(one / "model.keras", "file.keras")
+    shutil.copy(other / "model.keras", "other.keras")
+    files = ("compare", "file.keras", "other.keras", "--data")
+    result = invoke(*files, "moon-phases", "--output", "files.png", "--limit", 12)
+    assert result.exit_code == 0, result.output
+    assert "file keeps no scores: `--scores" in result.stdout
+    own = invoke(*files, photos, "--output", photos / "photo-00.png")
+    assert_one_sentence(own, "would be overwritten")
 
     shape["image_shape"] = (10, 8, 1)
     larger = run_of(keras_ae.AE(2, **shape), tmp_path / "larger", data="moon-phases")

@@ -1,5 +1,6 @@
 """Models in scikit-learn's pipelines and searches."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -58,6 +59,15 @@ def test_a_search_finds_the_size_of_the_code():
     assert search.best_params_ == {"latent_dim": 2}
     loss = search.best_estimator_.model_.evaluate(ROWS, return_dict=True, verbose=0)
     np.testing.assert_allclose(search.score(ROWS), -loss["loss"], rtol=1e-5)
+
+
+@pytest.mark.once
+def test_each_fit_has_an_optimizer_of_its_own():
+    optimizer = keras.optimizers.SGD(1e-3, momentum=0.9)
+    transformer = CodeTransformer(keras_ae.AE, 2, optimizer=optimizer)
+    codes = transformer.fit(ROWS).transform(ROWS)
+    np.testing.assert_array_equal(transformer.fit(ROWS).transform(ROWS), codes)
+    assert not optimizer.built
 
 
 @pytest.mark.once

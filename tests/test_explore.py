@@ -9,6 +9,7 @@ import pytest
 
 import keras_ae
 from keras_ae import explorer, plots
+from keras_ae.explorer.view import View
 
 # Gradio leaves event loops to the garbage collector.
 pytestmark = pytest.mark.filterwarnings(
@@ -136,6 +137,22 @@ def test_attributes_are_the_model_s_own_vectors(view):
     np.testing.assert_allclose(found, expected, atol=1e-5)
     with pytest.raises(ValueError, match="`attribute` must be one of"):
         view.picture(code, attribute="Rare")
+
+
+def test_labels_that_are_not_known_are_on_no_side(view):
+    x = pictures()
+    size = np.arange(len(x), dtype="float64")
+    size[-12:] = np.nan
+    words = [None, *(f"word {index % 2}" for index in range(len(x) - 1))]
+    found = View(view.model, x, {"size": size, "word": words})
+    low, high = size < np.nanmedian(size), size > np.nanmedian(size)
+    low |= size == np.nanmedian(size)
+    codes = view.model.encode(x).astype("float64")
+    expected = codes[high].mean(axis=0) - codes[low].mean(axis=0)
+    np.testing.assert_allclose(found.attributes["high size"], expected, atol=1e-5)
+    assert found.attributes.keys() == {"high size", "word word 0", "word word 1"}
+    with pytest.raises(ValueError, match="`labels` must have a value for each picture"):
+        View(view.model, x, {"size": size[1:]})
 
 
 def test_samplers_leave_the_model_as_it_is(view):

@@ -4,6 +4,7 @@ import csv
 import errno
 import itertools
 import json
+import signal
 import subprocess
 import zipfile
 
@@ -228,6 +229,21 @@ def test_a_rate_falls_in_a_resumed_training_as_it_would_have():
     # A fall at the end of epoch 3 is in the checkpoint, and one short of epoch 5.
     for cut in (3, 4):
         np.testing.assert_allclose(rates(cut, 7), expected, rtol=1e-6)
+
+
+@pytest.mark.once
+def test_an_interrupt_serves_one_training_after_another():
+    interrupt = callbacks.Interrupt()
+    press = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: signal.raise_signal(signal.SIGINT)
+    )
+    model = keras_ae.AE(2, architecture="dense", widths=(4,))
+    x = np.random.default_rng(0).uniform(size=(8, 6)).astype("float32")
+    with pytest.raises(callbacks.Interrupted), interrupt.listening():
+        model.fit(x, verbose=0, callbacks=[press, interrupt])
+    with interrupt.listening():
+        history = model.fit(x, epochs=2, verbose=0, callbacks=[interrupt])
+    assert len(history.epoch) == 2
 
 
 class Told(keras.callbacks.Callback):

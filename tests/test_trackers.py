@@ -108,11 +108,12 @@ def test_a_tracker_that_fails_does_not_end_training(images, calls, capsys):
     def fail(*arguments, **options):
         raise RuntimeError("server is down")
 
-    sys.modules["mlflow"].log_metrics = fail
+    sys.modules["mlflow"].log_metrics = sys.modules["mlflow"].end_run = fail
     model = fit(images, trackers.MLflow(), epochs=2)
     assert model.built
     warned = capsys.readouterr().err
     assert "Epoch 2 could not be logged by MLflow (server is down)" in warned
+    assert "The end of the training could not be logged by MLflow" in warned
 
 
 @pytest.mark.once

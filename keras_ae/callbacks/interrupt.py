@@ -41,6 +41,8 @@ class Interrupt(keras.callbacks.Callback):
             # Python delivers signals to its main thread only.
             yield
             return
+        # What was asked for in an earlier block was done there.
+        self._asked = False
         before = signal.signal(signal.SIGINT, self._ask)
         try:
             yield

@@ -5,6 +5,7 @@ None of them is a dependency: a package is imported when its tracker is made.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pathlib
@@ -95,20 +96,27 @@ class Tracker(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         step = epoch + 1
-        try:
+        with _going_on(self, f"Epoch {step} could not be logged"):
             self.log({name: float(value) for name, value in logs.items()}, step)
             if epoch == 0 or step % self.every == 0:
                 for name, picture in _pictures(self.model, self.images, self.seed):
                     self.log_picture(name, picture, step)
-        except Exception as error:  # a server may refuse in many ways
-            sentence = str(error).strip().partition("\n")[0] or type(error).__name__
-            callbacks.warn(
-                f"Epoch {step} could not be logged by {type(self).__name__} "
-                f"({sentence}); training goes on."
-            )
 
     def on_train_end(self, logs=None):
-        self.finish()
+        with _going_on(self, "The end of the training could not be logged"):
+            self.finish()
+
+
+@contextlib.contextmanager
+def _going_on(tracker, what):
+    """A block whose failure is a warning that begins with these words."""
+    try:
+        yield
+    except Exception as error:  # a server may refuse in many ways
+        sentence = str(error).strip().partition("\n")[0] or type(error).__name__
+        callbacks.warn(
+            f"{what} by {type(tracker).__name__} ({sentence}); training goes on."
+        )
 
 
 def _imported(package):
@@ -260,13 +268,20 @@ class TensorBoard(keras.callbacks.TensorBoard):
         self.seed = seed
 
     def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, logs)
-        if epoch and (epoch + 1) % self.every:
-            return
+        with _going_on(self, f"Epoch {epoch + 1} could not be logged"):
+            super().on_epoch_end(epoch, logs)
+            if epoch == 0 or (epoch + 1) % self.every == 0:
+                self._log_pictures(epoch)
+
+    def _log_pictures(self, epoch):
         folder = os.path.join(self.log_dir, "pictures")
         with self.summary.create_file_writer(folder).as_default():
             for name, picture in _pictures(self.model, self.images, self.seed):
                 self.summary.image(name, np.asarray(picture)[None], step=epoch)
+
+    def on_train_end(self, logs=None):
+        with _going_on(self, "The end of the training could not be logged"):
+            super().on_train_end(logs)
 
 
 def _flat(settings, prefix=""):

@@ -50,7 +50,8 @@ class View:
         model: A trained model of pictures.
         x: Pictures `(n, *image_shape)` to encode, or None: then codes are those that
             the model owns, those of samples drawn from it, or of its prior.
-        labels: Values by name, each `(n,)`: attributes, classes or numbers.
+        labels: Values by name, each `(n,)`: attributes, classes or numbers; where they
+            are not known, NaN, or None among words.
         data: What `x` is, in words.
         seed: Integer >= 0, of what is drawn.
 
@@ -67,7 +68,8 @@ class View:
         refines: Whether guesses can be refined.
 
     Raises:
-        ValueError: If the model describes no pictures, or there is nothing to show.
+        ValueError: If the model describes no pictures, there is nothing to show, or a
+            label has not a value for each picture.
     """
 
     def __init__(
@@ -119,9 +121,15 @@ class View:
         model = self.model
         size = model.prior_dim
         if x is not None and model.has_encoder:
+            for name, values in labels.items():
+                if len(values) != len(x):
+                    raise ValueError(
+                        "`labels` must have a value for each picture. Received: "
+                        f"{len(values):,} of {name!r} for {len(x):,} pictures"
+                    )
             self.codes, self.examples = model.encode(x)[:, :size], x
             self.source = f"{len(x):,} pictures of {data}"
-            self.labels = labels
+            self.labels = {name: _plain(values) for name, values in labels.items()}
         elif model.searches_codes and model.known_codes() is not None:
             self.codes = model.known_codes()
             self.source = f"{len(self.codes):,} of the examples it was trained on"
@@ -146,15 +154,14 @@ class View:
     def _attributes(self):
         found = {}
         for name, values in self.labels.items():
-            for title, has in _sides(name, np.asarray(values)).items():
-                count = int(has.sum())
-                if min(count, len(has) - count) < _A_SIDE:
+            for title, (has, has_not) in _sides(name, values).items():
+                if min(has.sum(), has_not.sum()) < _A_SIDE:
                     continue
                 if self.classes and title.startswith(f"{name} "):
                     # A class, which the model is told.
                     continue
                 codes = self.codes.astype("float64")
-                vector = codes[has].mean(axis=0) - codes[~has].mean(axis=0)
+                vector = codes[has].mean(axis=0) - codes[has_not].mean(axis=0)
                 found[title] = vector
         return found
 
@@ -319,16 +326,30 @@ class View:
         return self.examples[index % len(self.examples)]
 
 
+def _plain(values):
+    """An array of numbers or words, of which what is not known is one of its own."""
+    values = np.asarray(values)
+    if values.dtype.kind != "O":
+        return values
+    return np.array(["unknown" if value is None else str(value) for value in values])
+
+
 def _sides(name, values):
-    """Which pictures have what a label says, by what it is called."""
+    """Which pictures have what a label says, and which have not, by what it is called.
+
+    Of those whose value is NaN it is not known.
+    """
     if name == "path" or values.ndim != 1:
         return {}
     numbers = values.dtype.kind in "biuf"
-    if numbers and np.isin(values, (0, 1)).all():
-        return {name: values.astype(bool)}
-    known = np.unique(values)
-    if numbers and (values.dtype.kind == "f" or len(known) > _MOST_CLASSES):
-        return {f"high {name}": values > np.nanmedian(values)}
-    if len(known) > _MOST_CLASSES:
+    known = ~np.isnan(values) if numbers else np.full(len(values), True)
+    found = np.unique(values[known])
+    if numbers and np.isin(found, (0, 1)).all():
+        sides = {name: values == 1}
+    elif numbers and (values.dtype.kind == "f" or len(found) > _MOST_CLASSES):
+        sides = {f"high {name}": values > np.nanmedian(values)}
+    elif len(found) > _MOST_CLASSES:
         return {}
-    return {f"{name} {value}": values == value for value in known}
+    else:
+        sides = {f"{name} {value}": values == value for value in found}
+    return {title: (known & has, known & ~has) for title, has in sides.items()}

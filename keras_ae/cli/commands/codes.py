@@ -167,10 +167,12 @@ def embed(
 
     Raises:
         ValueError: If `output` ends otherwise.
+        FileExistsError: If `output` exists: it may be a table of the user's own.
     """
     target = pathlib.Path(output)
     if target.suffix not in (".npz", ".csv"):
         raise ValueError(f"`--output` must end in .npz or .csv. Received: {output}")
+    check_absent(target)
     model = load_model(path)
     codes, columns = [], {}
     if _is_plain_folder(data):

@@ -19,6 +19,7 @@ from keras_ae.cli.commands.reading import (
     _say_search,
     as_pictures,
     check_absent,
+    check_not_of,
     check_png,
     load_pictures,
     load_some,
@@ -222,6 +223,8 @@ def sample(
     """
     if output is not None:
         check_png(output)
+        if data is not None:
+            check_not_of(data, output)
     files = []
     if separate is not None:
         digits = len(str(number))
@@ -444,9 +447,7 @@ def latent_map(
         ImportError: If the package that the method needs is not installed.
     """
     check_png(output)
-    target = pathlib.Path(output).resolve()
-    if target.exists() and pathlib.Path(data).resolve() in target.parents:
-        raise ValueError(f"{output} would be overwritten; choose another `--output`.")
+    check_not_of(data, output)
     model = load_model(path)
     known = datasets.recognise(data)
     split = "test" if known else "all"

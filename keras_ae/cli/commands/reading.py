@@ -36,6 +36,13 @@ def check_absent(target):
         )
 
 
+def check_not_of(data, output):
+    """Refuses to write over one of the pictures in a folder."""
+    target = pathlib.Path(output).resolve()
+    if target.exists() and pathlib.Path(data).resolve() in target.parents:
+        raise ValueError(f"{output} would be overwritten; choose another `--output`.")
+
+
 def _say_search(model, count):
     """Says why it takes long to find the codes of a model without an encoder."""
     if not model.has_encoder:

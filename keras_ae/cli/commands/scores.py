@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import pathlib
 import sys
 import time
@@ -15,6 +14,7 @@ from keras_ae import catalogue, datasets, evaluation, plots
 from keras_ae.cli.commands.reading import (
     as_pictures,
     check_absent,
+    check_not_of,
     check_png,
     load_pictures,
     own_record,
@@ -22,6 +22,7 @@ from keras_ae.cli.commands.reading import (
     recorded,
     save_image,
 )
+from keras_ae.cli.commands.score_tables import heading, listing, side_by_side
 from keras_ae.evaluation import features, scores
 from keras_ae.evaluation.scores import GROUPS
 from keras_ae.runs import load_model, report
@@ -30,10 +31,6 @@ from keras_ae.runs import load_model, report
 _PROBED = 10_000
 # Moons whose factors are looked for in codes.
 _MOONS = 10_000
-# What every score of a table depends on, and is said once.
-_COMMON = ("data", "pictures", "digest", "image_shape", "binarized")
-# What is said as a number of them.
-_COUNTED = ("pictures", "samples", "codes", "factors", "training_pictures")
 # Pictures in a row of a comparison.
 _COLUMNS = 10
 
@@ -85,8 +82,8 @@ def evaluate(
     if as_json:
         print(found.to_json(), end="")
         return
-    print(_heading(path, found))
-    print(_table(found))
+    print(heading(path, found))
+    print(listing(found))
     if any("grey" in score.depends_on.get("measure", "") for score in found.scores):
         print(
             "\nA Bernoulli likelihood gives grey values no probability. If the model "
@@ -127,6 +124,9 @@ def compare(
     if len(paths) < 2:
         raise ValueError(f"Two runs or more can be compared. Received: {paths[0]}")
     for path in paths:
+        if [*paths].count(path) > 1:
+            raise ValueError(f"Each run can be named once. Received: {path} twice")
+    for path in paths:
         if not pathlib.Path(path).exists() and not catalogue.is_preset(path):
             raise FileNotFoundError(
                 f"There is no model file, run directory or preset {path}."
@@ -135,6 +135,8 @@ def compare(
         check_png(output)
     names = _names(paths)
     data = data or _recorded_data(paths)
+    if output is not None and data is not None:
+        check_not_of(data, output)
     if data is None and (groups or output is not None):
         raise ValueError(
             "`--data` must name the pictures: the runs do not all record the same."
@@ -155,8 +157,13 @@ def compare(
                 found.add_to(kept)
             evaluations[name] = found
         if kept is not None and kept.is_file():
-            evaluations[name] = scores.load(kept)
-    print(_side_by_side(names, paths, evaluations))
+            found = scores.load(kept)
+            if groups or _is_of_its_weights(found, kept, path):
+                evaluations[name] = found
+    missing = _missing(names, paths, evaluations)
+    if output is None and not evaluations:
+        raise ValueError(" ".join(missing))
+    print("\n".join([*missing, *side_by_side(evaluations)]))
     if output is None:
         return
     _check_one_size(models)
@@ -334,6 +341,14 @@ def _check_same_model(target, model):
         check_absent(target)
 
 
+def _is_of_its_weights(found, kept, path):
+    """Whether scores are of the weights that a run has now."""
+    saved = kept.with_name("model.keras")
+    if not saved.exists() or saved.stat().st_mtime <= kept.stat().st_mtime:
+        return True
+    return found.weights_digest == evaluation.weights_digest(load_model(path))
+
+
 def _recorded_data(paths):
     found = {recorded(path).get("data") for path in paths}
     return found.pop() if len(found) == 1 else None
@@ -345,116 +360,24 @@ def _names(paths):
     return short if len(set(short)) == len(paths) else [str(path) for path in paths]
 
 
-# Tables
-
-
-def _heading(path, found):
-    about = found.scores[0].depends_on
-    shape = " x ".join(map(str, about["image_shape"]))
-    binarized = ", binarised" if about["binarized"] else ""
-    return (
-        f"\n{found.model} of {path}, scored on {about['data']}: "
-        f"{about['pictures']:,} pictures of {shape}{binarized}\n"
-        "↑ higher is better, ↓ lower is better, ± standard error"
-    )
-
-
-def _table(found):
-    """The scores as lines: name, value, which is better, what it is."""
-    values = [_value(score) for score in found.scores]
-    width = max(len(score.name) for score in found.scores)
-    wide = max(map(len, values))
-    lines, group = [], None
-    for score, value in zip(found.scores, values, strict=True):
-        if score.group != group:
-            group = score.group
-            lines += ["", _group_line(found, group)]
-        better, text = score.meaning
-        arrow = {"higher": "↑", "lower": "↓"}.get(better, " ")
-        name = score.name.replace("_", " ")
-        lines.append(f"  {name:{width}}  {value:>{wide}} {arrow}  {text}".rstrip())
-    if found.left_out:
-        lines += ["", "Left out"]
-        lines += [
-            f"  {name.replace('_', ' '):{width}}  {why}"
-            for name, why in found.left_out.items()
-        ]
-    return "\n".join(lines)
-
-
-def _group_line(found, group):
-    """A group's name and what all of its scores depend on beside the pictures."""
-    bases = [score.depends_on for score in found.scores if score.group == group]
-    said = {key: found.scores[0].depends_on[key] for key in _COMMON}
-    shared = {
-        key: value
-        for key, value in bases[0].items()
-        if key not in ("digest", "training_digest")
-        and value != said.get(key)
-        and all(basis.get(key) == value for basis in bases)
-    }
-    details = ", ".join(_detail(key, value) for key, value in shared.items())
-    return f"{group} ({details})" if details else group
-
-
-def _detail(key, value):
-    what = key.replace("_", " ")
-    if key in _COUNTED:
-        return f"{value:,} {what}"
-    return f"{value}" if key in ("model", "measure", "data") else f"{what} {value}"
-
-
-def _value(score):
-    """The figure, to the digits that its error leaves."""
-    value, error = score.value, score.error
-    if not error or error < 1e-6 * abs(value):
-        whole = float(value).is_integer() and abs(value) < 1e6
-        return f"{value:,.0f}" if whole else f"{value:,.5g}"
-    digits = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:,.{digits}f} ± {error:,.{digits}f}"
-
-
-def _side_by_side(names, paths, evaluations):
-    """The table of a comparison."""
-    missing = [
-        f"{name} has no scores yet: `keras-ae evaluate {path} DATA` measures them."
-        for name, path in zip(names, paths, strict=True)
-        if name not in evaluations
-    ]
-    if not evaluations:
-        raise ValueError(" ".join(missing))
-    rows, apart = scores.side_by_side(evaluations)
-    lines = [*missing, ""] if missing else []
-    names = [*evaluations]
-    table = [["", *names]]
-    for row in rows:
-        cells = [
-            _value(row.scores[name]) + (" *" if name in row.best else "  ")
-            if name in row.scores
-            else "–  "
-            for name in names
-        ]
-        table.append([row.name.replace("_", " "), *cells])
-    widths = [
-        max(len(line[column]) for line in table) for column in range(len(table[0]))
-    ]
-    group = None
-    for line, row in zip(table, [None, *rows], strict=True):
-        if row is not None and row.group != group:
-            group = row.group
-            lines += ["", group]
-        cells = [
-            f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True)
-        ]
-        lines.append(f"  {line[0]:{widths[0]}}  {'  '.join(cells)}".rstrip())
-    if any(row.best for row in rows):
-        lines += ["", "* the best of its row, or within the errors of it"]
-    if apart:
-        lines += ["", "Not comparable"]
-        lines += [
-            f"  {name.replace('_', ' ')}: {reason}" for name, reason in apart.items()
-        ]
-    return "\n".join(lines)
+def _missing(names, paths, evaluations):
+    """Sentences on models whose scores are not known."""
+    sentences = []
+    for name, path in zip(names, paths, strict=True):
+        kept = _own_file(path)
+        if name in evaluations:
+            continue
+        if kept is None:
+            sentences.append(
+                f"{name} keeps no scores: `--scores reconstruction` measures them now."
+            )
+        else:
+            yet = "of the weights that it has now" if kept.exists() else "yet"
+            sentences.append(
+                f"{name} has no scores {yet}: `keras-ae evaluate {path} DATA` measures "
+                "them."
+            )
+    return sentences
 
 
 # Pictures
