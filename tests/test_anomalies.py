@@ -575,7 +575,7 @@ def test_what_stands_out_is_red():
 def of_table():
     """A detector of rows of two numbers and a kind, with gaps."""
     rng = np.random.default_rng(0)
-    kinds = ["x", "y", None] * 20
+    kinds = ["1", "y", None] * 20
     table = {"a": rng.normal(size=60), "b": rng.normal(size=60), "kind": kinds}
     table["b"][::7] = np.nan
     schema = datasets.Schema.of(table)
@@ -595,7 +595,7 @@ def scores_of(invoke, detector, table):
 
 @pytest.mark.once
 def test_lines_are_those_of_the_file(invoke, of_table):
-    text = 'a,b,kind,note\n0,0,x,\n\n\n0,1,y,"two\nlines"\n3.4e38,1,x,\n1,1e300,y,\n'
+    text = 'a,b,kind,note\n0,0,1,\n\n\n0,1,y,"two\nlines"\n3.4e38,1,1,\n1,1e300,y,\n'
     pathlib.Path("new.csv").write_text(text)
     rows = scores_of(invoke, of_table, "new.csv")
     assert [row["line"] for row in rows] == ["2", "5", "7", "8"]
@@ -603,6 +603,11 @@ def test_lines_are_those_of_the_file(invoke, of_table):
     assert [row["alarm"] for row in rows[2:]] == ["1", "1"]
     assert [row["column"] for row in rows[2:]] == ["a", "b"]
     assert [row["value"] for row in rows[2:]] == ["3.4e+38", "1e+300"]
+    # A kind that looks like a number in this file is the text that it was.
+    pathlib.Path("new.csv").write_text("a,b,kind\n0,0,1\n1,2,1\n")
+    for written in ("scores.csv", "scores.html"):
+        pathlib.Path(written).unlink()
+    assert len(scores_of(invoke, of_table, "new.csv")) == 2
 
 
 @pytest.mark.once

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 import warnings
 
@@ -198,6 +199,35 @@ def test_a_tar_is_listed_once_as_long_as_it_does_not_change(tmp_path, monkeypatc
     assert values(datasets.load(path, "all")) == [99] and len(listed) == 2
 
 
+@pytest.mark.once
+def test_a_parquet_file_that_is_written_anew_is_read_anew(tmp_path):
+    path = write_parquet(tmp_path / "data") / "0.parquet"
+    assert values(datasets.load(path, "all")) == [*range(10)]
+    path.write_bytes((tmp_path / "data" / "3.parquet").read_bytes())
+    # A clock of the file system may be too coarse to tell.
+    os.utime(path, ns=(1, 1))
+    assert values(datasets.load(path, "all", stream=True)) == [*range(30, 40)]
+    assert values(datasets.load(path, "all")) == [*range(30, 40)]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "classes, expected",
+    [
+        (["01 02 03", "01 1a 03"], ["01", "02", "03", "01", "1a", "03"]),
+        (["01 02", "1 10"], [1, 2, 1, 10]),
+    ],
+)
+def test_classes_are_numbers_where_those_of_all_tars_are(tmp_path, classes, expected):
+    for number, texts in enumerate(classes):
+        members = {}
+        for place, text in enumerate(texts.split()):
+            members |= {f"{place}.png": png(place), f"{place}.cls": text.encode()}
+        write_tar(tmp_path / "data" / f"{number}.tar", members)
+    _, labels = datasets.load(tmp_path / "data", "all", labels=True)
+    assert labels["label"].tolist() == expected
+
+
 # What is wrong with them
 
 
@@ -239,7 +269,7 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path):
     with pytest.warns(UserWarning, match=r"2 of 4 .*: x.tar/b.png \(not a picture\)"):
         assert values(datasets.load(path, "all")) == [1, 3]
     streamed = datasets.load(path, "all", stream=True)
-    with pytest.warns(UserWarning, match="the picture after it takes its place") as all:
+    with pytest.warns(UserWarning, match="the next that can be read takes") as all:
         assert values(streamed) == [1, 3, 3, 1]
     assert len(all) == 2
     with warnings.catch_warnings():
@@ -251,6 +281,27 @@ def test_pictures_that_cannot_be_read_are_named(tmp_path):
         pytest.raises(ValueError, match="None of the 1 pic"),
     ):
         datasets.load(path, "all", stream=True)[0]
+
+
+@pytest.mark.once
+def test_in_a_stream_one_of_the_same_labels_takes_the_place_of_another(tmp_path):
+    members = {}
+    for place, name in enumerate(["cat", "dog", "dog", "cat", "cow"]):
+        data = b"no" if place in (0, 4) else png(place)
+        members |= {f"{place}.png": data, f"{place}.cls": name.encode()}
+    path = write_tar(tmp_path / "x.tar", members)
+    images = datasets.load(path, "all", stream=True)
+    message = "takes its place, if possible one of the same labels"
+    with pytest.warns(UserWarning, match=message):
+        # There is no other cow.
+        assert values(images) == [3, 1, 2, 3, 1]
+    for name, data in {"a/0": b"no", "a/2": png(2), "b/1": png(1)}.items():
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / f"{name}.png").write_bytes(data)
+    (tmp_path / "photos" / "b" / "3.png").write_bytes(b"no")
+    images = datasets.load(tmp_path / "photos", "all", stream=True)
+    with pytest.warns(UserWarning, match=message):
+        assert values(images) == [2, 2, 1, 1]
 
 
 @pytest.mark.once
@@ -366,11 +417,22 @@ def test_a_stream_is_indexed_like_an_array(tmp_path):
     images = datasets.load(folder, "all")
     streamed = datasets.load(folder, "all", stream=True)
     assert (streamed.ndim, streamed.nbytes) == (4, images.nbytes)
-    for index in (3, slice(1, 9, 2), [5, 2], np.arange(40) > 30, (4, 0)):
-        np.testing.assert_array_equal(streamed[index], images[index])
-    np.testing.assert_array_equal(streamed[:, :, ::-1], images[:, :, ::-1])
-    with pytest.raises(IndexError):
-        streamed[40]
+    for index in (
+        *(3, slice(1, 9, 2), [5, 2], np.arange(40) > 30, (4, 0), (), [[1, 2], [3, 0]]),
+        *(..., (..., 0), (..., slice(None, None, -1)), (3, ..., 0), (..., 1, 2, 3, 0)),
+        *((slice(None), slice(None), slice(None, None, -1)), ([5, 2], ..., 0)),
+        *(
+            ([5, 2], [0, 1]),
+            (4, slice(None), [0, 2]),
+            (slice(9), images[0, ..., 0] > 0),
+        ),
+    ):
+        found, expected = streamed[index], images[index]
+        assert found.shape == expected.shape
+        np.testing.assert_array_equal(found, expected)
+    for index in (40, None, (..., None), (..., 0, ...), (0, 0, 0, 0, 0)):
+        with pytest.raises(IndexError):
+            streamed[index]
 
 
 @pytest.mark.once

@@ -202,6 +202,30 @@ def test_tables_of_spreadsheets(tmp_path):
 
 
 @pytest.mark.once
+def test_categories_that_are_texts_stay_so_in_a_file_of_digits_alone(tmp_path):
+    (tmp_path / "all.csv").write_text("floor;height\n1;2,5\n02;3,5\nK;1,5\n1;2,0\n")
+    path = tmp_path / "new.csv"
+    path.write_text("floor;height\n02;2,5\n1;3,5\n")
+    schema = Schema.of(tmp_path / "all.csv")
+    assert schema.texts == ("floor",)
+    read = datasets.read_table(path, texts=schema.texts)
+    assert read["floor"].tolist() == ["02", "1"] and read["height"].tolist()[0] == 2.5
+    rows = schema.rows(path)
+    assert schema.table(rows)["floor"].tolist() == ["02", "1"]
+    np.testing.assert_array_equal(schema.rows(read), rows)
+    path.write_text("floor;height\nNA;2,5\n1;3,5\n")
+    with pytest.raises(ValueError, match="Received: a gap in row 0"):
+        schema.rows(path)
+    path.write_text("height\n1\n")
+    with pytest.raises(ValueError, match="without 'floor'"):
+        schema.rows(path)
+    # Numbers that are categories stay numbers.
+    schema = Schema.of({"floor": [1.0, 2.0]}, kinds={"floor": "category"})
+    path.write_text("floor\n1\n2\n")
+    assert schema.texts == () and schema.rows(path).tolist() == [[1, 0], [0, 1]]
+
+
+@pytest.mark.once
 def test_months_are_no_numbers(tmp_path):
     (tmp_path / "months.csv").write_text("month,x\n2021_01,1_000\n2021_02,2\n")
     read = datasets.read_table(tmp_path / "months.csv")

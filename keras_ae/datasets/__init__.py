@@ -161,7 +161,9 @@ def load(
             `image/encoded`.
         stream: Whether your own pictures are kept nowhere: they are decoded each time
             that they are read, and what is returned is a `LazyImages`. Meant for those
-            that have no room on the disk, as each epoch decodes them again.
+            that have no room on the disk, as each epoch decodes them again. In place
+            of one that can't be read comes the next that can, if possible of the same
+            `folder` and `label`; its labels stay those of the one that can't.
 
     Returns:
         uint8 array of shape `(n, height, width, channels)`, read-only and
@@ -171,8 +173,9 @@ def load(
         `label` for MNIST and Fashion-MNIST, `path` and 40 attributes for CelebA (none
         where `list_attr_celeba` is missing), `path` and `folder`, the name of the
         sub-folder, for your own pictures, and `label` where shards have it: a `.cls`
-        file beside each picture of a tar, a column `label` of a Parquet file without
-        gaps. `path` is that of the picture in its folder or zip, or `shard/picture`.
+        file beside each picture of a tar (integers where all of all tars are), a column
+        `label` of a Parquet file without gaps. `path` is that of the picture in its
+        folder or zip, or `shard/picture`.
 
     Raises:
         FileNotFoundError: If there is no such data; says where to get it.

@@ -241,17 +241,16 @@ def load(location, split, image_size, limit, seed, white=None, key=None, stream=
     size = splits.height_and_width(size)
     if white is None:
         white = _white(readers, location) or WHITE
-    if stream:
-        kept = chosen[:limit]
-        channels = cache.common_channels(pictures, size, white=white)
-        images = LazyImages(pictures, kept, (*size, channels), white)
-    else:
+    kept = chosen[:limit]
+    if not stream:
         images, kept = cache.load(pictures, chosen, size, limit=limit, white=white)
-    paths = np.array([pictures.names[i] for i in kept])
-    found = {"path": paths, "folder": labels[kept]}
+    found = {"folder": labels[kept]}
     if isinstance(pictures, Shards) and pictures.labels is not None:
         found["label"] = pictures.labels[kept]
-    return images, found
+    if stream:
+        shape = (*size, cache.common_channels(pictures, size, white=white))
+        images = LazyImages(pictures, kept, shape, white, found.values())
+    return images, {"path": np.array([pictures.names[i] for i in kept]), **found}
 
 
 def _readers(pictures):

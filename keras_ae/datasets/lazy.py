@@ -3,6 +3,7 @@
 import concurrent.futures
 import threading
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,15 @@ class LazyImages:
     It is what `datasets.load(stream=True)` returns: `images[rows]` is an array of
     uint8, decoded in parallel, and `fit`, `evaluate` and the verbs of a model take it
     as they take an array, a batch at a time. A picture that can't be read is replaced
-    by the next one that can, and named in a warning.
+    by the next one that can, if possible one of the same labels, and named in a
+    warning.
 
     Args:
         pictures: Where they come from, with `read` and `names`.
         chosen: Numbers of those wanted, ascending.
         shape: (height, width, channels) of each.
         white: Value of white in pictures of more than 8 bits.
+        labels: Arrays `(n,)` of what is known of those wanted.
     """
 
     dtype = np.dtype("uint8")
@@ -34,10 +37,12 @@ class LazyImages:
         chosen: np.ndarray,
         shape: tuple[int, int, int],
         white: int = WHITE,
+        labels: Iterable[np.ndarray] = (),
     ):
         self._pictures = pictures
         self._chosen = chosen
         self._white = white
+        self._labels = [*labels]
         self.shape = (len(chosen), *shape)
         self._broken: set[int] = set()
         self._lock = threading.Lock()
@@ -56,15 +61,30 @@ class LazyImages:
         return int(np.prod(self.shape, dtype="int64"))
 
     def __getitem__(self, index):
-        index, rest = (index[0], index[1:]) if isinstance(index, tuple) else (index, ())
+        index, *rest = self._without_dots(index)
         rows = np.arange(len(self))[index]
-        if rows.ndim == 0:
-            return self._decoded(int(rows))[rest or ...]
-        images = np.empty((len(rows), *self.shape[1:]), "uint8")
+        images = np.empty((rows.size, *self.shape[1:]), "uint8")
         with concurrent.futures.ThreadPoolExecutor(machine.cores()) as pool:
-            for place, image in enumerate(pool.map(self._decoded, rows)):
+            for place, image in enumerate(pool.map(self._decoded, rows.ravel())):
                 images[place] = image
-        return images[(slice(None), *rest)] if rest else images
+        # Arrays among the indices go together, as NumPy has it.
+        places = np.arange(rows.size).reshape(rows.shape)
+        return images[(slice(None) if isinstance(index, slice) else places, *rest)]
+
+    def _without_dots(self, index):
+        """Indices of the axes from the first on, with slices in place of a `...`."""
+        index = index if isinstance(index, tuple) else (index,)
+        dots = [place for place, part in enumerate(index) if part is ...]
+        missing = self.ndim + len(dots) - len(index)
+        if missing < 0 or len(dots) > 1 or any(part is None for part in index):
+            raise IndexError(
+                f"Pictures must be indexed by at most {self.ndim} indices and one "
+                f"`...`, none of them None. Received: {index}"
+            )
+        if not dots:
+            return index or (slice(None),)
+        before, after = index[: dots[0]], index[dots[0] + 1 :]
+        return *before, *[slice(None)] * missing, *after
 
     def __array__(self, dtype=None, copy=None):
         images = self[:]
@@ -86,10 +106,10 @@ class LazyImages:
         return order[np.argsort(np.arange(len(order)) + delays, kind="stable")]
 
     def _decoded(self, row):
-        """The picture of a row, or the next one that can be read."""
+        """The picture of a row, or another one that can be read."""
         size, channels = self.shape[1:3], self.shape[3]
-        for other in range(row, row + len(self)):
-            index = int(self._chosen[other % len(self)])
+        for other in self._candidates(row):
+            index = int(self._chosen[other])
             if index in self._broken:
                 continue
             try:
@@ -102,6 +122,15 @@ class LazyImages:
             "read."
         )
 
+    def _candidates(self, row):
+        """A row, then those after it, of which the fewest labels differ from its."""
+        yield row
+        others = np.arange(row + 1, row + len(self)) % len(self)
+        differing = np.zeros(len(others), int)
+        for labels in self._labels:
+            differing += labels[others] != labels[row]
+        yield from others[np.argsort(differing, kind="stable")]
+
     def _say_broken(self, index, error):
         with self._lock:
             if index in self._broken:
@@ -109,6 +138,7 @@ class LazyImages:
             self._broken.add(index)
         warnings.warn(
             f"{self._pictures.names[index]} in {self._pictures.location} could not be "
-            f"read ({reason(error)}); the picture after it takes its place.",
+            f"read ({reason(error)}); the next that can be read takes its place, if "
+            "possible one of the same labels.",
             stacklevel=2,
         )

@@ -107,6 +107,16 @@ class Schema:
         """Names of the columns."""
         return tuple(column.name for column in self.columns)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Names of the columns whose categories are texts; see `read_table`."""
+        return tuple(
+            column.name
+            for column in self.columns
+            if column.kind == "category"
+            and all(isinstance(c, str | None) for c in column.categories)
+        )
+
     def slices(self) -> dict[str, slice]:
         """Where in a row the values of each column are, by name."""
         found, start = {}, 0
@@ -127,7 +137,7 @@ class Schema:
             ValueError: If a column is missing, or holds what training had not: a
                 category, a gap, text among numbers.
         """
-        table = columns_of(table)
+        table = columns_of(table, self.texts)
         absent = [name for name in self.names if name not in table]
         if absent:
             raise ValueError(

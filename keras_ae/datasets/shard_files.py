@@ -42,6 +42,12 @@ _COMPRESSED = re.compile(r"\.(tgz|(tar|tfrec(ords?)?)\.(gz|bz2|xz|zst))$")
 _ENCODED = "image/encoded"
 
 
+def stamp_of(path: Path) -> tuple[int, int, int]:
+    """Returns what changes when a file does: its size and times."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 class Shard:
     """One file of pictures.
 
@@ -49,7 +55,7 @@ class Shard:
         names: Of its pictures, in order, none of them twice.
         blocks: Where those begin that are best read together, ascending from 0.
         buffer: Among how many that follow each other an epoch's order may be free.
-        labels: A class for each picture, or None.
+        labels: A class for each picture, or None; of a tar they are texts.
     """
 
     names: Sequence[str]
@@ -134,11 +140,11 @@ class TarShard(_Places):
 
     def __init__(self, path: Path, key: str | None = None):
         self.path = path
-        status = path.stat()
-        stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        # The number says what a list holds, and changes when that does.
+        what = ("tar", 2, str(path.resolve()), stamp_of(path), key)
         # Reading the headers of a million members takes minutes.
         self.names, starts, sizes, self.labels = cache.remembered(
-            ("tar", str(path.resolve()), stamp, key), lambda: _listed(path, key)
+            what, lambda: _listed(path, key)
         )
         self._settle(starts, sizes)
 
@@ -180,7 +186,7 @@ def _listed(path, key):
         )
     labels = None
     if samples and all(sample in classes for sample in samples):
-        labels = _numbers([classes[sample] for sample in samples])
+        labels = [classes[sample] for sample in samples]
     return names, starts, sizes, labels
 
 
@@ -201,14 +207,6 @@ def _members(path):
             f"{path} must be a whole tar. Received a file that is cut short, damaged "
             f"or none ({error}); fetch it again."
         ) from error
-
-
-def _numbers(values):
-    """Classes as integers, where all are."""
-    try:
-        return [int(value) for value in values]
-    except ValueError:
-        return values
 
 
 class _RowNames(Sequence):
@@ -257,6 +255,7 @@ class ParquetShard(Shard):
 
     def __init__(self, path: Path, key: str | None = None):
         self.path = path
+        self._stamp = (path.resolve(), stamp_of(path))
         self._parquet = _imported("pyarrow.parquet", path, "keras-ae[parquet]")
         try:
             file = self._parquet.ParquetFile(path)
@@ -284,8 +283,8 @@ class ParquetShard(Shard):
 
     def read(self, row):
         group = int(np.searchsorted(self.blocks, row, side="right")) - 1
-        stamp = (self.path, self._column, group)
-        values = _recent.get(stamp, lambda: self._group(group))
+        what = (*self._stamp, self._column, group)
+        values = _recent.get(what, lambda: self._group(group))
         data = values[row - int(self.blocks[group])].as_py()
         data = data["bytes"] if isinstance(data, dict) else data
         if data is None:

@@ -1,6 +1,7 @@
 """Pictures in shards: which files there are, and each picture by its number."""
 
 import concurrent.futures
+import contextlib
 import functools
 import glob
 import itertools
@@ -80,7 +81,7 @@ class Shards:
 
     def __init__(self, location: str | os.PathLike, paths: list[Path], key=None):
         self.location = Path(location)
-        stamps = [_stamp(path) for path in paths]
+        stamps = [shard_files.stamp_of(path) for path in paths]
         self._shards = _opened(paths, key, stamps)
         counts = [len(shard.names) for shard in self._shards]
         self._starts = np.cumsum([0, *counts])
@@ -92,7 +93,7 @@ class Shards:
         held = [shard for shard in self._shards if len(shard.names)]
         self.labels = None
         if held and all(shard.labels is not None for shard in held):
-            self.labels = np.concatenate([np.array(shard.labels) for shard in held])
+            self.labels = np.array(_classes(held))
 
     def __len__(self):
         return int(self._starts[-1])
@@ -152,9 +153,14 @@ def _place(starts, index):
     return shard, int(index) - int(starts[shard])
 
 
-def _stamp(path):
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def _classes(held):
+    """The class of each picture, those of tars as integers where all are."""
+    classes = [label for shard in held for label in shard.labels]
+    # A Parquet file says itself what its classes are.
+    if any(isinstance(shard, shard_files.TarShard) for shard in held):
+        with contextlib.suppress(ValueError):
+            return [int(label) for label in classes]
+    return classes
 
 
 def _opened(paths, key, stamps):

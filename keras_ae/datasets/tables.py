@@ -6,7 +6,7 @@ import importlib.util
 import io
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,9 @@ def is_table(path: str | os.PathLike) -> bool:
     return pathlib.Path(path).suffix.lower() in (".csv", ".parquet")
 
 
-def read_table(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_table(
+    path: str | os.PathLike, texts: Collection[str] = ()
+) -> dict[str, np.ndarray]:
     """Reads the columns of a `.csv` or `.parquet` file, by name.
 
     Args:
@@ -31,6 +33,8 @@ def read_table(path: str | os.PathLike) -> dict[str, np.ndarray]:
             one of numbers; or of a Parquet file, for which pandas or polars is needed.
             Where semicolons or tabs separate the names they separate the values, and
             numbers may have decimal commas.
+        texts: Names of columns of a `.csv` file that stay texts though they may hold
+            nothing but numbers, such as `Schema.texts`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -38,13 +42,17 @@ def read_table(path: str | os.PathLike) -> dict[str, np.ndarray]:
             or a line has too many fields or too few.
         ModuleNotFoundError: If a Parquet file can't be read for want of a package.
     """
-    return read_numbered(path)[0]
+    return read_numbered(path, texts)[0]
 
 
 def read_numbered(
-    path: str | os.PathLike,
+    path: str | os.PathLike, texts: Collection[str] = ()
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     """Reads a table as `read_table` does, and where its rows are.
+
+    Args:
+        path: As for `read_table`.
+        texts: As for `read_table`.
 
     Returns:
         The columns by name, and the line of the file on which each row begins, from 1;
@@ -75,10 +83,10 @@ def read_numbered(
             f"{error.object[error.start]:#x} at {error.start:,}; save it anew, in a "
             "spreadsheet as 'CSV UTF-8'."
         ) from None
-    return _read_lines(path, io.StringIO(text, newline=""))
+    return _read_lines(path, io.StringIO(text, newline=""), texts)
 
 
-def _read_lines(path, file):
+def _read_lines(path, file, kept):
     """Columns by name of the text of a `.csv` file, and the first line of each row."""
     first = file.readline()
     file.seek(0)
@@ -111,7 +119,7 @@ def _read_lines(path, file):
     if not found:
         raise ValueError(f"{path} must hold a line of names and rows. It is empty.")
     columns = {
-        name: _parsed(values, commas=separator != ",")
+        name: _texts(values) if name in kept else _parsed(values, separator != ",")
         for name, values in zip(names, zip(*found, strict=True), strict=True)
     }
     return columns, np.array(begins)
@@ -129,33 +137,32 @@ def _are_values(names):
 
 def _parsed(texts, commas=False):
     """Texts of a file as numbers, where all are; they may have decimal commas."""
-    texts = [text.strip() for text in texts]
-    gaps = np.array([text in _GAPS for text in texts])
-    numbers = [text.replace(",", ".") if commas else text for text in texts]
+    texts = _texts(texts)
     try:
-        return np.array(
-            [
-                np.nan if gap else _number(text)
-                for text, gap in zip(numbers, gaps, strict=True)
-            ]
-        )
+        return np.array([_number(text, commas) for text in texts])
     except ValueError:
-        values = np.array(texts, dtype=object)
-        values[gaps] = None
-        return values
+        return texts
 
 
-def _number(text):
+def _texts(texts):
+    """Texts of a file, None where they stand for nothing."""
+    texts = [text.strip() for text in texts]
+    return np.array([None if text in _GAPS else text for text in texts], object)
+
+
+def _number(text, commas):
+    if text is None:
+        return np.nan
     if "_" in text:
         # Python alone reads a month such as 2021_01 as a number.
         raise ValueError(text)
-    return float(text)
+    return float(text.replace(",", ".") if commas else text)
 
 
-def columns_of(table: Any) -> dict[str, np.ndarray]:
-    """The columns of a table of any kind, by name."""
+def columns_of(table: Any, texts: Collection[str] = ()) -> dict[str, np.ndarray]:
+    """The columns of a table of any kind, by name; `texts` as for `read_table`."""
     if isinstance(table, str | os.PathLike):
-        return read_table(table)
+        return read_table(table, texts)
     if isinstance(table, Mapping):
         found = {str(name): _array(values) for name, values in table.items()}
     elif getattr(getattr(table, "dtype", None), "names", None):

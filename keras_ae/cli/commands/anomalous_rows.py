@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from keras_ae.anomalies import AnomalyDetector
@@ -47,7 +49,7 @@ def score_rows(
         FileNotFoundError: If there is no such file.
     """
     schema = detector.model_.likelihood.schema
-    table, unit, places = read_places(path, limit)
+    table, unit, places = read_places(path, limit, schema.texts)
     anomalous = anomalies_of(path, table, label)
     rows = schema.rows(table)
     scores = detector.decision_function(rows)
@@ -89,19 +91,20 @@ def score_rows(
 
 
 def read_places(
-    path: str, limit: int | None
+    path: str, limit: int | None, texts: Collection[str] = ()
 ) -> tuple[dict[str, np.ndarray], str, np.ndarray]:
     """Reads a table, and where its rows are in the file.
 
     Args:
         path: Of a `.csv` or `.parquet` file.
         limit: At most this many rows.
+        texts: As for `datasets.read_table`.
 
     Returns:
         The columns by name; what tells a row's place, `"line"`, or where a file has
         none `"row"`; and these places, lines from 1 and rows from 0, `(n,)`.
     """
-    table, lines = read_numbered(path)
+    table, lines = read_numbered(path, texts)
     table = {name: values[:limit] for name, values in table.items()}
     if lines is None:
         return table, "row", np.arange(len(next(iter(table.values()))))

@@ -50,7 +50,7 @@ def score_series(
         FileNotFoundError: If there is no such file.
     """
     schema = detector.model_.likelihood.schema
-    table, unit, places = read_places(path, limit)
+    table, unit, places = read_places(path, limit, schema.texts)
     rows = schema.rows(table)
     length = detector.model_.image_shape[0]
     if len(rows) < length:

@@ -395,7 +395,7 @@ def _read_history(path):
 
 def _load_table(data, noun, shape):
     """How to load what a model with a schema describes."""
-    rows = f"model.likelihood.schema.rows(keras_ae.datasets.read_table({data!r}))"
+    rows = f"model.likelihood.schema.rows({data!r})"
     if noun == "rows":
         return f"x = {rows}"
     return f"rows = {rows}\nx = keras_ae.datasets.cut_windows(rows, {shape[0]})"
