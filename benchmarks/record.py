@@ -408,6 +408,12 @@ ROWS = (
         "{mse:.5f}",
     ),
     (
+        "celeba-wae",
+        "the same for the WAE, code of 64; sharpness that its reconstructions keep",
+        "",
+        "{mse:.5f}; {sharpness:.0%}",
+    ),
+    (
         "celeba-vaegan",
         "held-back faces' sharpness kept by reconstructions / samples, and their "
         "Fréchet distance in features of an attribute classifier; `celeba-vae`",
