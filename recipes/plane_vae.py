@@ -44,8 +44,9 @@ def main(
             latent_dim=latent_dim,
             samples=samples,
             architecture="dense",
-            widths=(128, 128),
-            activation="swish",
+            widths=(128, 128, 128),
+            # With swish the decoder takes a spread for noise before it finds the shape.
+            activation="tanh",
             likelihood=keras_ae.likelihoods.Gaussian("predicted"),
         )
         model.compile(keras.optimizers.Adam(learning_rate))
