@@ -186,5 +186,5 @@ def test_bad_arguments(options, message):
 
 
 def test_data_out_of_range_are_refused():
-    with pytest.raises(ValueError, match=r"\[0, 1\].*likelihood='gaussian'"):
+    with pytest.raises(ValueError, match=r"\[0, 1\].*likelihoods.Gaussian\(1.0\)"):
         make().fit(np.full((4, 5), -1.0, "float32"), verbose=0)
