@@ -517,6 +517,11 @@ def test_shards_are_scored_as_a_run_has_learned_them(tmp_path, invoke):
     assert "image_size=(8, 8), key=&#x27;seg.png&#x27;" in report
     result = invoke("map", "run", "data", "--output", "map.png")
     assert result.exit_code == 0, result.output
+    result = invoke("embed", "run", "more", "--output", "codes.npz")
+    assert result.exit_code == 0, result.output
+    with np.load("codes.npz") as file:
+        assert file["codes"].shape == (40, 8) and file["path"][1] == "x.tar/01.png"
+        assert file["label"][:2].tolist() == ["cat", "dog"]
     scores = ("--scores", "codes", "--scores", "samples", "--samples", "8", "--json")
     result = invoke("evaluate", "run", "data", *scores)
     assert result.exit_code == 0, result.output

@@ -287,7 +287,7 @@ def denoise(model, pictures, output, limit, tile, backend):
 def embed(model, data, output, data_dir, limit, backend):
     """Write the codes of the pictures in FOLDER.
 
-    FOLDER is a folder or zip of pictures, or the name of a data set.
+    FOLDER is a folder or zip of pictures, or of shards, or the name of a data set.
     """
     _settle_backend(backend)
     from keras_ae.cli import commands

@@ -159,7 +159,7 @@ def embed(
 
     Args:
         path: A `.keras` file or a run directory.
-        data: Path of a folder or zip of pictures, or name of a data set.
+        data: Path of a folder or zip of pictures, or of shards, or name of a data set.
         output: Path of the result: `.npz` (arrays `codes`, and `path` or the labels of
             the data set) or `.csv` (the same as columns, codes as `z0`, `z1`, ...).
         data_dir: Folder of data sets.
@@ -202,5 +202,8 @@ def embed(
 
 
 def _is_plain_folder(data):
-    """Whether `data` is a folder of pictures, not a data set with its own crop."""
-    return datasets.recognise(data) is None and pathlib.Path(data).is_dir()
+    """Whether `data` is a folder of picture files, not a data set with its own crop."""
+    if datasets.recognise(data) is not None or not pathlib.Path(data).is_dir():
+        return False
+    pictures = datasets.folders.Pictures(data)
+    return bool(pictures.names) or not pictures.shards
