@@ -187,7 +187,7 @@ def test_a_flow_of_a_grid_learns_what_its_places_share(tmp_path):
     keras.utils.set_random_seed(0)
     model = keras_ae.KLAutoencoder(1, widths=(4, 4), discriminator_start=9)
     model.compile(keras.optimizers.Adam(1e-2))
-    model.fit(x, epochs=3, batch_size=32, verbose=0)
+    model.fit(x, epochs=10, batch_size=32, verbose=0)
     model.fit_sampler(
         "flow", x, grid=True, width=16, blocks=1, epochs=80, learning_rate=3e-3
     )
