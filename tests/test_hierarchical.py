@@ -88,7 +88,7 @@ def test_product_of_densities():
     )
     precision = np.exp(-log_var_a) + np.exp(-log_var_b)
     mean = (mean_a * np.exp(-log_var_a) + mean_b * np.exp(-log_var_b)) / precision
-    np.testing.assert_allclose(to_numpy(product.mean), mean, rtol=1e-5)
+    np.testing.assert_allclose(to_numpy(product.mean), mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(to_numpy(product.log_var), -np.log(precision), rtol=1e-4)
 
 

@@ -195,7 +195,7 @@ def test_bad_mixtures_are_refused(make, message):
 def test_one_component_is_the_mean_and_covariance():
     z = codes(500)
     fitted = fit_mixture(z)
-    np.testing.assert_allclose(fitted.means, [z.mean(axis=0)], rtol=1e-5)
+    np.testing.assert_allclose(fitted.means, [z.mean(axis=0)], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(
         fitted.covariances[0], np.cov(z.T, bias=True), rtol=1e-4, atol=1e-4
     )

@@ -44,7 +44,7 @@ def test_terms_are_the_formulae(missing):
     monitors = model.monitors(given, outputs, terms)
     mean, log_var = np.float64(rows[:, :2]), np.float64(rows[:, 2:])
     z = mean + np.exp(0.5 * log_var) * [1.0, -1.0]
-    np.testing.assert_allclose(to_numpy(outputs["z"]), z, rtol=1e-5)
+    np.testing.assert_allclose(to_numpy(outputs["z"]), z, rtol=1e-5, atol=1e-6)
     decoded = to_numpy(model.decoder(z.astype("float32")))
     error = np.where(observed, x - decoded, 0)
     log_prob = observed * (
@@ -207,7 +207,7 @@ def test_posterior_samples_repeat_in_no_batch():
     draws = model.sample_posterior(x, steps=2, seed=1, batch_size=3)
     assert len(np.unique(draws[:, 0])) == 7
     together = model.sample_posterior(x, steps=2, seed=1)
-    np.testing.assert_allclose(draws, together, rtol=1e-5)
+    np.testing.assert_allclose(draws, together, rtol=1e-5, atol=1e-6)
     batches = model.sample_posterior(keras_ae.datasets.Batches(x, 4), steps=2, seed=1)
     assert batches.shape == (7, 2)
     with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
