@@ -269,10 +269,21 @@ def find_model(name: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence, after a space, with the names that `name` is most like, or none."""
+    """A sentence, after a space, with the names that `name` is most like, or none.
+
+    Names that it abbreviates, as `cvae` ConditionalVAE, come before those that are
+    spelt alike.
+    """
     lower = {other.lower(): other for other in known}
-    like = difflib.get_close_matches(name.lower(), lower, n=3)
-    return f" Did you mean {' or '.join(lower[other] for other in like)}?" * bool(like)
+    like = [other for other in known if name and _capitals(other) == name.lower()]
+    like = like or [
+        lower[other] for other in difflib.get_close_matches(name.lower(), lower, n=3)
+    ]
+    return f" Did you mean {' or '.join(like)}?" * bool(like)
+
+
+def _capitals(name):
+    return "".join(filter(str.isupper, name)).lower()
 
 
 def run_directory(

@@ -141,6 +141,7 @@ def test_models_tells_of_one(invoke):
     ("words", "like"),
     [
         (("models", "betavea"), "Did you mean BetaVAE"),
+        (("train", "dae", "."), "Did you mean DenoisingAE?"),
         (("models", "zzz"), "Unknown model: zzz. There are"),
         (("recipe", "moonvae"), "Did you mean moon-vae"),
         (("sample", "moonvae", "--output", "a.png"), "Did you mean moon-vae"),
