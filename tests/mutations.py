@@ -120,8 +120,8 @@ MUTATIONS = [
     (
         "a running average with its shares swapped",
         "models/adversarial/gan.py",
-        "(1 - self.ema_momentum) * weight + self.ema_momentum * average",
-        "self.ema_momentum * weight + (1 - self.ema_momentum) * average",
+        "(1 - kept) * weight + kept * average",
+        "kept * weight + (1 - kept) * average",
         "test_gan.py",
     ),
     (

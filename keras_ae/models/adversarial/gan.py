@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_ae import checks
 from keras_ae.models.adversarial import losses
@@ -64,7 +65,8 @@ class GAN(Autoencoder):
             `"wasserstein"` and 0 otherwise.
         spectral_norm: Whether the discriminator's layers are spectrally normalised.
         ema_momentum: Share of itself, in [0, 1), that a running average of the
-            generator keeps at each step. `sample` and the other verbs then use the
+            generator keeps at each step, at step t at most (1 + t) / (10 + t), so that
+            the start is soon forgotten. `sample` and the other verbs then use the
             average. Defaults to none.
         prior: Distribution of codes, as for `VAE`. Defaults to N(0, I).
         likelihood: What turns the generator's output into examples, its mean, and what
@@ -238,10 +240,13 @@ class GAN(Autoencoder):
     def end_step(self):
         if self.ema_momentum is None:
             return
+        step = ops.cast(self.optimizer["generator"].iterations, "float32")
+        momentum = ops.minimum(self.ema_momentum, (1 + step) / (10 + step))
         pairs = zip(self.averaged_generator.weights, self.decoder.weights, strict=True)
         for average, weight in pairs:
             if "float" in keras.backend.standardize_dtype(weight.dtype):
-                weight = (1 - self.ema_momentum) * weight + self.ema_momentum * average
+                kept = ops.cast(momentum, weight.dtype)
+                weight = (1 - kept) * weight + kept * average
             average.assign(weight)
 
     # Verbs
