@@ -161,6 +161,10 @@ def test_key_names_one_of_several_pictures(tmp_path):
     assert images[:, 0, 0].tolist() == [100, 101, 102]
     with pytest.raises(ValueError, match=r"Received: 'seg.png' and 'png' of 0 in .*"):
         datasets.load(path, "all")
+    members = {f"{i}.{'PNG' if i % 2 else 'png'}": png(i) for i in range(6)}
+    path = write_tar(tmp_path / "y.tar", members)
+    for key in ("png", "PNG", None):
+        assert values(datasets.load(path, "all", key=key)) == [*range(6)]
     folder = write_parquet(tmp_path / "p", nested=False, mask=10 * [png(3)])
     assert values(datasets.load(folder, "all", key="mask")) == 40 * [3]
     with pytest.raises(ValueError, match="one of the columns of pictures .*: image, m"):
@@ -168,6 +172,25 @@ def test_key_names_one_of_several_pictures(tmp_path):
     folder = write_tfrecord(tmp_path / "t", mask=png(3))
     assert values(datasets.load(folder, "all", key="mask")) == 40 * [3]
     assert values(datasets.load(folder, "all"))[:3] == [0, 1, 2]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (
+            ["22.000.png", "22.001.png", "23.000.png"],
+            r"no dot .*'000.png' and '001.png'"
+            r" of 22 in .*rename them \(22_000.png\), unpack the tar into a folder",
+        ),
+        (["a/x 1.5 m.png", "a/x 1.6 m.PNG"], r"rename them \(x 1_5 m.png\), unpack"),
+        (["0.seg.png", "0.png"], "`key` must say which picture of a sample is wanted"),
+    ],
+)
+def test_names_with_dots_are_one_sample(tmp_path, names, message):
+    path = write_tar(tmp_path / "x.tar", {name: png(1) for name in names})
+    with pytest.raises(ValueError, match=message):
+        datasets.load(path, "all")
 
 
 @pytest.mark.once

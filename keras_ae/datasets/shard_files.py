@@ -12,6 +12,7 @@ import collections
 import importlib
 import io
 import os
+import posixpath
 import re
 import struct
 import tarfile
@@ -95,8 +96,9 @@ def open_shard(path: Path, key: str | None) -> Shard:
 
     Args:
         path: Of the file.
-        key: Which of a sample's parts is the picture: the ending of a tar's members, a
-            Parquet column, a TFRecord feature. None where there is one only.
+        key: Which of a sample's parts is the picture: the ending of a tar's members, in
+            small or capital letters, a Parquet column, a TFRecord feature. None where
+            there is one only.
 
     Raises:
         ValueError: If the file is damaged, or has no such part, or several.
@@ -141,7 +143,7 @@ class TarShard(_Places):
     def __init__(self, path: Path, key: str | None = None):
         self.path = path
         # The number says what a list holds, and changes when that does.
-        what = ("tar", 2, str(path.resolve()), stamp_of(path), key)
+        what = ("tar", 3, str(path.resolve()), stamp_of(path), key)
         # Reading the headers of a million members takes minutes.
         self.names, starts, sizes, self.labels = cache.remembered(
             what, lambda: _listed(path, key)
@@ -165,15 +167,11 @@ def _listed(path, key):
         if ending.lower() == "cls":
             text = _read(path, member.offset_data, member.size)
             classes[sample] = text.decode("utf-8", "replace").strip()
-        if not (is_picture(base) if key is None else ending == key):
+        if not _is_wanted(base, ending, key):
             other = ending
             continue
         if samples and sample == samples[-1]:
-            raise ValueError(
-                "`key` must say which picture of a sample is wanted, where files "
-                f"of one name up to the first dot are several. Received: {last!r} "
-                f"and {ending!r} of {sample.lstrip('/')} in {path}, and key={key!r}"
-            )
+            raise _several(path, key, sample.lstrip("/"), last, ending)
         last = ending
         samples.append(sample)
         names.append(member.name)
@@ -188,6 +186,31 @@ def _listed(path, key):
     if samples and all(sample in classes for sample in samples):
         labels = [classes[sample] for sample in samples]
     return names, starts, sizes, labels
+
+
+def _is_wanted(base, ending, key):
+    """Whether a member is the picture of its sample."""
+    return is_picture(base) if key is None else ending.lower() == key.lower()
+
+
+def _several(path, key, sample, one, other):
+    """The error of a sample with two pictures, or of two that are taken for one."""
+    received = f"Received: {one!r} and {other!r} of {sample} in {path}"
+    (rest, kind), (another, same) = map(posixpath.splitext, (one, other))
+    numbered = all(any(map(str.isdigit, part)) for part in (rest, another))
+    if kind and kind.lower() == same.lower() and numbered:
+        renamed = f"{posixpath.basename(sample)}.{one}".replace(".", "_")
+        renamed = f"{renamed[: -len(kind)]}{kind}"
+        return ValueError(
+            "Names of pictures in a tar must have no dot before the ending, as files "
+            f"of one name up to the first dot are one sample. {received}; rename them "
+            f"({renamed}), unpack the tar into a folder, or say by `key` which one of "
+            "each sample is wanted."
+        )
+    return ValueError(
+        "`key` must say which picture of a sample is wanted, where files of one name "
+        f"up to the first dot are several. {received}, and key={key!r}"
+    )
 
 
 def _members(path):
