@@ -377,6 +377,99 @@ def test_a_rate_that_the_examples_cannot_give(detector):
         keras_ae.AnomalyDetector(keras_ae.AE(2)).predict(plane(3))
 
 
+VERBS = ("predict", "decision_function", "p_values", "anomaly_map", "update")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (
+            [[50] * 6],
+            "Integers are read as 0-255 where they are pictures.* Pass floats",
+        ),
+        (np.full((3, 6), 2, "uint8"), "Integers are read as 0-255 where they are pict"),
+        (plane(0), "`X` must not be empty"),
+        ([["a"] * 6], "`X` must be an array of numbers"),
+        (plane(3)[:, :4], r"`X` must hold examples of shape \(6,\)"),
+    ],
+)
+def test_what_each_verb_refuses(detector, x, message):
+    for verb in VERBS:
+        with pytest.raises(ValueError, match=message):
+            getattr(detector, verb)(x)
+    if len(x) and not np.issubdtype(np.asarray(x).dtype, np.floating):
+        with pytest.raises(ValueError, match=message.replace("`X`", "`held_back`")):
+            keras_ae.AnomalyDetector(detector.model_).calibrate(plane(9), x)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("score", ["auto", "reconstruction", "nearest"])
+def test_pictures_of_8_bits_score_as_their_floats(score):
+    pictures = datasets.load("moon-phases", split="all", limit=60, image_size=16)
+    found = keras_ae.AnomalyDetector(keras_ae.PCA(3), score, epochs=1).fit(pictures)
+    expected = found.decision_function(pictures / np.float32(255))
+    for x in (pictures, pictures.astype("int64")):
+        np.testing.assert_allclose(found.decision_function(x), expected, rtol=1e-4)
+    found = found.update(pictures[:5]).predict(pictures[:5].tolist(), 0.5)
+    assert found.shape == (5,)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_normal_examples_are_finite(detector, value):
+    gappy = plane(40, seed=1)
+    gappy[7, 1] = value
+    message = "must hold finite values. Received: NaN or infinity in 1 of 40 .* 7;"
+    for model in (keras_ae.AE(2, **NETWORKS), detector.model_):
+        with pytest.raises(ValueError, match=f"`X` {message}"):
+            keras_ae.AnomalyDetector(model, epochs=1).fit(gappy)
+    found = keras_ae.AnomalyDetector(detector.model_, false_alarms=0.1)
+    for place, name in enumerate(("tuning", "held_back", "trained_on")):
+        three = [plane(20, seed=i) for i in range(3)]
+        three[place] = gappy
+        with pytest.raises(ValueError, match=f"`{name}` {message}"):
+            found.calibrate(*three)
+    found.calibrate(plane(20), plane(40, seed=1))
+    with pytest.raises(ValueError, match=f"`X` {message}"):
+        found.update(gappy)
+    assert np.isfinite(found.threshold_) and found.predict(gappy)[7] == 1
+    with pytest.raises(ValueError, match="must be finite numbers.* with NaN or inf"):
+        found.conformal_.update([1.0, value])
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("score", OF_ROWS)
+def test_what_has_gaps_is_an_anomaly_and_leaves_others_alone(detector, score):
+    found = keras_ae.AnomalyDetector(detector.model_, score).fit(plane(60))
+    x = plane(4, seed=1)
+    x[1, 2] = np.nan
+    expected = found.decision_function(x[[0, 2, 3]])
+    scores = found.decision_function(x)
+    assert scores[1] == np.inf and found.decision_function(x[1:2])[0] == np.inf
+    if score not in ("elbo", "likelihood"):  # which draw of each example
+        np.testing.assert_allclose(scores[[0, 2, 3]], expected, rtol=1e-4)
+
+
+@pytest.mark.once
+def test_models_that_take_gaps_score_what_was_observed():
+    x = plane(120)
+    x[::8, 1] = np.nan
+    model = keras_ae.AutoDecoder(2, **NETWORKS)
+    found = keras_ae.AnomalyDetector(model, "refined", false_alarms=0.1, epochs=30)
+    found.fit(x)
+    scores = found.decision_function(x)
+    assert np.isfinite(scores).all() and np.isfinite(found.anomaly_map(x)).all()
+    odd = x + 6 * np.eye(6, dtype="float32")[3]
+    assert np.median(found.decision_function(odd)[::8]) > np.median(scores[::8])
+    x[5] = np.nan
+    assert found.decision_function(x)[5] == np.inf
+    with pytest.raises(
+        ValueError, match="some in each example. Received: infinity, or"
+    ):
+        found.update(x)
+
+
 def moons(count, bitten, folder):
     """Writes moons into a folder, and moons from which a corner is bitten."""
     pictures = datasets.load("moon-phases", split="all", limit=2 * count, image_size=16)

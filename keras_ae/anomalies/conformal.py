@@ -21,7 +21,7 @@ class Conformal:
         scores: Scores of normal examples, higher where one is less usual, `(n,)`.
 
     Raises:
-        ValueError: If there is none, or one is not a number.
+        ValueError: If there is none, or one is not finite.
 
     Example:
 
@@ -112,10 +112,10 @@ def check_rate(name: str, value) -> float:
 
 def _finite(scores):
     scores = np.asarray(scores, "float64")
-    if scores.ndim != 1 or np.isnan(scores).any():
+    if scores.ndim != 1 or not np.isfinite(scores).all():
         raise ValueError(
-            "`scores` must be numbers, one a normal example. Received: an array of "
-            f"shape {scores.shape}"
-            + (" with NaN in it" if np.isnan(scores).any() else "")
+            "`scores` must be finite numbers, one a normal example. Received: an array "
+            f"of shape {scores.shape}"
+            + ("" if np.isfinite(scores).all() else " with NaN or infinity in it")
         )
     return scores

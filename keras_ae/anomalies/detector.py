@@ -126,6 +126,7 @@ class AnomalyDetector(BaseEstimator):
                 f"`X` must hold {self.fewest} normal examples at least. Received: "
                 f"{len(X)}"
             )
+        _check_normal(self.model, X)
         order = np.random.default_rng(self.seed).permutation(len(X))
         trained = self.model.is_trained
         held = 1.0 if trained else self.held_back
@@ -177,6 +178,10 @@ class AnomalyDetector(BaseEstimator):
             raise ValueError(
                 "`held_back` must hold one example at least. Received: none"
             )
+        _check_normal(self.model, tuning, "tuning")
+        _check_normal(self.model, held_back, "held_back")
+        if trained_on is not None:
+            _check_normal(self.model, trained_on, "trained_on")
         self._settle(self.model, score, tuning, trained_on)
         self.decision_scores_ = self.decision_function(held_back)
         self.conformal_ = Conformal(self.decision_scores_)
@@ -242,18 +247,33 @@ class AnomalyDetector(BaseEstimator):
         return model
 
     def decision_function(self, X) -> np.ndarray:
-        """Returns scores, higher where an example is less usual, `(n,)`."""
-        model = self._fitted_model()
+        """Returns scores, higher where an example is less usual, `(n,)`.
+
+        That of an example with NaN is infinite, unless the model takes gaps.
+        """
+        return self._scores(self._new(X))
+
+    def _scores(self, X):
+        X = self._in_range(X)
+        scores = np.full(len(X), np.inf)
+        known = _describable(self.model_, X)
+        if known.any():
+            found = self.score_(self.model_, X[known], self.seed)
+            found = np.asarray(found, "float64")
+            scores[known] = np.where(np.isnan(found), np.inf, found)
+        return scores
+
+    def _new(self, X):
+        """Examples of the shape of the normal ones, one at least, as an array."""
+        shape = self._fitted_model().built_image_shape
         X = _examples(X, self.column_names_)
-        shape = model.built_image_shape
+        inputs.check_batch("X", X)
         if X.shape[1:] != shape:
             raise ValueError(
                 f"`X` must hold examples of shape {shape}, as the normal ones. "
                 f"Received: examples of shape {X.shape[1:]}"
             )
-        scores = self.score_(model, self._in_range(X), self.seed)
-        scores = np.asarray(scores, "float64")
-        return np.where(np.isnan(scores), np.inf, scores)
+        return X
 
     def p_values(self, X) -> np.ndarray:
         """Returns conformal p-values, small where an example is unusual, `(n,)`."""
@@ -286,9 +306,14 @@ class AnomalyDetector(BaseEstimator):
         return (scores > self.threshold_).astype("int64")
 
     def update(self, X) -> "AnomalyDetector":
-        """Adds normal examples to those that the alarm's rate is measured on."""
-        scores = self.decision_function(X)
-        self.conformal_.update(scores)
+        """Adds normal examples to those that the alarm's rate is measured on.
+
+        Raises:
+            ValueError: If there are none, or the model can't describe one.
+        """
+        X = self._new(X)
+        _check_normal(self.model_, X)
+        self.conformal_.update(self._scores(X))
         return self
 
     def anomaly_map(self, X) -> np.ndarray:
@@ -299,8 +324,7 @@ class AnomalyDetector(BaseEstimator):
         (of pictures e = |G * (x - reconstruction)|, blurred by a Gaussian of one pixel)
         with the mean and the deviation of that value's errors among normal examples.
         """
-        self._fitted_model()
-        errors = self._errors(_examples(X, self.column_names_))
+        errors = self._errors(self._new(X))
         return (errors - self.usual_error_) / self.usual_spread_
 
     def save(self, path: str | os.PathLike) -> None:
@@ -417,13 +441,45 @@ def load(path: str | os.PathLike) -> AnomalyDetector:
 def _examples(X: Any, columns: tuple[str, ...] | None, name: str = "X") -> np.ndarray:
     """Examples as an array, the columns of a frame in the order of `columns`."""
     found = inputs.column_names(X)
-    X = np.asarray(inputs.plain(X))
+    X = np.asarray(inputs.beside(name, X))
     if X.ndim < 2:
         raise ValueError(
             f"`{name}` must hold examples, (n, features) or (n, height, width, "
             f"channels). Received: an array of shape {X.shape}"
         )
+    if len(X):
+        inputs.check_batch(name, X)
+        # Scores look at values alone, and would take any integer for a pixel.
+        if X.dtype.kind in "iu":
+            inputs.check_values(X)
     return inputs.reordered(X, found, columns, name) if found and columns else X
+
+
+def _describable(model, X):
+    """Which examples a model can describe: finite ones, or with gaps if it takes them.
+
+    Returns:
+        Booleans `(n,)`.
+    """
+    if X.dtype.kind != "f":
+        return np.full(len(X), True)
+    values = X.reshape(len(X), -1)
+    if model.searches_codes:
+        return ~np.isinf(values).any(axis=1) & ~np.isnan(values).all(axis=1)
+    return np.isfinite(values).all(axis=1)
+
+
+def _check_normal(model, X, name="X"):
+    """Refuses normal examples beside which nothing would be unusual."""
+    refused = ~_describable(model, X)
+    if refused.any():
+        gaps = model.searches_codes
+        raise ValueError(
+            f"`{name}` must hold finite values{', some in each example' * gaps}. "
+            f"Received: {'infinity, or NaN alone,' if gaps else 'NaN or infinity'} in "
+            f"{refused.sum()} of {len(X)} examples, the first at position "
+            f"{refused.argmax()}; leave them out, or fill the gaps."
+        )
 
 
 def _copied(model):

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_ae.metrics import arrays, blur
 from keras_ae.models.base.autoencoder import Autoencoder
+from keras_ae.models.decoder_only.samples import observed_values
 from keras_ae.probability import samplers
 from keras_ae.probability.distributions import GaussianMixture, float32
 
@@ -432,6 +433,9 @@ SCORES = {
 def smooth_errors(model: Autoencoder, x: np.ndarray, width: float) -> np.ndarray:
     """What reconstructions differ by, of the shape of `x`, blurred but in rows."""
     errors = np.asarray(_floats(x) - model.reconstruct(x), "float32")
+    if model.searches_codes:
+        # What is missing is filled in, and errs by nothing.
+        errors = np.where(np.isnan(errors), np.float32(0), errors)
     if model.architecture == "sequence":
         return blur(errors, width, (1,))
     if not model.describes_pictures:
@@ -451,4 +455,7 @@ def _some(x):
 
 def _given_code(model, x, z):
     parameters = model.parameters_batch(z)
-    return -model.likelihood.log_prob(float32(model.to_floats(x)), parameters)
+    x, observed = float32(model.to_floats(x)), None
+    if model.searches_codes:
+        x, observed = observed_values(x)
+    return -model.likelihood.log_prob(x, parameters, observed=observed)
