@@ -2,9 +2,11 @@
 
 import io
 import os
+import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import keras
@@ -1066,6 +1068,94 @@ def test_12_bits_in_files_of_16_are_not_black(tmp_path, capsys):
     with pytest.warns(UserWarning, match="from 0 to 4095, not 0 to 1023"):
         _, labels = datasets.load(mixed(tmp_path), "all", white=1023, labels=True)
     assert labels["path"].tolist() == ["a.tiff"]
+
+
+def png_16_bits(values, *chunks):
+    """A PNG of 16 bits a channel, `(height, width, channels)`, which Pillow reads."""
+    height, width, channels = values.shape
+    kind = {2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data))
+        + kind
+        + data
+        + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )
+
+
+def tiff_16_bits(values, **options):
+    tifffile = pytest.importorskip("tifffile")
+    buffer = io.BytesIO()
+    if values.shape[-1] == 4:
+        options["extrasamples"] = ["unassalpha"]
+    tifffile.imwrite(buffer, values, photometric="rgb", **options)
+    return buffer.getvalue()
+
+
+def test_colour_of_16_bits_is_not_black(tmp_path, capsys):
+    data = png_16_bits(np.full((12, 10, 3), 1000, "uint16"))
+    folder = write(tmp_path / "scans", {f"{i}.png": data for i in range(20)})
+    assert (datasets.load(folder, "all") == 249).all()
+    assert "end below 1024" in capsys.readouterr().err
+    assert (datasets.load(folder, "all", white=65535) == 4).all()
+
+
+@pytest.mark.parametrize(
+    ("write", "channels", "options"),
+    [
+        *[(png_16_bits, channels, {}) for channels in (2, 3, 4)],
+        *[
+            (tiff_16_bits, channels, options)
+            for channels in (3, 4)
+            for options in (
+                {"byteorder": "<"},
+                {"byteorder": ">", "rowsperstrip": 3},
+                {"byteorder": ">", "compression": "zlib"},
+            )
+        ],
+    ],
+)
+def test_all_bits_of_colour_are_read(write, channels, options):
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 4096, (12, 10, channels)).astype("uint16")
+    if channels != 3:
+        values[..., -1] = np.where(rng.random((12, 10)) < 0.5, 65535, 0)
+    colours = values[..., :3] if channels > 2 else values[..., [0, 0, 0]]
+    expected = np.rint(colours * (255 / 4095))
+    if channels != 3:
+        expected = np.where(values[..., -1:], expected, 255)
+    data = write(values, **options)
+    np.testing.assert_array_equal(
+        pictures.decode(data, (12, 10), 3, white=4095), expected
+    )
+    assert pictures.brightest(data) == colours.max()
+    with pytest.raises(ValueError, match="not 0 to 1023"):
+        pictures.decode(data, (12, 10), 3, white=1023)
+
+
+def test_colour_of_16_bits_is_turned_upright():
+    values = np.random.default_rng(0).integers(0, 1024, (12, 10, 3)).astype("uint16")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    data = png_16_bits(values, (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
+    expected = np.rint(values[::-1, ::-1] * (255 / 1023))
+    np.testing.assert_array_equal(
+        pictures.decode(data, (12, 10), 3, None, 1023), expected
+    )
+
+
+def test_what_is_transparent_in_16_bits_is_white_and_planes_are_refused():
+    values = np.full((12, 10, 3), 1000, "uint16")
+    values[0, 0] = 300, 2, 9
+    data = png_16_bits(values, (b"tRNS", struct.pack(">HHH", 300, 2, 9)))
+    found = pictures.decode(data, (12, 10), 3, white=1000)
+    assert (found == 255).all()
+    planes = np.moveaxis(values, -1, 0)
+    with pytest.raises(ValueError, match="in planes"):
+        pictures.decode(tiff_16_bits(planes, planarconfig="separate"), (12, 10))
 
 
 @pytest.mark.once

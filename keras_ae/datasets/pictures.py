@@ -3,6 +3,8 @@
 import contextlib
 import io
 import posixpath
+import re
+import sys
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -14,6 +16,13 @@ SUFFIXES = (
 
 # Of 16 bits.
 WHITE = 65535
+
+# How Pillow calls the bytes of colour of 16 bits, and their other order.
+_COLOUR = re.compile(r"(RGB[AX]?;16)([BLN])")
+_OTHER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+_GREY_AND_ALPHA = "LA;16B"
+# Numbers of tags in a TIFF.
+_BITS, _PLANES = 258, 284
 
 
 def is_picture(name: str) -> bool:
@@ -45,10 +54,12 @@ def decode(data, size, channels=None, crop=None, white=WHITE):
         # it.
         enough = 2 * max(size)
         picture.draft(None, (enough, enough))
+        lower = _lower_bits(data, picture)
         picture.load()
-        with contextlib.suppress(Exception):  # unreadable EXIF says nothing
-            ImageOps.exif_transpose(picture, in_place=True)
-        picture = _in_8_bits(picture, white)
+        for part in (picture, lower):
+            with contextlib.suppress(Exception):  # unreadable EXIF says nothing
+                ImageOps.exif_transpose(part, in_place=True)
+        picture = _in_8_bits(picture, lower, white)
         if picture.has_transparency_data:
             picture = picture.convert("RGBA")
             white = Image.new("RGBA", picture.size, "white")
@@ -78,7 +89,8 @@ def upright_size(data) -> tuple[int, int]:
 def brightest(data) -> int:
     """Returns the largest value in a picture of more than 8 bits, 0 in any other."""
     with Image.open(io.BytesIO(data)) as picture:
-        return int(np.asarray(picture).max()) if _has_16_bits(picture) else 0
+        values = _of_16_bits(picture, _lower_bits(data, picture))
+        return 0 if values is None else int(values.max())
 
 
 def white_of(values) -> int:
@@ -91,20 +103,82 @@ def white_of(values) -> int:
     return 2**bits - 1 if highest and bits <= 14 else WHITE
 
 
-def _has_16_bits(picture):
-    return picture.mode == "I" or picture.mode.startswith("I;16")
+def _lower_bits(data, picture):
+    """The lower 8 of 16 bits of each colour, a picture; None of any other picture.
+
+    Pillow keeps the upper 8 alone. It is told that the bytes are in the other order,
+    which makes these the upper ones.
+
+    Args:
+        data: The bytes of a file.
+        picture: What Pillow has made of it, not loaded yet.
+    """
+    tags = getattr(picture, "tag_v2", {})
+    if tags.get(_PLANES) == 2:
+        if 16 in tags.get(_BITS, ()) and picture.tile[0][0] == "raw":
+            raise ValueError("colours of 16 bits in planes, not compressed")
+        return None
+    told = {_raw_mode(tile) for tile in picture.tile}
+    if told == {_GREY_AND_ALPHA}:
+        # Of which there is no other order: a byte each.
+        grey, alpha = _read_as(data, lambda mode: "RGBA").split()[1::2]
+        return Image.merge("RGBA", (grey, grey, grey, alpha))
+    if not told or not all(map(_COLOUR.fullmatch, told)):
+        return None
+    return _read_as(
+        data, lambda mode: _COLOUR.sub(lambda found: found[1] + _OTHER[found[2]], mode)
+    )
 
 
-def _in_8_bits(picture, white):
-    if not (picture.mode == "F" or _has_16_bits(picture)):
+def _raw_mode(tile):
+    """What the decoder of a tile is told that its bytes are, or an empty text."""
+    arguments = tile[3]
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
+
+
+def _read_as(data, renamed):
+    """A picture whose decoder is told another name for what its bytes are."""
+    picture = Image.open(io.BytesIO(data))
+    tiles = []
+    for tile in picture.tile:
+        *where, told = tile
+        both = isinstance(told, tuple)
+        told = (renamed(told[0]), *told[1:]) if both else renamed(told)
+        # Fields of a tile have names from Pillow 11 on.
+        tiles.append(getattr(tile, "_make", tuple)([*where, told]))
+    picture.tile = tiles
+    picture.load()
+    return picture
+
+
+def _of_16_bits(picture, lower):
+    """The values of a picture of 16 bits, but of alpha; None of any other picture."""
+    if lower is not None:
+        upper, lower = (np.asarray(part)[:, :, :3] for part in (picture, lower))
+        return 256 * upper.astype("uint16") + lower
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        return np.asarray(picture)
+    return None
+
+
+def _in_8_bits(picture, lower, white):
+    values, highest = _of_16_bits(picture, lower), white
+    if picture.mode == "F":
+        values, highest = np.asarray(picture), 1.0
+    if values is None:
         return picture
-    values = np.asarray(picture).astype("float64")
-    highest = 1.0 if picture.mode == "F" else white
-    if not 0 <= values.min() <= values.max() <= highest:
-        raise ValueError(
-            f"values from {values.min():g} to {values.max():g}, not 0 to {highest:g}"
-        )
-    return Image.fromarray(np.rint(values * (255 / highest)).astype("uint8"))
+    low, high = float(values.min()), float(values.max())
+    if not 0 <= low <= high <= highest:
+        raise ValueError(f"values from {low:g} to {high:g}, not 0 to {highest:g}")
+    scaled = np.rint(values * np.float32(255 / highest)).astype("uint8")
+    found = Image.fromarray(scaled)
+    if picture.mode == "RGBA":
+        found.putalpha(picture.getchannel("A"))
+    elif lower is not None and "transparency" in picture.info:
+        opaque = (values != picture.info["transparency"]).any(axis=2)
+        found.putalpha(Image.fromarray(np.uint8(255) * opaque))
+    return found
 
 
 def _fit(picture, size, crop):
