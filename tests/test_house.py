@@ -263,7 +263,7 @@ def test_names_of_models_are_not_those_of_keras():
         *("build", "build_from_config", "call"),
         *("compile", "compile_from_config", "evaluate", "fit", "from_config"),
         *("get_build_config", "get_compile_config", "get_config"),
-        *("export", "get_metrics_result", "save"),
+        *("export", "get_metrics_result", "quantize", "save"),
         *("load_own_variables", "make_test_function", "make_train_function"),
         *("metrics", "metrics_names", "metrics_variables", "non_trainable_variables"),
         *("non_trainable_weights", "predict", "predict_on_batch", "predict_step"),

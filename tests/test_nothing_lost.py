@@ -352,3 +352,42 @@ def test_any_number_of_examples_is_encoded_alike(pictures):
         for batch_size in (4, 256):
             some = model.encode(pictures[:count], batch_size=batch_size)
             np.testing.assert_allclose(some, codes[:count], rtol=1e-4, atol=1e-5)
+
+
+def saved_and_loaded(model, path):
+    model.save(path)
+    return keras.saving.load_model(path)
+
+
+def test_a_network_of_a_verb_and_what_is_built_on_it_are_saved(pictures, tmp_path):
+    model = make()
+    x = np.float32(pictures / 255)
+    model.fit(x, verbose=0)
+    network = model.network("reconstruct")
+    again = saved_and_loaded(network, tmp_path / "network.keras")
+    expected = model.reconstruct(x)
+    np.testing.assert_allclose(again.predict(x, verbose=0), expected, atol=1e-6)
+    keras.models.clone_model(network)
+    classifier = keras.Sequential([model.network("encode"), keras.layers.Dense(3)])
+    found, expected = (
+        each.predict(x, verbose=0)
+        for each in (
+            saved_and_loaded(classifier, tmp_path / "classifier.keras"),
+            classifier,
+        )
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
+def test_a_quantized_model_is_used_saved_and_loaded(pictures, tmp_path):
+    model = make()
+    x = np.float32(pictures / 255)
+    model.fit(x, verbose=0)
+    before = model.encode(x)
+    model.quantize("int8")
+    rounded = model.encode(x)
+    assert 0 < np.abs(rounded - before).max() < 0.1
+    again = saved_and_loaded(model, tmp_path / "model.keras")
+    np.testing.assert_allclose(again.encode(x), rounded, atol=1e-6)
+    assert again.decoder.layers[-2].quantization_mode == "int8"

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_ae import checks, presets
 from keras_ae.backend import keras_private
+from keras_ae.models.base.exporting import Exports
 from keras_ae.models.base.refinement import Refines
 from keras_ae.models.base.sampling import Samples
 from keras_ae.models.base.terms import TellsTerms
@@ -42,6 +43,7 @@ class Autoencoder(
     Samples,
     Refines,
     TellsTerms,
+    Exports,
     Verbs,
     Trainer,
     Steps,
@@ -301,40 +303,6 @@ class Autoencoder(
         return {"mse": self.likelihood.mean_squared_error(x, outputs["parameters"])}
 
     # Saving
-
-    def save(self, filepath, *args, **kwargs) -> None:
-        """Saves the model to a `.keras` file, as `keras.Model.save` does.
-
-        Raises:
-            ValueError: If the file is one of HDF5, which could not be loaded.
-        """
-        if str(filepath).lower().endswith((".h5", ".hdf5")):
-            raise ValueError(
-                f"`filepath` must end in .keras. Received: {filepath}; models of HDF5 "
-                "can't be loaded, weights can: `save_weights('x.weights.h5')`."
-            )
-        super().save(filepath, *args, **kwargs)
-
-    def export(self, filepath, format: str = "tf_saved_model", **kwargs) -> None:
-        """Exports the whole model, as `keras.Model.export` does where a backend can.
-
-        `network("decode")` and its kin can be exported on every backend.
-
-        Raises:
-            ValueError: If the backend can't export what draws noise, or the model was
-                not called yet.
-        """
-        try:
-            super().export(filepath, format, **kwargs)
-        except ValueError:
-            # It says what is wrong.
-            raise
-        except Exception as error:
-            raise ValueError(
-                f"This {type(self).__name__} can't be exported whole to {format} on "
-                f"this backend ({type(error).__name__}). Export what is needed of it: "
-                "`model.network('encode')`, 'decode' or 'reconstruct'."
-            ) from error
 
     def build_from_config(self, config):
         if config and "white" in config:

@@ -8,7 +8,6 @@ import numpy as np
 from keras import ops
 
 from keras_ae import backend, checks, progress
-from keras_ae.backend import keras_private
 from keras_ae.probability.distributions import Seed
 from keras_ae.training import inputs
 
@@ -340,46 +339,6 @@ class Verbs:
         decoded = decoded.reshape(shape)
         return decoded[0] if single else decoded
 
-    def network(self, verb: str = "decode") -> keras.Model:
-        """Returns a Keras model that does what a verb does to a batch, for export.
-
-        Args:
-            verb: `"encode"`, `"decode"` or `"reconstruct"`.
-
-        Returns:
-            A model from codes `(batch, code_dim)`, or from examples
-            `(batch, *image_shape)` of floats in [0, 1], to what the verb returns. It
-            has the weights of this one, not copies.
-
-        Raises:
-            ValueError: If the verb is another one, the shape of examples is not known
-                yet, or a code has to be searched for or needs a label.
-
-        Example:
-
-        ```python
-        model.network("decode").export("decoder.onnx", format="onnx")
-        ```
-        """
-        verbs = {"decode": self.decode_batch, "encode": self.encode_batch}
-        verbs["reconstruct"] = self.reconstruct_batch
-        if verb not in verbs:
-            raise ValueError(
-                f"`verb` must be {', '.join(map(repr, verbs))}. Received: verb={verb!r}"
-            )
-        self.require_built("network")
-        if verb != "decode" and (self.encoder is None or self.needs_labels):
-            raise ValueError(
-                f"A {type(self).__name__} has no network to {verb} with: "
-                + ("it needs labels." if self.needs_labels else "it has no encoder.")
-            )
-        shape = (self.code_dim,) if verb == "decode" else self.built_image_shape
-        x = keras.Input(shape, name="z" if verb == "decode" else "x")
-        network = keras.Model(x, _Verb(verbs[verb], self, name=verb)(x), name=verb)
-        # What has never been called is not exported.
-        network(x)
-        return network
-
     def encode_batch(self, x):
         """Returns the codes `(batch, latent_dim)` of a batch; for `encode`."""
         return self.encoder(self.to_floats(x), training=False)
@@ -456,22 +415,6 @@ class Verbs:
                 f"{type(self).__name__} must know its `image_shape` before `{verb}`: "
                 "pass it to the constructor or call `fit` first."
             )
-
-
-class _Verb(keras.layers.Layer):
-    """A function of a model as a layer, which knows the model's variables."""
-
-    def __init__(self, function, model, **kwargs):
-        super().__init__(dtype="float32", **kwargs)
-        self._function = function
-        self.layers_of_model = [
-            layer
-            for layer in keras_private.tracked(model)
-            if layer is not self and layer.variables
-        ]
-
-    def call(self, x):
-        return self._function(x)
 
 
 def seed_generator(seed: Seed) -> keras.random.SeedGenerator:
