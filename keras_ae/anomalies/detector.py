@@ -5,13 +5,13 @@ import os
 import pathlib
 import tempfile
 import zipfile
-from typing import Any
 
 import keras
 import numpy as np
 
 from keras_ae import checks
 from keras_ae.anomalies.conformal import Conformal, benjamini_hochberg, check_rate
+from keras_ae.anomalies.examples import as_examples, check_normal, describable
 from keras_ae.anomalies.scores import SCORES, Score, smooth_errors
 from keras_ae.files import replacing
 from keras_ae.models.base.autoencoder import Autoencoder
@@ -120,13 +120,13 @@ class AnomalyDetector(BaseEstimator):
         """
         score = self.check()
         self.column_names_ = self.model.column_names or inputs.column_names(X)
-        X = _examples(X, self.column_names_)
+        X = as_examples(X, self.column_names_)
         if len(X) < self.fewest:
             raise ValueError(
                 f"`X` must hold {self.fewest} normal examples at least. Received: "
                 f"{len(X)}"
             )
-        _check_normal(self.model, X)
+        check_normal(self.model, X)
         order = np.random.default_rng(self.seed).permutation(len(X))
         trained = self.model.is_trained
         held = 1.0 if trained else self.held_back
@@ -165,10 +165,10 @@ class AnomalyDetector(BaseEstimator):
             )
         names = self.model.column_names or inputs.column_names(tuning)
         self.column_names_ = names
-        tuning = _examples(tuning, names, "tuning")
-        held_back = _examples(held_back, names, "held_back")
+        tuning = as_examples(tuning, names, "tuning")
+        held_back = as_examples(held_back, names, "held_back")
         if trained_on is not None:
-            trained_on = _examples(trained_on, names, "trained_on")
+            trained_on = as_examples(trained_on, names, "trained_on")
         if len(tuning) < (2 if trained_on is None else 1):
             raise ValueError(
                 "`tuning` must hold one example at least, two without `trained_on`. "
@@ -178,10 +178,10 @@ class AnomalyDetector(BaseEstimator):
             raise ValueError(
                 "`held_back` must hold one example at least. Received: none"
             )
-        _check_normal(self.model, tuning, "tuning")
-        _check_normal(self.model, held_back, "held_back")
+        check_normal(self.model, tuning, "tuning")
+        check_normal(self.model, held_back, "held_back")
         if trained_on is not None:
-            _check_normal(self.model, trained_on, "trained_on")
+            check_normal(self.model, trained_on, "trained_on")
         self._settle(self.model, score, tuning, trained_on)
         self.decision_scores_ = self.decision_function(held_back)
         self.conformal_ = Conformal(self.decision_scores_)
@@ -256,7 +256,7 @@ class AnomalyDetector(BaseEstimator):
     def _scores(self, X):
         X = self._in_range(X)
         scores = np.full(len(X), np.inf)
-        known = _describable(self.model_, X)
+        known = describable(self.model_, X)
         if known.any():
             found = self.score_(self.model_, X[known], self.seed)
             found = np.asarray(found, "float64")
@@ -266,7 +266,7 @@ class AnomalyDetector(BaseEstimator):
     def _new(self, X):
         """Examples of the shape of the normal ones, one at least, as an array."""
         shape = self._fitted_model().built_image_shape
-        X = _examples(X, self.column_names_)
+        X = as_examples(X, self.column_names_)
         inputs.check_batch("X", X)
         if X.shape[1:] != shape:
             raise ValueError(
@@ -312,7 +312,7 @@ class AnomalyDetector(BaseEstimator):
             ValueError: If there are none, or the model can't describe one.
         """
         X = self._new(X)
-        _check_normal(self.model_, X)
+        check_normal(self.model_, X)
         self.conformal_.update(self._scores(X))
         return self
 
@@ -436,50 +436,6 @@ def load(path: str | os.PathLike) -> AnomalyDetector:
     detector.conformal_ = conformal
     detector.column_names_ = names and tuple(names)
     return detector
-
-
-def _examples(X: Any, columns: tuple[str, ...] | None, name: str = "X") -> np.ndarray:
-    """Examples as an array, the columns of a frame in the order of `columns`."""
-    found = inputs.column_names(X)
-    X = np.asarray(inputs.beside(name, X))
-    if X.ndim < 2:
-        raise ValueError(
-            f"`{name}` must hold examples, (n, features) or (n, height, width, "
-            f"channels). Received: an array of shape {X.shape}"
-        )
-    if len(X):
-        inputs.check_batch(name, X)
-        # Scores look at values alone, and would take any integer for a pixel.
-        if X.dtype.kind in "iu":
-            inputs.check_values(X)
-    return inputs.reordered(X, found, columns, name) if found and columns else X
-
-
-def _describable(model, X):
-    """Which examples a model can describe: finite ones, or with gaps if it takes them.
-
-    Returns:
-        Booleans `(n,)`.
-    """
-    if X.dtype.kind != "f":
-        return np.full(len(X), True)
-    values = X.reshape(len(X), -1)
-    if model.searches_codes:
-        return ~np.isinf(values).any(axis=1) & ~np.isnan(values).all(axis=1)
-    return np.isfinite(values).all(axis=1)
-
-
-def _check_normal(model, X, name="X"):
-    """Refuses normal examples beside which nothing would be unusual."""
-    refused = ~_describable(model, X)
-    if refused.any():
-        gaps = model.searches_codes
-        raise ValueError(
-            f"`{name}` must hold finite values{', some in each example' * gaps}. "
-            f"Received: {'infinity, or NaN alone,' if gaps else 'NaN or infinity'} in "
-            f"{refused.sum()} of {len(X)} examples, the first at position "
-            f"{refused.argmax()}; leave them out, or fill the gaps."
-        )
 
 
 def _copied(model):
