@@ -1,6 +1,10 @@
 """Tables: columns become rows and columns again, and each kind has its likelihood."""
 
+import contextlib
 import csv
+import decimal
+import fractions
+import json
 
 import keras
 import numpy as np
@@ -88,8 +92,7 @@ def test_tables_of_any_kind(table, schema, tmp_path):
             lines.writerow(["" if v is None or v != v else v for v in row])
     read = datasets.read_table(path)
     assert read["height"].dtype == "float64" and read["colour"].dtype == object
-    # A file knows no booleans.
-    read["member"] = read["member"] == "True"
+    assert read["member"].dtype == bool
     rows = schema.rows(table)
     np.testing.assert_array_equal(schema.rows(read), rows)
     pandas = pytest.importorskip("pandas")
@@ -174,6 +177,9 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
         ("a,a\n1,2\n", "two columns 'a'"),
         ("a,b\n1,2\n3\n", "Line 3 of .* must have 2 fields.* Received: 1"),
         ("0.5,1,7,2\n1,2,3,4\n", "the names of the columns.* 0.5, 1, 7, ...; write"),
+        ("a,,b\n1,2,3\n", "names of all columns. Received: none of column 2; name it"),
+        (",\n,\n", "columns with names. Received: none"),
+        ("sep=;\na;b\n1;2\n3\n", "Line 4 of .* must have 2 fields.* Received: 1"),
     ):
         (tmp_path / "odd.csv").write_text(text)
         with pytest.raises(ValueError, match=message):
@@ -195,6 +201,24 @@ def test_tables_of_spreadsheets(tmp_path):
     assert read["b"].tolist() == ["x", "y, z"]
     path.write_text("a\tb\n1\t2,5\n")
     assert datasets.read_table(path)["b"].tolist() == [2.5]
+    for text, names in (
+        ("Load, kg;On\n0,5;1\n", ["Load, kg", "On"]),
+        (
+            '"Temp, C";"Pressure, kPa";"RPM, 1/min"\n0,5;1;2\n1;2,5;3\n',
+            ["Temp, C", "Pressure, kPa", "RPM, 1/min"],
+        ),
+        ('id,x,y,"lat;lon"\n1,2,3,"50;8"\n', ["id", "x", "y", "lat;lon"]),
+        ("id,one;two;three\n1,2\n", ["id", "one;two;three"]),
+        ("a|b, kg\n1|0,5\n", ["a", "b, kg"]),
+        ("sep=;\na, b, c;d\n1,5;2\n", ["a, b, c", "d"]),
+        ("SEP=\t\r\na;b\tc\r\n1,5\t2\r\n", ["a;b", "c"]),
+        ("name\nx;y\n", ["name"]),
+        # pandas writes its index without a name, and spreadsheets columns of nothing.
+        (",a,b\n0,1,2\n", ["", "a", "b"]),
+        ("a;b;;\n1;2;;\n", ["a", "b"]),
+    ):
+        path.write_text(text, newline="")
+        assert list(datasets.read_table(path)) == names, text
     # Positions, as pandas writes them, and years.
     for names in ("0,1,2", "2015,2020,2025"):
         path.write_text(f"{names}\n4,5,6\n")
@@ -231,6 +255,126 @@ def test_months_are_no_numbers(tmp_path):
     read = datasets.read_table(tmp_path / "months.csv")
     assert list(read["month"]) == ["2021_01", "2021_02"]
     assert list(read["x"]) == ["1_000", "2"]
+
+
+def column_of(path, separator, texts):
+    """The one column of texts in a file, beside another."""
+    with path.open("w", newline="") as file:
+        lines = csv.writer(file, delimiter=separator)
+        lines.writerows([["x", "other"], *([text, "a"] for text in texts)])
+    return datasets.read_table(path)["x"].tolist()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "separator, texts, values",
+    [
+        (",", ["1,000", "-12,345,678.5", "7"], [1000, -12345678.5, 7]),
+        (",", ["1 000", "2\u202f500.5"], [1000, 2500.5]),
+        (";", ["1'000", "20,5"], [1000, 20.5]),
+        (";", ["1.234,56", "1.234", "0,5"], [1234.56, 1234, 0.5]),
+        (";", ["1 234,5", "7"], [1234.5, 7]),
+        ("|", ["1,234.5", "7"], [1234.5, 7]),
+        # Either may be a decimal point.
+        (";", ["1.234", "2,5"], [1.234, 2.5]),
+        (",", ["1.234", "2.345"], [1.234, 2.345]),
+        (",", ["1,234", "0,5"], ["1,234", "0,5"]),
+        (",", ["1,234", "12345"], ["1,234", "12345"]),
+        (",", ["1,234", "0,123"], ["1,234", "0,123"]),
+        (",", ["TRUE", "false"], [True, False]),
+        (",", ["true", "NULL", "False"], [True, None, False]),
+        (",", ["true", "1"], ["true", "1"]),
+        (",", ["none", "#N/A", "mild"], ["none", None, "mild"]),
+    ],
+)
+def test_columns_of_files_are_what_all_their_texts_are(
+    separator, texts, values, tmp_path
+):
+    found = column_of(tmp_path / "x.csv", separator, texts)
+    assert found == values and [*map(type, found)] == [
+        float if type(value) is int else type(value) for value in values
+    ]
+
+
+@pytest.mark.once
+def test_numbers_stay_numbers_among_gaps(tmp_path):
+    path = tmp_path / "gaps.csv"
+    gaps = ["NULL", "#N/A", "n/a", "<NA>", "None", "none", "-nan", "Null", " ", "#NA"]
+    found = column_of(path, ",", [*gaps, "1.5", "2"])
+    np.testing.assert_array_equal(found, [np.nan] * len(gaps) + [1.5, 2])
+    # One file has decimal commas in one column, and so perhaps in another.
+    path.write_text('a,b\n"1,234","0,5"\n"2,345","1,5"\n')
+    assert datasets.read_table(path)["a"].tolist() == ["1,234", "2,345"]
+    numbers = [str(i) for i in range(38)]
+    told = "'x' of .*gaps.csv holds numbers except for 'missing' and '-', which"
+    with pytest.warns(UserWarning, match=told):
+        column_of(path, ",", [*numbers, "missing", "-"])
+    message = "Received: 39 different ones in 41 rows; they are numbers except for 'mis"
+    with pytest.raises(ValueError, match=message):
+        Schema.of({"x": [*numbers, "missing", "missing", "missing"]})
+    schema = Schema.of({"x": [1.0, 2.0, 3.0]})
+    with pytest.raises(ValueError, match="must hold numbers. Received: 'missing'"):
+        schema.rows({"x": ["1", "missing", "3"]})
+
+
+@pytest.mark.once
+def test_fields_have_any_length(tmp_path):
+    usual = csv.field_size_limit()
+    assert column_of(tmp_path / "x.csv", ",", ["a" * 200_000]) == ["a" * 200_000]
+    assert csv.field_size_limit() == usual
+
+
+@pytest.mark.once
+def test_flags_and_gaps_are_those_of_other_files(tmp_path):
+    path = tmp_path / "x.csv"
+    flags = {"x": np.array([True, False, True])}
+    of_frame, of_texts = Schema.of(flags), Schema.of({"x": ["True", "False", "True"]})
+    # As it was saved when files had no booleans.
+    of_texts = Schema.from_config(json.loads(json.dumps(of_texts.get_config())))
+    for schema in (of_frame, of_texts):
+        for texts in (["True", "False", "True"], ["TRUE", "FALSE", "TRUE"]):
+            column_of(path, ",", texts)
+            for table in (path, {"x": texts}, flags, datasets.read_table(path)):
+                assert schema.rows(table).tolist() == [[0, 1], [1, 0], [0, 1]]
+    assert of_frame.table(of_frame.rows(path))["x"].tolist() == [True, False, True]
+    schema = Schema.of({"x": ["NULL", "a", "b"]})
+    column_of(path, ",", ["a", "NULL", ""])
+    assert schema.rows(path).tolist() == [[0, 1, 0], [1, 0, 0], [1, 0, 0]]
+
+
+@pytest.mark.once
+def test_categories_of_frames_may_be_numbers(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"floor": pandas.Categorical([3, 1, 2, 1])})
+    codes = pandas.Series([7, None, 8, 7], dtype="Int64")
+    frame["code"] = codes.astype("category")
+    for table in (frame, dict(frame)):
+        schema = Schema.of(table)
+        assert [column.kind for column in schema.columns] == ["category"] * 2
+        again = schema.table(schema.rows(table))
+        assert again["floor"].tolist() == [3, 1, 2, 1]
+        assert again["code"].tolist() == [7, None, 8, 7]
+        assert {type(value) for value in again["floor"]} == {int}
+    assert Schema.of(frame, {"floor": "number"}).columns[0].kind == "number"
+    frame.to_csv(tmp_path / "frame.csv", index=False)
+    rows = schema.rows(tmp_path / "frame.csv")
+    np.testing.assert_array_equal(rows, schema.rows(frame))
+
+
+@pytest.mark.once
+def test_decimals_are_numbers(tmp_path):
+    prices = [decimal.Decimal("1.5"), None, decimal.Decimal("2.50")]
+    tables = [{"price": prices}, {"price": [fractions.Fraction(3, 2), None, 2.5]}]
+    with contextlib.suppress(ImportError):
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.table({"price": prices}), tmp_path / "a.parquet")
+        tables.append(tmp_path / "a.parquet")
+    for table in tables:
+        schema = Schema.of(table)
+        found = schema.table(schema.rows(table))["price"]
+        np.testing.assert_allclose(found, [1.5, np.nan, 2.5], rtol=1e-6)
 
 
 @pytest.mark.once

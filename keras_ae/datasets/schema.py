@@ -1,11 +1,20 @@
 """Tables of numbers, counts and categories, with gaps, as rows of floats and back."""
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_ae.datasets.tables import columns_of, missing_of
+from keras_ae.datasets.tables import (
+    columns_of,
+    flag_of,
+    is_category,
+    is_gap,
+    missing_of,
+    texts_among_numbers,
+)
 
 KINDS = ("number", "count", "category")
 # Different values that a column of categories has at most.
@@ -79,7 +88,8 @@ class Schema:
                 `read_table` reads. None and NaN are missing.
             kinds: By column `"number"`, `"count"` (whole numbers from 0 up) or
                 `"category"`, where they are not what their values look like: numbers
-                are numbers, and everything else is a category.
+                are numbers, and everything else is a category, as are numbers of which
+                a frame says so.
 
         Raises:
             ValueError: If a column has no values, or only one, or does not suit its
@@ -196,7 +206,7 @@ class Schema:
 
 
 def _is_number(value):
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return isinstance(value, Real | Decimal) and not isinstance(value, bool)
 
 
 def _learned(name, values, kind):
@@ -221,7 +231,7 @@ def _learned(name, values, kind):
         )
     if kind is None:
         numbers = values.dtype.kind in "iuf" or all(map(_is_number, known))
-        kind = "number" if numbers else "category"
+        kind = "number" if numbers and not is_category(values) else "category"
     if kind not in KINDS:
         raise ValueError(
             f"The kind of column {name!r} must be one of {', '.join(KINDS)}. Received: "
@@ -249,10 +259,15 @@ def _learned(name, values, kind):
 def _learned_category(name, known, gaps):
     categories = {_plain(value) for value in known}
     if len(categories) > min(_MOST, max(20, len(known) // 2)):
+        odd = " and ".join(map(repr, texts_among_numbers(known)))
+        remedy = (
+            f"they are numbers except for {odd}: make gaps of that"
+            if odd
+            else "leave it out, or make numbers of it"
+        )
         raise ValueError(
             f"Column {name!r} must have categories that several rows share. Received: "
-            f"{len(categories)} different ones in {len(known)} rows; leave it out, or "
-            "make numbers of it"
+            f"{len(categories)} different ones in {len(known)} rows; {remedy}"
         )
     if len(categories) + gaps == 1:
         raise ValueError(
@@ -274,7 +289,9 @@ def _numbers(name, values):
     try:
         numbers = values.astype("float64")
     except (TypeError, ValueError):
-        odd = next(value for value in values if not _is_number(value))
+        odd = next(
+            iter((*texts_among_numbers(values), *filter(_is_odd, values), *values))
+        )
         raise ValueError(
             f"Column {name!r} must hold numbers. Received: {odd!r}"
         ) from None
@@ -285,15 +302,38 @@ def _numbers(name, values):
     return numbers
 
 
+def _is_odd(value):
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return True
+    return False
+
+
+def _places(column):
+    """Where among the values of a category each is, and what a file may have for it."""
+    places = {category: i for i, category in enumerate(column.categories)}
+    known = [(text, i) for text, i in places.items() if isinstance(text, str)]
+    for read in (None, True, False):
+        # As texts they are in schemas of frames, and of files of earlier versions.
+        like = [
+            i for text, i in known if (None if is_gap(text) else flag_of(text)) is read
+        ]
+        if len(like) == 1:
+            places.setdefault(read, like[0])
+    return places
+
+
 def _encoded(column, values):
     """The values of a column in rows, `(n, column.width)`."""
     missing = missing_of(values)
     if column.kind == "category":
-        places = {category: i for i, category in enumerate(column.categories)}
+        places = _places(column)
         plain = [
             None if gap else _plain(value)
             for value, gap in zip(values, missing, strict=True)
         ]
+        plain = [value if value in places else flag_of(value) for value in plain]
         unknown = [i for i, value in enumerate(plain) if value not in places]
         if unknown:
             received = plain[unknown[0]]
@@ -304,7 +344,7 @@ def _encoded(column, values):
                 f"{unknown[0]}, which training had not"
             )
         chosen = [places[value] for value in plain]
-        return np.eye(len(places), dtype="float32")[chosen]
+        return np.eye(column.width, dtype="float32")[chosen]
     if missing.any() and not column.gaps:
         raise ValueError(
             f"Column {column.name!r} must have no gaps, as in training. Received: one "

@@ -1,20 +1,68 @@
 """Tables as columns of arrays, from files and from what holds them in memory."""
 
+import collections
+import contextlib
 import csv
 import importlib
 import importlib.util
 import io
+import itertools
 import os
 import pathlib
+import re
+import threading
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-# What may separate values in a file: commas, or what spreadsheets write in their place.
-_SEPARATORS = (",", ";", "\t")
-# What stands for nothing there.
-_GAPS = ("", "NA", "N/A", "NaN", "nan", "null", "None")
+# What may separate values in a file; commas last, as they are in names and numbers too.
+_SEPARATORS = ("\t", ";", "|", ",")
+# Rows that tell which one does.
+_FIRST = 20
+# A line that spreadsheets take it from.
+_SEPARATOR_LINE = re.compile(r'"?sep=([^"\r\n])"?[\r\n]*', re.IGNORECASE)
+# What stands for nothing there, as pandas has it.
+_GAPS = frozenset(
+    ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND")
+    + ("1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
+)
+# Among numbers and flags in any case; of other texts "none" may be one that counts.
+_GAPS_OF_ANY_CASE = frozenset(gap.lower() for gap in _GAPS)
+_FLAGS = {"true": True, "false": False}
+# Different texts among numbers that may stand for gaps, and the share of numbers from
+# which on that is likely.
+_FEW = 2
+_NEARLY_ALL = 0.95
+# A column of categories, though these may be numbers.
+_CATEGORY = np.dtype(object, metadata={"kind": "category"})
+# The longest field is a setting of the whole process.
+_LONGEST = threading.RLock()
+
+
+class _Grouped:
+    """Numbers below 1,000, and larger ones in groups of thousands."""
+
+    def __init__(self, group, point):
+        self._marks = re.compile(group), re.compile(point)
+        whole = rf"(?:0|[1-9]\d{{0,2}}(?:{group}\d{{3}})*)"
+        self.matches = re.compile(rf"[+-]?{whole}(?:{point}\d+)?").fullmatch
+
+    def number(self, text):
+        group, point = self._marks
+        return float(point.sub(".", group.sub("", text)))
+
+
+_THOUSANDS = _Grouped(",", r"\.")
+_SPACES, _APOSTROPHES = "[ \u00a0\u2009\u202f]", "['\u2019]"
+# Where commas separate values, and elsewhere.
+_AMONG_COMMAS = (_Grouped(_SPACES, r"\."), _Grouped(_APOSTROPHES, r"\."))
+_ELSEWHERE = (
+    *(_Grouped(r"\.", ","), _THOUSANDS),
+    *(_Grouped(_SPACES, "[.,]"), _Grouped(_APOSTROPHES, "[.,]")),
+)
+_DECIMAL_COMMA = re.compile(r"[+-]?(?:0,\d+|\d+,(?:\d\d?|\d{4,}))")
 
 
 def is_table(path: str | os.PathLike) -> bool:
@@ -29,17 +77,19 @@ def read_table(
 
     Args:
         path: Of comma-separated values with a line of names, where an empty field,
-            `NA`, `NaN` and `null` are missing, and a column of nothing but numbers is
-            one of numbers; or of a Parquet file, for which pandas or polars is needed.
-            Where semicolons or tabs separate the names they separate the values, and
-            numbers may have decimal commas.
+            `NA`, `NULL` and whatever else pandas takes for it are missing; or of a
+            Parquet file, for which pandas or polars is needed. A column of nothing but
+            numbers is one of numbers, which may have their thousands in groups, and one
+            of nothing but `true` and `false` is one of booleans. Where tabs, semicolons
+            or `|` separate the values, numbers may have decimal commas. A first line
+            `sep=;` says what does.
         texts: Names of columns of a `.csv` file that stay texts though they may hold
             nothing but numbers, such as `Schema.texts`.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is of another kind, empty, not in UTF-8, has no line of names,
-            or a line has too many fields or too few.
+        ValueError: If it is of another kind, empty, not in UTF-8, has no line of names
+            or a column without one, or a line has too many fields or too few.
         ModuleNotFoundError: If a Parquet file can't be read for want of a package.
     """
     return read_numbered(path, texts)[0]
@@ -83,17 +133,52 @@ def read_numbered(
             f"{error.object[error.start]:#x} at {error.start:,}; save it anew, in a "
             "spreadsheet as 'CSV UTF-8'."
         ) from None
-    return _read_lines(path, io.StringIO(text, newline=""), texts)
+    with _fields_of(len(text)):
+        return _read_lines(path, io.StringIO(text, newline=""), texts)
+
+
+@contextlib.contextmanager
+def _fields_of(longest):
+    """Lets fields have so many characters."""
+    with _LONGEST:
+        usual = csv.field_size_limit()
+        # On some systems it is an integer of 32 bits.
+        csv.field_size_limit(min(max(usual, longest), 2**31 - 1))
+        try:
+            yield
+        finally:
+            csv.field_size_limit(usual)
+
+
+def _separator_of(file):
+    """What separates values: what makes equally many of each of the first rows."""
+
+    def fit(separator):
+        file.seek(0)
+        lines = itertools.islice(csv.reader(file, delimiter=separator), _FIRST)
+        rows = [line for line in lines if line]
+        if not rows or len(rows[0]) < 2:
+            return (False,)
+        equal = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+        # Between quotes only another one begins a field.
+        return True, equal, not any('"' in field for row in rows for field in row)
+
+    fits = {separator: fit(separator) for separator in _SEPARATORS}
+    file.seek(0)
+    best = max(fits, key=fits.get)
+    return best if fits[best][0] else ","
 
 
 def _read_lines(path, file, kept):
     """Columns by name of the text of a `.csv` file, and the first line of each row."""
-    first = file.readline()
+    told = _SEPARATOR_LINE.fullmatch(file.readline())
+    separator = told[1] if told else _separator_of(file)
     file.seek(0)
-    separator = max(_SEPARATORS, key=first.count)
     lines = csv.reader(file, delimiter=separator)
+    if told:
+        next(lines)
     names = next(lines, [])
-    twice = [name for name in names if names.count(name) > 1]
+    twice = [name for name in names if name.strip() and names.count(name) > 1]
     if twice:
         raise ValueError(f"{path} has two columns {twice[0]!r}; rename one.")
     if _are_values(names):
@@ -118,45 +203,148 @@ def _read_lines(path, file, kept):
         begins.append(begin)
     if not found:
         raise ValueError(f"{path} must hold a line of names and rows. It is empty.")
-    columns = {
-        name: _texts(values) if name in kept else _parsed(values, separator != ",")
-        for name, values in zip(names, zip(*found, strict=True), strict=True)
-    }
+    columns = _named(path, names, zip(*found, strict=True))
+    commas, grouped = _spelling(separator, found)
+    for name, values in columns.items():
+        if name in kept:
+            columns[name] = _texts(values)
+            continue
+        columns[name] = _parsed(values, commas, grouped)
+        if columns[name].dtype == object:
+            _tell_odd(path, name, columns[name], commas)
     return columns, np.array(begins)
+
+
+def _named(path, names, columns):
+    """Columns by name; those without one are left out where they hold nothing."""
+    found = {}
+    for i, (name, values) in enumerate(zip(names, columns, strict=True)):
+        if not name.strip():
+            if not any(map(str.strip, values)):
+                continue
+            # Without one pandas writes the names of rows, before all others.
+            if i:
+                raise ValueError(
+                    f"{path} must have names of all columns. Received: none of column "
+                    f"{i + 1}; name it, or leave it out."
+                )
+        found[name] = values
+    if not found:
+        raise ValueError(f"{path} must hold columns with names. Received: none")
+    return found
+
+
+def _spelling(separator, rows):
+    """Whether numbers of a file may have decimal commas, and groups that they may."""
+    if separator != ",":
+        return True, _ELSEWHERE
+    decimal = any(
+        _DECIMAL_COMMA.fullmatch(text.strip())
+        for row in rows
+        for text in row
+        if "," in text
+    )
+    # What may be a decimal comma as well as a thousand stays a text.
+    return False, _AMONG_COMMAS if decimal else (_THOUSANDS, *_AMONG_COMMAS)
+
+
+def _tell_odd(path, name, values, commas):
+    """Warns of a column that is nearly all numbers."""
+    known = [value for value in values if value is not None]
+    odd = texts_among_numbers(known, commas)
+    if 0 < odd.total() <= (1 - _NEARLY_ALL) * len(known):
+        warnings.warn(
+            f"Column {name!r} of {path} holds numbers except for "
+            f"{' and '.join(map(repr, odd))}, which makes it one of categories; leave "
+            "fields empty where a number is missing.",
+            stacklevel=5,
+        )
 
 
 def _are_values(names):
     """Whether names are numbers, other than positions and years."""
-    numbers = _parsed(names)
-    if not names or numbers.dtype == object or np.isnan(numbers).any():
+    numbers = _numbers(names, commas=False, grouped=())
+    if not names or numbers is None or np.isnan(numbers).any():
         return False
     positions = (np.diff(numbers) == 1).all()
     years = ((numbers > 1800) & (numbers < 2200)).all()
     return not ((positions or years) and (numbers % 1 == 0).all())
 
 
-def _parsed(texts, commas=False):
-    """Texts of a file as numbers, where all are; they may have decimal commas."""
-    texts = _texts(texts)
-    try:
-        return np.array([_number(text, commas) for text in texts])
-    except ValueError:
-        return texts
+def _parsed(texts, commas, grouped):
+    """Texts of a file as numbers or booleans, where all are."""
+    texts = [text.strip() for text in texts]
+    gaps = [text.lower() in _GAPS_OF_ANY_CASE for text in texts]
+    known = [text for text, gap in zip(texts, gaps, strict=True) if not gap]
+    parsed, gap = _numbers(known, commas, grouped), np.nan
+    if parsed is None:
+        flags = [flag_of(text) for text in known]
+        if not all(isinstance(flag, bool) for flag in flags):
+            return _texts(texts)
+        parsed, gap = np.array(flags), None
+    if not any(gaps):
+        return parsed
+    found = np.full(len(texts), gap)
+    found[~np.array(gaps)] = parsed
+    return found
 
 
 def _texts(texts):
     """Texts of a file, None where they stand for nothing."""
     texts = [text.strip() for text in texts]
-    return np.array([None if text in _GAPS else text for text in texts], object)
+    return np.array([None if is_gap(text) else text for text in texts], object)
+
+
+def _numbers(texts, commas, grouped):
+    """Texts as numbers, None where not all are."""
+    with contextlib.suppress(ValueError):
+        return np.array([_number(text, commas) for text in texts], float)
+    for kind in grouped:
+        if all(map(kind.matches, texts)):
+            return np.array([kind.number(text) for text in texts])
+    return None
 
 
 def _number(text, commas):
-    if text is None:
-        return np.nan
     if "_" in text:
         # Python alone reads a month such as 2021_01 as a number.
         raise ValueError(text)
     return float(text.replace(",", ".") if commas else text)
+
+
+def is_gap(text: str) -> bool:
+    """Whether a text stands for nothing in a file."""
+    return text in _GAPS
+
+
+def flag_of(value: Any) -> Any:
+    """The boolean that a text of a file stands for; any other value as it is."""
+    return _FLAGS.get(value.lower(), value) if isinstance(value, str) else value
+
+
+def texts_among_numbers(
+    values: Collection[Any], commas: bool = True
+) -> collections.Counter:
+    """Counts the texts that may stand for gaps: a few among more texts of numbers.
+
+    Args:
+        values: Of a column, without gaps.
+        commas: Whether the numbers may have decimal commas.
+    """
+    odd = collections.Counter()
+    for value in values:
+        if isinstance(value, str) and not _is_number(value, commas):
+            odd[value] += 1
+            if len(odd) > _FEW:
+                return collections.Counter()
+    return odd if 2 * odd.total() < len(values) else collections.Counter()
+
+
+def _is_number(text, commas):
+    with contextlib.suppress(ValueError):
+        _number(text, commas)
+        return True
+    return any(kind.matches(text) for kind in _ELSEWHERE)
 
 
 def columns_of(table: Any, texts: Collection[str] = ()) -> dict[str, np.ndarray]:
@@ -196,11 +384,19 @@ def _array(values):
         found = np.empty(len(values), object)
         found[:] = values
         return found
-    found = np.asarray(values)
+    # As pandas names the dtype of categories, whose values may be numbers.
+    category = str(getattr(values, "dtype", None)) == "category"
+    found = np.asarray(values.astype(object) if category else values)
     if found.dtype != object:
         return found
     # What pandas has for a gap can neither be compared nor made a number.
-    return np.where(missing_of(found), None, found)
+    found = np.where(missing_of(found), None, found)
+    return found.astype(_CATEGORY) if category else found
+
+
+def is_category(values: np.ndarray) -> bool:
+    """Whether a frame said that a column is one of categories, also of numbers."""
+    return values.dtype.metadata == _CATEGORY.metadata
 
 
 def missing_of(values):
