@@ -414,6 +414,13 @@ ROWS = (
         "{mse:.5f}; {sharpness:.0%}",
     ),
     (
+        "celeba-gan",
+        "how much samples vary, 1 as faces do; share of held-back faces and samples "
+        "that the discriminator tells apart",
+        "",
+        "{diversity:.2f}; {discriminator_accuracy:.0%}",
+    ),
+    (
         "celeba-vaegan",
         "held-back faces' sharpness kept by reconstructions / samples, and their "
         "Fréchet distance in features of an attribute classifier; `celeba-vae`",
