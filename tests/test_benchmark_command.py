@@ -129,7 +129,8 @@ def test_measures_models_and_tells_of_failures(invoke, tmp_path):
     assert failed["error"].startswith("`latent_dim` must be at most 39")
     assert f"PCA: {failed['error']}"[:60] in result.stdout
     assert f"PCA: {failed['error']}" in (tmp_path / "found/benchmark.md").read_text()
-    assert Image.open(tmp_path / "found" / "benchmark.png").width > 600
+    with Image.open(tmp_path / "found" / "benchmark.png") as picture:
+        assert picture.width > 600
 
 
 @pytest.mark.thorough
