@@ -25,7 +25,7 @@ WAYS = ("poor", "greedy", "good", "batch_norm", "residual")
 ACTIVATION = "tanh"
 WANTED = 0.95
 # Steps from one measurement on held-back digits to the next.
-PART = 25
+PART = 50
 
 
 def main(
@@ -36,7 +36,7 @@ def main(
     filters=16,
     code=64,
     stddev=0.01,
-    steps=800,
+    steps=600,
     pretraining_epochs=1,
     learning_rate=1e-3,
     pretraining_rate=3e-3,
@@ -70,21 +70,22 @@ def main(
             for way in WAYS:
                 keras.utils.set_random_seed(run.seed + seed)
                 if way == "greedy":
-                    # The run's own model is the deepest stack of the first seed.
-                    own = seed == 0 and column == len(depths) - 1
-                    part = run if own else run.child(f"depth_{depth}_seed_{seed}")
-                    model = part.model(lambda depth=depth: stacked(depth))
-                    part.fit(
-                        model,
-                        train,
-                        validation[:1000],
-                        epochs=0,
-                        batch_size=batch_size,
-                        monitor="loss",
-                    )
-                    if own:
+                    if seed == 0 and column == len(depths) - 1:
+                        # The run's own model.
+                        model = run.model(lambda depth=depth: stacked(depth))
+                        run.fit(
+                            model,
+                            train,
+                            validation[:1000],
+                            epochs=0,
+                            batch_size=batch_size,
+                            monitor="loss",
+                        )
                         run.evaluate(model, test)
                         run.pictures(model, test, labels["test"], "digit")
+                    else:
+                        model = stacked(depth)
+                        model.fit(train, batch_size=batch_size, epochs=0, verbose=0)
                     encoder = model.encoder
                 else:
                     encoder = plain(train.shape[1:], depth, filters, code, way)

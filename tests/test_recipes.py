@@ -302,7 +302,7 @@ def test_mnist_deep_cnn(scores, tmp_path):
     for way in ("poor", "greedy", "good", "batch_norm", "residual"):
         for depth in (2, 5):
             assert 0 <= found[f"{way}_{depth}_error"] <= 100
-            assert found[f"{way}_{depth}_steps"] == 25
+            assert found[f"{way}_{depth}_steps"] == 50
     assert pictures(tmp_path) == {*COMMON.split(), "depth", "steps"}
 
 
