@@ -33,7 +33,7 @@ def main(
     depths=(4, 8, 12, 20),
     seeds=3,
     count=10_000,
-    filters=16,
+    filters=8,
     code=64,
     stddev=0.01,
     steps=600,
