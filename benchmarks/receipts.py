@@ -16,6 +16,7 @@ of 100.
 """
 
 import argparse
+import functools
 import math
 import subprocess
 import time
@@ -64,7 +65,8 @@ class Receipt(NamedTuple):
         beside: The receipt whose figure is subtracted.
         higher: Whether more is better.
         from_memory: Whether the published figure was not looked up in the paper.
-        rate: Learning rate at the start, or None for the model's own optimizers.
+        rate: Adam's learning rate at the start.
+        beta_1: Adam's momentum.
     """
 
     build: Callable[[], keras.Model]
@@ -77,7 +79,8 @@ class Receipt(NamedTuple):
     beside: str = ""
     higher: bool = False
     from_memory: bool = False
-    rate: float | None = RATE
+    rate: float = RATE
+    beta_1: float = 0.9
 
 
 class Digits:
@@ -111,39 +114,57 @@ def likelihood(model, digits, samples=SAMPLES) -> dict:
 
 
 def neighbours(model, digits) -> dict:
-    """Whether the nearest training code is that of the same digit, 1 or 0 for each."""
+    """Whether the nearest training digit is of the same class, 1 or 0 for each.
+
+    By the features that the encoder makes its codes of, which the paper's figure is of,
+    and in `codes` the mean by the codes.
+    """
     from sklearn.neighbors import KNeighborsClassifier
 
-    nearest = KNeighborsClassifier(1, algorithm="brute")
-    nearest.fit(model.encode(digits.train), digits.train_labels)
-    told = nearest.predict(model.encode(digits.test))
-    return {"per_example": 100.0 * (told == digits.test_labels)}
+    features = keras.Model(model.encoder.inputs, model.encoder.layers[-1].input)
+
+    def told(represent):
+        nearest = KNeighborsClassifier(1, algorithm="brute")
+        nearest.fit(represent(digits.train), digits.train_labels)
+        return 100.0 * (nearest.predict(represent(digits.test)) == digits.test_labels)
+
+    return {
+        "per_example": told(lambda x: features.predict(np.float32(x) / 255, verbose=0)),
+        "codes": float(told(model.encode).mean()),
+    }
 
 
 def bigan() -> keras.Model:
-    """The paper's networks for MNIST: two layers of 1,024, batch normalisation."""
+    """The paper's networks for MNIST, as its authors' code has them."""
     layers = keras.layers
+    leaky = functools.partial(layers.LeakyReLU, 0.2)
 
-    def dense(inputs, *last):
-        stack = [keras.Input(inputs), layers.Flatten()]
-        for _ in range(2):
-            stack += [
-                layers.Dense(1024, use_bias=False),
-                layers.BatchNormalization(),
-                layers.LeakyReLU(0.2),
-            ]
-        return keras.Sequential([*stack, *last])
+    def dense(inputs, units):
+        return layers.Dense(
+            units,
+            use_bias=False,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
+            # Of which the gradient is 2.5e-5 of the weights.
+            kernel_regularizer=keras.regularizers.L2(1.25e-5),
+        )(inputs)
+
+    def normalized(inputs):
+        return layers.BatchNormalization(center=False, scale=False)(inputs)
 
     x, z = keras.Input((28, 28, 1)), keras.Input((50,))
-    h = layers.Concatenate()([layers.Flatten()(x), z])
-    h = layers.LeakyReLU(0.2)(layers.Dense(1024)(h))
-    h = layers.LeakyReLU(0.2)(layers.BatchNormalization()(layers.Dense(1024)(h)))
-    discriminator = keras.Model([x, z], layers.Dense(1)(h))
+    h = leaky()(dense(layers.Flatten()(x), 1024))
+    features = leaky()(normalized(dense(h, 1024)))
+    encoder = keras.Model(x, dense(features, 50))
+
+    h = layers.ReLU()(normalized(dense(z, 1024)))
+    h = layers.ReLU()(normalized(layers.add([dense(h, 1024), dense(z, 1024)])))
+    generator = keras.Model(z, layers.Reshape((28, 28, 1))(dense(h, 784)))
+
+    h = leaky()(dense(layers.Flatten()(x), 1024))
+    h = leaky()(normalized(layers.add([dense(h, 1024), dense(z, 1024)])))
+    discriminator = keras.Model([x, z], dense(h, 1))
     return keras_ae.BiGAN(
-        50,
-        encoder=dense((28, 28, 1), layers.Dense(50)),
-        generator=dense((50,), layers.Dense(784), layers.Reshape((28, 28, 1))),
-        discriminator=discriminator,
+        50, encoder=encoder, generator=generator, discriminator=discriminator
     )
 
 
@@ -250,14 +271,14 @@ for dimensions, theirs in ((2, 132.50 - 135.73), (5, 108.43 - 110.21)):
     )
 RECEIPTS["BiGAN"] = Receipt(
     bigan,
-    400,
-    97.39,
-    "Donahue et al. 2017",
+    50,
+    97.35,
+    "Donahue et al. 2017, log of their code",
     neighbours,
-    unit="1-NN accuracy of codes, %",
+    unit="1-NN accuracy of the encoder's last hidden layer, %",
     higher=True,
-    from_memory=True,
-    rate=None,
+    rate=2e-4,
+    beta_1=0.5,
 )
 
 
@@ -272,10 +293,9 @@ def train(name: str, folder: Path, digits: Digits, epochs: int, until: float):
         history = callbacks.read_note(last)
     else:
         model = receipt.build()
-        if receipt.rate is not None:
-            steps = epochs * -(-len(digits.train) // BATCH)
-            rate = keras.optimizers.schedules.CosineDecay(receipt.rate, steps)
-            model.compile(keras.optimizers.Adam(rate))
+        steps = epochs * -(-len(digits.train) // BATCH)
+        rate = keras.optimizers.schedules.CosineDecay(receipt.rate, steps)
+        model.compile(keras.optimizers.Adam(rate, receipt.beta_1))
     done = len(history)
     batches = datasets.Batches(
         digits.train, BATCH, seed=SEED, binarize=binary, epoch=done
