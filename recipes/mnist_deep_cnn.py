@@ -30,10 +30,10 @@ PART = 50
 
 def main(
     run,
-    depths=(4, 8, 12, 20),
+    depths=(4, 12, 20),
     seeds=3,
     count=10_000,
-    filters=8,
+    filters=16,
     code=64,
     stddev=0.01,
     steps=600,
