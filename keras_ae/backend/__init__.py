@@ -108,9 +108,10 @@ def replicas(model: keras.Model) -> int:
 def spread_batches():
     """A block in which the steps that are made cut their batches for all devices.
 
-    Those of `distribute`, or of `keras.distribution.DataParallel`, with which Keras
-    would cut each batch before it takes the step, and fail at one that has no equal
-    part for each. Of its own in several processes, and of others, Keras takes care.
+    Those of `distribute`, or of `keras.distribution.DataParallel` and `ModelParallel`,
+    with which Keras would cut each batch before it takes the step, and fail at one that
+    has no equal part for each. Of its own in several processes, and of others, Keras
+    takes care.
     """
     return _engine.spread_batches()
 

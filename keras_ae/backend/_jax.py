@@ -4,6 +4,7 @@ import contextlib
 import functools
 import itertools
 import operator
+from typing import Any, NamedTuple
 
 import jax
 import keras
@@ -17,9 +18,24 @@ LOOPS = True
 TAKES_FEEDS = True
 PROCESSES = _jax_processes
 
-# The devices that `distribute` chose, and those of the steps that are being made.
-_chosen: jax.sharding.Mesh | None = None
-_mesh: jax.sharding.Mesh | None = None
+
+class _Parts(NamedTuple):
+    """The devices that share a step.
+
+    Attributes:
+        mesh: The devices.
+        axis: The axis of the mesh along which batches are cut.
+        model_parallel: Keras' distribution, where weights are cut, too.
+    """
+
+    mesh: jax.sharding.Mesh
+    axis: str = "batch"
+    model_parallel: Any = None
+
+
+# What `distribute` chose, and what the steps that are being made are shared by.
+_chosen: _Parts | None = None
+_parts: _Parts | None = None
 
 
 def build_scope(model):
@@ -37,45 +53,54 @@ def replicas_here():
 def distribute(devices):
     global _chosen
     if _jax_processes.are_several():
-        _chosen, names = _jax_processes.distribute(devices)
+        mesh, names = _jax_processes.distribute(devices)
+        _chosen = _Parts(mesh)
         return names
     found = jax.local_devices()
     chosen = _shared.chosen_devices(devices, [*map(str, found)])
     several = np.array([found[index] for index in chosen])
     # The first one alone computes all there is by itself.
-    _chosen = None if chosen == [0] else jax.sharding.Mesh(several, ("batch",))
+    together = _Parts(jax.sharding.Mesh(several, ("batch",)))
+    _chosen = None if chosen == [0] else together
     return [*map(str, several)]
 
 
 @contextlib.contextmanager
 def spread_batches():
-    global _mesh
-    before, distribution = _mesh, keras.distribution.distribution()
-    if type(distribution) is not keras.distribution.DataParallel:
-        mesh = None if distribution else before or _chosen
-    elif jax.process_count() > 1:
-        mesh = None
-    else:
-        mesh = distribution.device_mesh.backend_mesh
-    if mesh is None:
+    global _parts
+    before, distribution = _parts, keras.distribution.distribution()
+    parts = before or _chosen if distribution is None else _parts_of(distribution)
+    if parts is None:
         yield
         return
-    _mesh = mesh
+    _parts = parts
     keras.distribution.set_distribution(None)
     try:
         yield
     finally:
-        _mesh = before
+        _parts = before
         keras.distribution.set_distribution(distribution)
 
 
-def _spread(batch, mesh):
+def _parts_of(distribution):
+    """What Keras' distribution is, or None where Keras itself is to take care of it."""
+    kinds = keras.distribution.DataParallel, keras.distribution.ModelParallel
+    if type(distribution) not in kinds or jax.process_count() > 1:
+        return None
+    return _Parts(
+        distribution.device_mesh.backend_mesh,
+        distribution.batch_dim_name,
+        distribution if type(distribution) is kinds[1] else None,
+    )
+
+
+def _spread(batch, parts):
     """Cuts a batch along its first axis, an equal part a device, where it can be."""
 
     def spread(part):
-        if part.ndim == 0 or part.shape[0] % mesh.size:
+        if part.ndim == 0 or part.shape[0] % parts.mesh.shape[parts.axis]:
             return part
-        layout = NamedSharding(mesh, PartitionSpec(mesh.axis_names[0]))
+        layout = NamedSharding(parts.mesh, PartitionSpec(parts.axis))
         return jax.lax.with_sharding_constraint(part, layout)
 
     return jax.tree.map(spread, batch)
@@ -193,12 +218,15 @@ def fuses_steps(model):
 
 def many_steps(model, step):
     compile_step = functools.partial(jax.jit, donate_argnums=0)
-    if _mesh is not None:
-        # What a step returns is whole on each device.
-        whole = NamedSharding(_mesh, PartitionSpec())
-        compile_step = functools.partial(compile_step, out_shardings=whole)
-        step = _on_all(step, _mesh)
-    together = _jax_processes.Steps() if _mesh and _mesh.is_multi_process else None
+    together = None
+    if _parts is not None:
+        step = _on_all(step, _parts, model)
+        if _parts.model_parallel is None:
+            # What a step returns is whole on each device.
+            whole = NamedSharding(_parts.mesh, PartitionSpec())
+            compile_step = functools.partial(compile_step, out_shardings=whole)
+        if _parts.mesh.is_multi_process:
+            together = _jax_processes.Steps()
     single = compile_step(step)
     # By shapes: what a step costs, and whether a block is looped over.
     costs, loops = {}, {}
@@ -260,9 +288,25 @@ def many_steps(model, step):
     return run
 
 
-def _on_all(step, mesh):
+def _on_all(step, parts, model):
     """A step that all devices take together, each with its part of the batch."""
-    return lambda state, batch: step(state, _spread(batch, mesh))
+
+    def on_all(state, batch):
+        logs, state = step(state, _spread(batch, parts))
+        if parts.model_parallel is None:
+            return logs, state
+        # Weights stay where they are.
+        groups = _groups(model, learns=len(state) == 4)
+        layouts = [
+            [
+                parts.model_parallel.get_variable_layout(variable).backend_layout
+                for variable in group
+            ]
+            for group in groups
+        ]
+        return logs, jax.lax.with_sharding_constraint(state, tuple(layouts))
+
+    return on_all
 
 
 def _batch(block, step):
@@ -288,14 +332,19 @@ def _shapes(batch):
 
 def step_cost(model, batch):
     model.make_train_function()
-    groups = (
-        model.trainable_variables,
-        model.non_trainable_variables,
-        model.optimizer.variables,
-        model.metrics_variables,
-    )
+    groups = _groups(model, learns=True)
     state = tuple([variable.value for variable in group] for group in groups)
     return model.train_function.cost(state, batch)
+
+
+def _groups(model, learns):
+    """The variables of a step, as Keras has them in its state."""
+    return (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        *([model.optimizer.variables] if learns else []),
+        model.metrics_variables,
+    )
 
 
 def _cost(lowered):

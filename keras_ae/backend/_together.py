@@ -24,11 +24,12 @@ def distribute(devices: int | str | Sequence[int] = "all") -> list[str]:
 
     On JAX each device computes an equal part of every batch. A batch that has no equal
     part for each device, such as the last of an epoch, is computed whole by all of
-    them, which takes longer. `keras.distribution.DataParallel` does the same. In
-    processes that are told RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, on one host
-    or several, the devices of all of them compute together, each process is given the
-    same data, and the first one's weights and seeds are taken. There it must be called
-    before JAX computes anything.
+    them, which takes longer. `keras.distribution.DataParallel` does the same, and
+    `keras.distribution.ModelParallel` cuts weights as well. In processes that are told
+    RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, on one host or several, the devices
+    of all of them compute together, each process is given the same data, and the first
+    one's weights and seeds are taken. There it must be called before JAX computes
+    anything.
 
     On TensorFlow the networks compute a part of every batch on each device, without
     XLA; noise, losses and updates are computed on the first one. So it is with models
