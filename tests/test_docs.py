@@ -5,16 +5,18 @@ import configparser
 import importlib.util
 import io
 import re
+import shlex
 import tarfile
 from pathlib import Path
 
+import click
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 import keras_ae
-from keras_ae import catalogue
+from keras_ae import catalogue, cli
 
 pytestmark = pytest.mark.once
 
@@ -86,6 +88,41 @@ def test_runs_are_named_as_the_commands_name_them():
         names.add(catalogue.run_name(f"anomalies-{model or 'vae'}", data))
     shown = {*re.findall(r"\bruns/([\w-]+)", text)}
     assert shown and shown <= names
+
+
+def told_commands(text):
+    """The words after `keras-ae` of all commands, those of a line in backticks too."""
+    text = text.replace("\\\n", "")
+    for block in re.findall(r"```bash\n(.*?)```", text, re.S):
+        for command in re.findall(r"keras-ae ([a-z].*)", block):
+            # The last of what another shell is given.
+            inner = command.count("'") % 2
+            yield shlex.split(command.rstrip("'") if inner else command, comments=True)
+    for command in re.findall(r"(?<!`)`keras-ae ([^`]+)`", text):
+        words = shlex.split(command)
+        # An option alone is no whole command.
+        if len(words) > 1 and not words[1].startswith("-"):
+            yield words
+
+
+def test_commands_are_those_that_there_are():
+    pages = [*PAGES, ROOT / "CONTRIBUTING.md"]
+    found = [words for page in pages for words in told_commands(page.read_text())]
+    assert len(found) > 60
+    for words in found:
+        command, context = cli.main, cli.main.make_context("keras-ae", [*words])
+        while isinstance(command, click.Group):
+            _, command, words = command.resolve_command(context, words)
+            # Raises where an option is unknown, or an argument is missing.
+            context = command.make_context(command.name, [*words], context)
+
+
+def test_presets_are_those_that_there_are():
+    text = (ROOT / "docs" / "guides" / "presets.md").read_text()
+    moons = [name for name in catalogue.presets() if name.startswith("moon-")]
+    assert f"and {['no', 'one', 'two', 'three', 'four'][len(moons) - 1]} more)" in text
+    named = {*re.findall(r"`([a-z]+(?:-[a-z]+)+)`", text)} - {"keras-ae"}
+    assert {*catalogue.presets()} - {*moons} <= named
 
 
 def test_rows_of_a_table_are_learned_as_it_says(tmp_path, monkeypatch):
