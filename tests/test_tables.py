@@ -14,6 +14,7 @@ from scipy import stats
 
 import keras_ae
 from keras_ae import datasets, likelihoods
+from keras_ae.datasets import tables
 
 Schema = datasets.Schema
 
@@ -178,7 +179,13 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
         ("a,b\n1,2\n3\n", "Line 3 of .* must have 2 fields.* Received: 1"),
         ("0.5,1,7,2\n1,2,3,4\n", "the names of the columns.* 0.5, 1, 7, ...; write"),
         ("a,,b\n1,2,3\n", "names of all columns. Received: none of column 2; name it"),
-        (",\n,\n", "columns with names. Received: none"),
+        ("0.5,1,x,2\n1,2,x,4\n3,4,y,5\n", "the values 0.5, 1, x, ...; write a line"),
+        # Two columns are called alike where there are no names.
+        ("0,0,x\n1,2,x\n", "the values 0, 0, x; write a line of names"),
+        (",\n1,\n", "columns with names. Received: none"),
+        (",\n,\n", "It is empty"),
+        ('a,b\n1,x\n2,"y\n3,z\n', "none up to the end of .*, in the row of line 3"),
+        ('a,b\n"1,x\n2,y', "a field must have another one .* in the row of line 2"),
         ("sep=;\na;b\n1;2\n3\n", "Line 4 of .* must have 2 fields.* Received: 1"),
     ):
         (tmp_path / "odd.csv").write_text(text)
@@ -213,9 +220,11 @@ def test_tables_of_spreadsheets(tmp_path):
         ("sep=;\na, b, c;d\n1,5;2\n", ["a, b, c", "d"]),
         ("SEP=\t\r\na;b\tc\r\n1,5\t2\r\n", ["a;b", "c"]),
         ("name\nx;y\n", ["name"]),
-        # pandas writes its index without a name, and spreadsheets columns of nothing.
-        (",a,b\n0,1,2\n", ["", "a", "b"]),
+        # Spreadsheets write columns of nothing.
         ("a;b;;\n1;2;;\n", ["a", "b"]),
+        # What looks like a header of values may be positions, years or kinds.
+        ("0,1,kind\n4,5,x\n", ["0", "1", "kind"]),
+        ("1,2,,\n4,5,,\n", ["1", "2"]),
     ):
         path.write_text(text, newline="")
         assert list(datasets.read_table(path)) == names, text
@@ -223,6 +232,27 @@ def test_tables_of_spreadsheets(tmp_path):
     for names in ("0,1,2", "2015,2020,2025"):
         path.write_text(f"{names}\n4,5,6\n")
         assert list(datasets.read_table(path)) == names.split(",")
+
+
+@pytest.mark.once
+def test_names_of_rows_are_no_column(tmp_path):
+    # As pandas has it: `to_csv()` writes them, and no frame has them as a column.
+    path = tmp_path / "rows.csv"
+    path.write_text(",a,b\n1000,1,2\n1001,3,5\n")
+    read = datasets.read_table(path)
+    assert list(read) == ["a", "b"] and read["a"].tolist() == [1, 3]
+
+
+@pytest.mark.once
+def test_lines_and_spaces_that_hold_nothing_are_no_values(tmp_path):
+    path = tmp_path / "loose.csv"
+    path.write_text('\n"a", "b c",  d\n1, 2, "x, y"\n\n3, 4, z\n,,\n , ,\n')
+    read, lines = tables.read_numbered(path)
+    assert list(read) == ["a", "b c", "d"] and lines.tolist() == [3, 5]
+    assert read["d"].tolist() == ["x, y", "z"]
+    # A gap in the midst of a series is a step of it.
+    path.write_text("a,b\n1,2\n,\n3,4\n")
+    np.testing.assert_array_equal(datasets.read_table(path)["a"], [1, np.nan, 3])
 
 
 @pytest.mark.once

@@ -37,6 +37,8 @@ _FEW = 2
 _NEARLY_ALL = 0.95
 # A column of categories, though these may be numbers.
 _CATEGORY = np.dtype(object, metadata={"kind": "category"})
+# A line after the last: between quotes that nothing ends, it is part of a field.
+_END = "\0"
 # The longest field is a setting of the whole process.
 _LONGEST = threading.RLock()
 
@@ -82,14 +84,16 @@ def read_table(
             numbers is one of numbers, which may have their thousands in groups, and one
             of nothing but `true` and `false` is one of booleans. Where tabs, semicolons
             or `|` separate the values, numbers may have decimal commas. A first line
-            `sep=;` says what does.
+            `sep=;` says what does. A first column without a name holds those of rows,
+            as pandas and R write them, and is left out.
         texts: Names of columns of a `.csv` file that stay texts though they may hold
             nothing but numbers, such as `Schema.texts`.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is of another kind, empty, not in UTF-8, has no line of names
-            or a column without one, or a line has too many fields or too few.
+            or another column without one, a quote has no end, or a line has too many
+            fields or too few.
         ModuleNotFoundError: If a Parquet file can't be read for want of a package.
     """
     return read_numbered(path, texts)[0]
@@ -155,8 +159,8 @@ def _separator_of(file):
 
     def fit(separator):
         file.seek(0)
-        lines = itertools.islice(csv.reader(file, delimiter=separator), _FIRST)
-        rows = [line for line in lines if line]
+        lines = csv.reader(file, delimiter=separator, skipinitialspace=True)
+        rows = [line for line in itertools.islice(lines, _FIRST) if line]
         if not rows or len(rows[0]) < 2:
             return (False,)
         equal = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
@@ -174,37 +178,34 @@ def _read_lines(path, file, kept):
     told = _SEPARATOR_LINE.fullmatch(file.readline())
     separator = told[1] if told else _separator_of(file)
     file.seek(0)
-    lines = csv.reader(file, delimiter=separator)
+    lines = _numbered_lines(path, file, separator)
     if told:
         next(lines)
-    names = next(lines, [])
-    twice = [name for name in names if name.strip() and names.count(name) > 1]
-    if twice:
-        raise ValueError(f"{path} has two columns {twice[0]!r}; rename one.")
+    _, names = next(lines, (0, []))
+    names = [name.strip() for name in names]
     if _are_values(names):
-        raise ValueError(
-            f"The first line of {path} must hold the names of the columns. Received: "
-            f"the numbers {', '.join(names[:3])}{', ...' if names[3:] else ''}; write "
-            "a line of names before it."
-        )
+        raise _no_names(path, "numbers", names)
     found, begins = [], []
-    end = lines.line_num
-    for line in lines:
-        # Between quotes a row goes on in the next line.
-        begin, end = end + 1, lines.line_num
-        if not line:
-            continue
+    for (begin, end), line in lines:
         if len(line) != len(names):
             raise ValueError(
-                f"Line {lines.line_num} of {path} must have {len(names)} fields, "
-                f"as its first. Received: {len(line)}"
+                f"Line {end} of {path} must have {len(names)} fields, as its first. "
+                f"Received: {len(line)}"
             )
         found.append(line)
         begins.append(begin)
+    # Spreadsheets write lines of separators alone below a table.
+    while found and not any(map(str.strip, found[-1])):
+        del found[-1], begins[-1]
     if not found:
         raise ValueError(f"{path} must hold a line of names and rows. It is empty.")
-    columns = _named(path, names, zip(*found, strict=True))
     commas, grouped = _spelling(separator, found)
+    if _are_like(names, zip(*found, strict=True), commas, grouped):
+        raise _no_names(path, "values", names)
+    twice = [name for name in names if name and names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path} has two columns {twice[0]!r}; rename one.")
+    columns = _named(path, names, zip(*found, strict=True))
     for name, values in columns.items():
         if name in kept:
             columns[name] = _texts(values)
@@ -215,20 +216,44 @@ def _read_lines(path, file, kept):
     return columns, np.array(begins)
 
 
+def _numbered_lines(path, file, separator):
+    """Yields lines that are not blank: the first and the last of each, its fields."""
+    text = itertools.chain(file, [_END])
+    lines = csv.reader(text, delimiter=separator, skipinitialspace=True)
+    end = 0
+    for line in lines:
+        # Between quotes a row goes on in the next line.
+        begin, end = end + 1, lines.line_num
+        if line == [_END]:
+            return
+        if line and line[-1].endswith(_END):
+            raise ValueError(
+                f"A quote that begins a field must have another one that ends it. "
+                f"Received: none up to the end of {path}, in the row of line {begin}"
+            )
+        if line:
+            yield (begin, end), line
+
+
+def _no_names(path, what, names):
+    return ValueError(
+        f"The first line of {path} must hold the names of the columns. Received: the "
+        f"{what} {', '.join(names[:3])}{', ...' if names[3:] else ''}; write a line of "
+        "names before it."
+    )
+
+
 def _named(path, names, columns):
-    """Columns by name; those without one are left out where they hold nothing."""
+    """Columns by name, without the names of rows and what holds nothing."""
     found = {}
     for i, (name, values) in enumerate(zip(names, columns, strict=True)):
-        if not name.strip():
-            if not any(map(str.strip, values)):
-                continue
-            # Without one pandas writes the names of rows, before all others.
-            if i:
-                raise ValueError(
-                    f"{path} must have names of all columns. Received: none of column "
-                    f"{i + 1}; name it, or leave it out."
-                )
-        found[name] = values
+        if name:
+            found[name] = values
+        elif i and any(map(str.strip, values)):
+            raise ValueError(
+                f"{path} must have names of all columns. Received: none of column "
+                f"{i + 1}; name it, or leave it out."
+            )
     if not found:
         raise ValueError(f"{path} must hold columns with names. Received: none")
     return found
@@ -269,6 +294,21 @@ def _are_values(names):
     positions = (np.diff(numbers) == 1).all()
     years = ((numbers > 1800) & (numbers < 2200)).all()
     return not ((positions or years) and (numbers % 1 == 0).all())
+
+
+def _are_like(names, columns, commas, grouped):
+    """Whether names, numbers and texts, are each as what is below them."""
+    kinds = set()
+    for name, values in zip(names, columns, strict=True):
+        if is_gap(name):
+            continue
+        number = _numbers([name], commas, grouped) is not None
+        if number and _parsed(values, commas, grouped).dtype.kind != "f":
+            return False
+        if not number and name not in map(str.strip, values):
+            return False
+        kinds.add(number)
+    return len(kinds) == 2
 
 
 def _parsed(texts, commas, grouped):
