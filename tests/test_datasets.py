@@ -558,6 +558,17 @@ def test_links_to_folders_are_followed_once(tmp_path):
     assert images[:, 0, 0, 0].tolist() == [2, 1, 3]
 
 
+def test_what_runs_have_drawn_is_no_data(tmp_path):
+    folder = write(tmp_path / "mine", numbered(4))
+    drawn = {"settings.json": b"{}", "model.keras": b"", "pictures/x.png": b"?"}
+    run = write(folder / "runs" / "vae-mine", drawn | numbered(3))
+    _, labels = datasets.load(folder, "all", image_size=8, labels=True)
+    assert labels["path"].tolist() == [*numbered(4)]
+    # Whoever names a run is given its pictures.
+    with pytest.warns(UserWarning, match="1 of 4 .* not be read"):
+        assert len(datasets.load(run, "all", image_size=8)) == 3
+
+
 def test_all_splits_have_the_same_channels(tmp_path):
     files = {f"train/{n}.png": encoded(grey(n)) for n in range(5)}
     files["val/v.png"] = encoded(np.dstack([grey(9)] * 3))

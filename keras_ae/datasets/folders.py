@@ -87,8 +87,11 @@ class Pictures:
         self.stamps = [stamp for _, stamp in found]
 
     def _scan_folder(self, prefix):
-        """Each folder once, by its own name rather than that of a link to it."""
-        root = Path(os.path.realpath(self.location / prefix))
+        """Each folder once, by its own name rather than that of a link to it.
+
+        Runs in them are left out: what they have drawn is no picture to learn from.
+        """
+        first, root = prefix, Path(os.path.realpath(self.location / prefix))
         # A link to what it is in leads nowhere else.
         seen, prefixes, links = {*map(str, root.parents)}, [prefix], []
         while prefixes or links:
@@ -96,7 +99,7 @@ class Pictures:
                 prefixes.append(links.pop(links.index(min(links))))
             prefix = prefixes.pop()
             real = os.path.realpath(self.location / prefix)
-            if real not in seen:
+            if real not in seen and (prefix == first or not _is_run(real)):
                 seen.add(real)
                 yield from self._scan_one(prefix, prefixes, links)
 
@@ -150,6 +153,11 @@ class Pictures:
             if posixpath.basename(member) == file_name:
                 return self._zip.read(member).decode("utf-8")
         return None
+
+
+def _is_run(folder):
+    names = ("settings.json", "model.keras")
+    return all(os.path.isfile(os.path.join(folder, name)) for name in names)
 
 
 def check_file(path: str | os.PathLike) -> None:
