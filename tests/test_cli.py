@@ -1,10 +1,12 @@
 """The command line: instant listings, one-sentence errors, verbs on a saved model."""
 
+import contextlib
 import csv
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -167,6 +169,32 @@ def test_the_start_is_as_loud_as_it_was_asked_to_be(monkeypatch, capfd, level, s
     with cli.backend._quiet():
         os.write(2, b"loud")
     assert capfd.readouterr().err == seen
+
+
+def test_ctrl_c_is_heard_though_a_package_swallows_it():
+    # As a terminal has it, whoever runs the tests.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    swallowed = contextlib.suppress(BaseException)
+    try:
+        with pytest.raises(KeyboardInterrupt), cli.backend._quiet(), swallowed:
+            # At once, where a signal may be dealt with by whatever comes next.
+            signal.getsignal(signal.SIGINT)(signal.SIGINT, None)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes what is printed to")
+def test_what_is_printed_goes_nowhere_where_that_is_closed(tmp_path):
+    code = (
+        "import keras_ae.cli as c; c.errors._open_streams(); import os, sys; "
+        "file = open('mine', 'w'); os.write(1, b'told'); sys.stdout.flush()"
+    )
+    command = f'exec {sys.executable} -c "{code}" >&-'
+    path = os.pathsep.join(sys.path)
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run(["sh", "-c", command], check=True, cwd=tmp_path, env=environment)
+    assert (tmp_path / "mine").read_text() == ""
 
 
 def test_info_names_backend_versions_and_data(invoke, tmp_path):

@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import pathlib
+import signal
 import sys
 import tempfile
+import threading
 
 import click
 
@@ -121,7 +123,8 @@ def _quiet():
     """
     wanted = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1")
     if wanted or os.environ.get("KERAS_AE_DEBUG"):
-        yield
+        with _heeding():
+            yield
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stdout.flush()
@@ -131,7 +134,10 @@ def _quiet():
         for number in streams:
             os.dup2(held.fileno(), number)
         try:
-            yield
+            with _heeding():
+                yield
+        except KeyboardInterrupt:  # whatever that was told of, it is no failure
+            raise
         except BaseException:
             held.seek(0)
             os.write(streams[2], held.read())
@@ -140,6 +146,32 @@ def _quiet():
             for number, stream in streams.items():
                 os.dup2(stream, number)
                 os.close(stream)
+
+
+@contextlib.contextmanager
+def _heeding():
+    """A block that Ctrl-C ends, though a package that it imports may swallow it."""
+    before = signal.getsignal(signal.SIGINT)
+    in_main = threading.current_thread() is threading.main_thread()
+    # Python delivers signals to its main thread only; a shell has it ignored in the
+    # background.
+    if not in_main or before is not signal.default_int_handler:
+        yield
+        return
+    asked = False
+
+    def ask(number, frame):
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def _current_backend():

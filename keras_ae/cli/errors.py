@@ -28,6 +28,7 @@ class _Commands(click.Group):
     def main(self, args=None, prog_name="keras-ae", standalone_mode=True, **extra):
         if not standalone_mode:
             return super().main(args, prog_name, standalone_mode=False, **extra)
+        _open_streams()
         for stream in (sys.stdout, sys.stderr):
             # Names of files may be none in the terminal's encoding.
             if hasattr(stream, "reconfigure"):
@@ -80,6 +81,22 @@ class _Commands(click.Group):
                 f"{type(error).__name__}: {_sentence(error)} (The variable "
                 "KERAS_AE_DEBUG=1 shows where.)"
             )
+
+
+def _open_streams():
+    """Opens what the shell has closed, as by `>&-`.
+
+    The next file would be written to by whoever prints.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free is taken.
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            stream = open(number, "w" if number else "r", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def _at_home(argument):
