@@ -331,6 +331,18 @@ def test_a_script_without_main_is_refused(invoke, tmp_path):
     assert_one_sentence(invoke("recipe", "broken.py"), "not a Python script")
 
 
+def test_a_script_imports_what_lies_beside_it(invoke, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    folder = tmp_path / "my scripts"
+    folder.mkdir()
+    (folder / "beside_it.py").write_text("message = 'found beside it'\n")
+    script = (
+        "import beside_it\n\ndef main(run):\n    raise OSError(beside_it.message)\n"
+    )
+    (folder / "mine.py").write_text(script)
+    assert_one_sentence(invoke("recipe", folder / "mine.py"), "found beside it")
+
+
 @pytest.mark.once
 def test_a_path_may_begin_at_home(invoke, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

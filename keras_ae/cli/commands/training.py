@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,9 @@ def recipe(
         FileNotFoundError: If the recipe or the data are missing.
     """
     script = catalogue.find_recipe(name)
+    if name.endswith(".py"):
+        # As Python does, so that it may import what lies beside it.
+        sys.path.insert(0, str(script.resolve().parent))
     title = catalogue.recipe_name(script)
     own = directory / script.name
     if resume and own.is_file():
