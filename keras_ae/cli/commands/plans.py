@@ -130,6 +130,12 @@ def model_settings(
         # By the pictures; where a class has a default of its own, that has a reason.
         defaults["latent_dim"] = None
     settings = catalogue.choose(defaults, [*chosen])
+    given = settings.get("latent_dim", latent_dim)
+    if latent_dim not in (None, given):
+        raise ValueError(
+            f"`--latent-dim {latent_dim}` must be left out, or `--set "
+            f"latent_dim={given}`. Received both"
+        )
     if latent_dim is not None:
         settings["latent_dim"] = latent_dim
     checks.check_positive("learning_rate", settings.get("learning_rate", 1))
