@@ -4,6 +4,7 @@ import csv
 import json
 import pathlib
 import shlex
+import zipfile
 
 import keras
 import numpy as np
@@ -551,6 +552,8 @@ def test_the_command_that_goes_on_is_that_of_the_run(invoke, tmp_path):
         (("fit", "few", "--model", "ae", "--score", "likelihood"), "likelihood of x"),
         (("fit", "few", "--false-alarms", "2"), "`false_alarms`"),
         (("fit", "few"), "There must be 10 normal pictures at least. Received: 3"),
+        (("fit", "few.tsv"), "a zip or shards, or a table, .csv or .parquet. Received"),
+        (("fit", "few.xlsx"), "or a table, .csv or .parquet. Received: few.xlsx"),
         (("score", "few", "few", "--output", "a.csv"), "There is no detector.zip in"),
         (("score", "few", "few", "--output", "a.txt"), "must end in .csv"),
         (("score", "no.zip", "few", "--output", "a.csv"), "There is no detector"),
@@ -565,6 +568,9 @@ def test_what_the_commands_refuse(invoke, tmp_path, arguments, message):
     for index in range(3):
         picture = np.full((12, 12), 40 * index, "uint8")
         plots.picture(picture).save(tmp_path / "few" / f"{index}.png")
+    (tmp_path / "few.tsv").write_text("a\tb\n1\t2\n")
+    with zipfile.ZipFile(tmp_path / "few.xlsx", "w") as file:
+        file.writestr("xl/workbook.xml", "<workbook/>")
     done = invoke("anomalies", *arguments)
     assert done.exit_code == 1 and message in done.stderr
     assert "Error: " in done.stderr and "Traceback" not in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +50,7 @@ def read_normal(run: Run, data: str, training: Training, window: int | None) -> 
                 "`--window` must be left out for pictures: it makes windows of the "
                 f"rows of a table. Received: {data}"
             )
+        _check_pictures(pathlib.Path(data))
         split = "train+validation" if datasets.recognise(data) else "all"
         (pictures,) = run.load(_folder(data), splits=(split,))
         return _drawn(run, data, "pictures", "PICTURES", pictures)
@@ -57,6 +59,17 @@ def read_normal(run: Run, data: str, training: Training, window: int | None) -> 
     if window is None:
         return _drawn(run, data, "rows", "TABLE", rows)
     return _of_series(data, rows, window)
+
+
+def _check_pictures(path):
+    """Refuses a file that is neither shards nor a zip of pictures."""
+    if not path.is_file() or datasets.folders.holds_pictures(path):
+        return
+    if not (zipfile.is_zipfile(path) and datasets.folders.Pictures(path).names):
+        raise ValueError(
+            "NORMAL must be pictures, in a folder, a zip or shards, or a table, .csv "
+            f"or .parquet. Received: {path}"
+        )
 
 
 def _drawn(run, data, noun, what, examples):
