@@ -70,9 +70,9 @@ def _encode(model, images):
 def picture_shape(model):
     """Height, width and channels of the model's pictures."""
     shape = model.built_image_shape
-    if len(shape) not in (2, 3):
+    if len(shape) not in (2, 3) or not model.describes_pictures:
         raise ValueError(
-            f"The model describes vectors of shape {shape}, not pictures; use it from "
+            f"The model describes examples of shape {shape}, not pictures; use it from "
             "Python."
         )
     return (*shape, 1)[:3]
@@ -118,10 +118,10 @@ def load_pictures(model, path, data, split, data_dir, limit):
     )
     if not len(images):
         raise ValueError(f"There are no pictures in {data}.")
-    if images.shape[-1] != channels:
+    if images.shape[-1] > channels:
         raise ValueError(
             f"The model describes pictures of {channels} channels. Received: "
-            f"{data}, of {images.shape[-1]}"
+            f"{data}, of {images.shape[-1]}; make them grey."
         )
     return images.reshape(-1, *model.built_image_shape), labels
 
@@ -137,6 +137,9 @@ def load_some(model, path, data, split, data_dir, limit):
         chosen = np.linspace(0, len(images) - 1, limit).astype(int)
         images = images[chosen]
         labels = {name: values[chosen] for name, values in labels.items()}
+    if images.shape[-1] < channels:
+        # As pictures are read one by one.
+        images = np.broadcast_to(images, (*images.shape[:-1], channels))
     return images, labels
 
 
