@@ -421,6 +421,36 @@ def test_reconstruct_writes_one_picture_for_each(invoke, saved, photos, tmp_path
     assert_one_sentence(twice, "2 pictures would be written to")
 
 
+def test_only_results_are_written_over(invoke, saved, photos, tmp_path):
+    results = ("reconstruct", saved, photos, "--output", "out", "--limit", 2)
+    for _ in range(2):
+        assert invoke(*results).exit_code == 0
+    # Another picture of that name, which is not the one that is read.
+    other = tmp_path / "out" / "photo-01.png"
+    Image.new("L", (6, 8)).save(other)
+    before = other.read_bytes()
+    assert_one_sentence(invoke(*results), f"{other.name} would be overwritten")
+    assert other.read_bytes() == before
+
+
+def test_folders_are_no_files_and_not_named_like_pictures(
+    invoke, saved, photos, tmp_path
+):
+    (tmp_path / "notes").write_text("mine")
+    compressed = invoke("compress", saved, photos, "--output", "a.kae")
+    assert compressed.exit_code == 0, compressed.output
+    for *command, option in (
+        ("reconstruct", saved, photos, "--output"),
+        ("sample", saved, "--separate"),
+        ("decompress", saved, "a.kae", "--output"),
+    ):
+        for name, what in (("beside.JPG", "name of a picture"), ("notes", "a file")):
+            refused = invoke(*command, option, name)
+            message = f"`{option}` must be a folder"
+            assert_one_sentence(refused, message, f"Received: {name}, ", what)
+    assert not (tmp_path / "beside.JPG").exists()
+
+
 def test_a_sheet_shows_originals_and_reconstructions(invoke, saved, photos, tmp_path):
     result = invoke("reconstruct", saved, photos, "--output", "beside.png")
     assert result.exit_code == 0, result.output
@@ -899,6 +929,34 @@ def test_embed_writes_codes_with_their_names(invoke, saved, photos, tmp_path):
     assert_one_sentence(wrong, ".npz or .csv", "codes.txt")
 
 
+def test_grey_pictures_are_taken_for_colour(invoke, saved, photos, tmp_path):
+    grey, zipped = tmp_path / "grey", tmp_path / "grey.zip"
+    grey.mkdir()
+    for path in photos.iterdir():
+        with Image.open(path) as image:
+            image.convert("L").save(grey / path.name)
+    shutil.make_archive(grey, "zip", grey)
+    for data, output in ((grey, "a.npz"), (zipped, "b.npz")):
+        result = invoke("embed", saved, data, "--output", output)
+        assert result.exit_code == 0, result.output
+    one, other = (np.load(tmp_path / name)["codes"] for name in ("a.npz", "b.npz"))
+    np.testing.assert_array_equal(one, other)
+    result = invoke("evaluate", saved, grey, "--scores", "reconstruction")
+    assert result.exit_code == 0, result.output
+    # The other way something would be lost.
+    keras_ae.AE(2, image_shape=(16, 12, 1), widths=(8,)).save("grey.keras")
+    refused = invoke("evaluate", "grey.keras", photos)
+    assert_one_sentence(refused, "1 channels. Received", ", of 3; make them grey")
+
+
+def test_windows_of_a_series_are_no_pictures(invoke, photos):
+    model = keras_ae.AE(2, image_shape=(16, 3), architecture="sequence", widths=(4,))
+    model.save("series.keras")
+    for command, output in (("reconstruct", "out"), ("map", "a.png")):
+        refused = invoke(command, "series.keras", photos, "--output", output)
+        assert_one_sentence(refused, "shape (16, 3), not pictures; use it from Python")
+
+
 def test_a_broken_picture_costs_no_other(invoke, saved, photos, monkeypatch):
     monkeypatch.setattr(reading, "_CHUNK", 1)
     (photos / "photo-11.png").write_text("no picture")
@@ -928,34 +986,6 @@ def scores_in(text):
     """Names and figures of a printed table."""
     lines = re.findall(r"^  ([a-z ]+?)  +(-?[\d.,]+(?:e-\d+)?)\b", text, re.MULTILINE)
     return {name: float(figure.replace(",", "")) for name, figure in lines}
-
-def test_grey_pictures_are_taken_for_colour(invoke, saved, photos, tmp_path):
-    grey, zipped = tmp_path / "grey", tmp_path / "grey.zip"
-    grey.mkdir()
-    for path in photos.iterdir():
-        with Image.open(path) as image:
-            image.convert("L").save(grey / path.name)
-    shutil.make_archive(grey, "zip", grey)
-    for data, output in ((grey, "a.npz"), (zipped, "b.npz")):
-        result = invoke("embed", saved, data, "--output", output)
-        assert result.exit_code == 0, result.output
-    one, other = (np.load(tmp_path / name)["codes"] for name in ("a.npz", "b.npz"))
-    np.testing.assert_array_equal(one, other)
-    result = invoke("evaluate", saved, grey, "--scores", "reconstruction")
-    assert result.exit_code == 0, result.output
-    # The other way something would be lost.
-    keras_ae.AE(2, image_shape=(16, 12, 1), widths=(8,)).save("grey.keras")
-    refused = invoke("evaluate", "grey.keras", photos)
-    assert_one_sentence(refused, "1 channels. Received", ", of 3; make them grey")
-
-
-def test_windows_of_a_series_are_no_pictures(invoke, photos):
-    model = keras_ae.AE(2, image_shape=(16, 3), architecture="sequence", widths=(4,))
-    model.save("series.keras")
-    for command, output in (("reconstruct", "out"), ("map", "a.png")):
-        refused = invoke(command, "series.keras", photos, "--output", output)
-        assert_one_sentence(refused, "shape (16, 3), not pictures; use it from Python")
-
 
 
 def test_evaluate_prints_scores(invoke, saved, photos, tmp_path):

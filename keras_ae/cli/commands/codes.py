@@ -17,6 +17,7 @@ from keras_ae.cli.commands.reading import (
     _read,
     as_pictures,
     check_absent,
+    check_folder,
     load_pictures,
     picture_shape,
 )
@@ -114,6 +115,8 @@ def decompress(path: str, file: str, output: str) -> None:
     """
     datasets.folders.check_file(file)
     data = pathlib.Path(file).read_bytes()
+    folder = pathlib.Path(output)
+    check_folder("--output", folder)
     model = load_model(path)
     picture_shape(model)
     try:
@@ -131,7 +134,6 @@ def decompress(path: str, file: str, output: str) -> None:
                 f"{file} can't be restored. It holds a name that is not that of a "
                 f"file: {name!r}"
             )
-    folder = pathlib.Path(output)
     targets = [folder / f"{name}.png" for name in names]
     _check_distinct(targets)
     for target in targets:

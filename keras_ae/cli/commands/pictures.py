@@ -19,11 +19,14 @@ from keras_ae.cli.commands.reading import (
     _say_search,
     as_pictures,
     check_absent,
+    check_folder,
     check_not_of,
     check_png,
+    is_result,
     load_pictures,
     load_some,
     save_image,
+    save_result,
 )
 from keras_ae.cli.commands.training import _classes
 from keras_ae.files import replacing
@@ -150,12 +153,14 @@ def _restore(model, verbs, done, pictures, output, limit, own_size=False):
         beside = plots.reconstructions(as_pictures(model, images), *made)
         print(f"{len(images)} of {len(files)} pictures, {done} below.")
         return save_image(beside, output)
+    check_folder("--output", folder, ", or a sheet that ends in .png")
     files = files[:limit]
     targets = [folder / f"{file.stem}.png" for file in files]
     _check_distinct(targets)
-    # A folder of results may be filled again, a folder of originals is left alone.
-    if folder.resolve() in {file.parent.resolve() for file in files}:
-        for target in filter(pathlib.Path.exists, targets):
+    # A folder of results may be filled again, what else is there is left alone.
+    own = folder.resolve() in {file.parent.resolve() for file in files}
+    for target in filter(pathlib.Path.exists, targets):
+        if own or not is_result(target):
             raise ValueError(
                 f"{target} would be overwritten; choose another `--output`."
             )
@@ -165,8 +170,7 @@ def _restore(model, verbs, done, pictures, output, limit, own_size=False):
         for found, images in _read(model, files, by_shape):
             folder.mkdir(parents=True, exist_ok=True)
             for file, picture in zip(found, verbs[-1](images), strict=True):
-                with replacing(folder / f"{file.stem}.png") as temporary:
-                    plots.picture(picture).save(temporary)
+                save_result(picture, folder / f"{file.stem}.png")
             count += len(found)
             advance(count)
     print(f"{count} picture{'' if count == 1 else 's'} {done} in {folder}")
@@ -227,6 +231,7 @@ def sample(
             check_not_of(data, output)
     files = []
     if separate is not None:
+        check_folder("--separate", pathlib.Path(separate))
         digits = len(str(number))
         files = [
             pathlib.Path(separate) / f"{index:0{digits}}.png"

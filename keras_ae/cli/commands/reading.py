@@ -9,14 +9,17 @@ import pathlib
 from collections.abc import Iterator
 
 import numpy as np
+from PIL import Image, PngImagePlugin
 
-from keras_ae import datasets
+from keras_ae import datasets, plots
 from keras_ae.files import read_json, replacing
 
 # Pictures in memory at a time, where there may be any number of them.
 _CHUNK = 1024
 # Values in memory at a time, where pictures may be of any size.
 _VALUES = 2**26
+# What the PNG files of results say, which may be written over.
+_WRITER = ("Software", "keras-ae")
 
 
 def _check_distinct(targets):
@@ -33,6 +36,17 @@ def check_absent(target):
         raise FileExistsError(
             f"{target} exists already and is not overwritten; choose another "
             "`--output`."
+        )
+
+
+def check_folder(option, folder, sheet=""):
+    """Refuses a folder for pictures that is a file, or is named like a picture."""
+    if folder.is_dir():
+        return
+    if folder.exists() or datasets.pictures.is_picture(folder.name):
+        raise ValueError(
+            f"`{option}` must be a folder{sheet}. Received: {folder}, "
+            f"{'a file' if folder.exists() else 'the name of a picture'}"
         )
 
 
@@ -123,6 +137,9 @@ def load_pictures(model, path, data, split, data_dir, limit):
             f"The model describes pictures of {channels} channels. Received: "
             f"{data}, of {images.shape[-1]}; make them grey."
         )
+    if images.shape[-1] < channels:
+        # As pictures are read one by one.
+        images = np.broadcast_to(images, (*images.shape[:-1], channels))
     return images.reshape(-1, *model.built_image_shape), labels
 
 
@@ -137,9 +154,6 @@ def load_some(model, path, data, split, data_dir, limit):
         chosen = np.linspace(0, len(images) - 1, limit).astype(int)
         images = images[chosen]
         labels = {name: values[chosen] for name, values in labels.items()}
-    if images.shape[-1] < channels:
-        # As pictures are read one by one.
-        images = np.broadcast_to(images, (*images.shape[:-1], channels))
     return images, labels
 
 
@@ -202,3 +216,20 @@ def save_image(image, output):
     with replacing(target) as temporary:
         save(temporary)
     print(f"Written to {target}")
+
+
+def save_result(picture, target):
+    """Writes a picture so that `is_result` knows it."""
+    about = PngImagePlugin.PngInfo()
+    about.add_text(*_WRITER)
+    with replacing(target) as temporary:
+        plots.picture(picture).save(temporary, pnginfo=about)
+
+
+def is_result(path):
+    """Whether a file is a picture that `save_result` wrote."""
+    try:
+        with Image.open(path) as picture:
+            return _WRITER in picture.info.items()
+    except Exception:  # a user's own, of whatever kind
+        return False
