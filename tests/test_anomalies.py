@@ -702,6 +702,11 @@ def test_lines_are_those_of_the_file(invoke, of_table):
     assert [row["alarm"] for row in rows[2:]] == ["1", "1"]
     assert [row["column"] for row in rows[2:]] == ["a", "b"]
     assert [row["value"] for row in rows[2:]] == ["3.4e+38", "1e+300"]
+    # What can't be read as training was is found in the file as well.
+    pathlib.Path("odd.csv").write_text('a,b,kind\n0,0,"1"\n\n0,0,"new\nkind"\n')
+    score = ("anomalies", "score", "detector.zip", "odd.csv", "--output", "odd_.csv")
+    refused = invoke(*score, "--false-alarms", "0.1")
+    assert refused.exit_code == 1 and "kind' in line 4, which" in refused.stderr
     # A kind that looks like a number in this file is the text that it was.
     pathlib.Path("new.csv").write_text("a,b,kind\n0,0,1\n1,2,1\n")
     for written in ("scores.csv", "scores.html"):

@@ -280,6 +280,13 @@ def test_categories_that_are_texts_stay_so_in_a_file_of_digits_alone(tmp_path):
 
 
 @pytest.mark.once
+def test_of_many_categories_some_are_named():
+    schema = Schema.of({"x": [f"kind {i:03}" for i in range(100)] * 2})
+    with pytest.raises(ValueError, match="'kind 009' and 90 more. Received: 'new' in"):
+        schema.rows({"x": ["kind 099", "new"]})
+
+
+@pytest.mark.once
 def test_months_are_no_numbers(tmp_path):
     (tmp_path / "months.csv").write_text("month,x\n2021_01,1_000\n2021_02,2\n")
     read = datasets.read_table(tmp_path / "months.csv")

@@ -19,6 +19,8 @@ from keras_ae.datasets.tables import (
 KINDS = ("number", "count", "category")
 # Different values that a column of categories has at most.
 _MOST = 1000
+# Of them an error names so many.
+_SHOWN = 10
 # What a number is at most in a row, either way: squares of it can be summed in float32.
 _FARTHEST = 1e15
 
@@ -337,9 +339,11 @@ def _encoded(column, values):
         unknown = [i for i, value in enumerate(plain) if value not in places]
         if unknown:
             received = plain[unknown[0]]
+            known = ", ".join(map(repr, column.categories[:_SHOWN]))
+            others = len(column.categories) - _SHOWN
             raise ValueError(
-                f"Column {column.name!r} must hold one of the categories "
-                f"{', '.join(map(repr, column.categories))}. Received: "
+                f"Column {column.name!r} must hold one of the categories {known}"
+                f"{f' and {others:,} more' if others > 0 else ''}. Received: "
                 f"{'a gap' if received is None else repr(received)} in row "
                 f"{unknown[0]}, which training had not"
             )

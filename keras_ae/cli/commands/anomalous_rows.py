@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from keras_ae.cli.commands.alarms import (
     write_columns,
     write_page,
 )
+from keras_ae.datasets import Schema
 from keras_ae.datasets.tables import read_numbered
 
 # Rows in the report.
@@ -51,7 +53,7 @@ def score_rows(
     schema = detector.model_.likelihood.schema
     table, unit, places = read_places(path, limit, schema.texts)
     anomalous = anomalies_of(path, table, label)
-    rows = schema.rows(table)
+    rows = rows_of(schema, table, unit, places)
     scores = detector.decision_function(rows)
     p_values, alarms = alarms_of(detector, scores, false_discoveries)
     columns = least_fitting(detector, rows)
@@ -109,6 +111,30 @@ def read_places(
     if lines is None:
         return table, "row", np.arange(len(next(iter(table.values()))))
     return table, "line", lines[:limit]
+
+
+def rows_of(
+    schema: Schema, table: Mapping[str, np.ndarray], unit: str, places: np.ndarray
+) -> np.ndarray:
+    """The rows of a table, `(n, schema.width)`; an error tells where in the file it is.
+
+    Args:
+        schema: Of the table.
+        table, unit, places: As `read_places` returns them.
+
+    Raises:
+        ValueError: As `schema.rows`.
+    """
+    try:
+        return schema.rows(table)
+    except ValueError as error:
+        # A schema counts rows from 0.
+        told = re.sub(
+            r"\bin row (\d+)",
+            lambda found: f"in {unit} {places[int(found[1])]}",
+            str(error),
+        )
+        raise ValueError(told) from error
 
 
 def least_fitting(detector: AnomalyDetector, rows: np.ndarray) -> list[str]:

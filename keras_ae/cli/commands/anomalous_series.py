@@ -17,7 +17,11 @@ from keras_ae.cli.commands.alarms import (
     write_columns,
     write_page,
 )
-from keras_ae.cli.commands.anomalous_rows import read_places, unusual_columns
+from keras_ae.cli.commands.anomalous_rows import (
+    read_places,
+    rows_of,
+    unusual_columns,
+)
 from keras_ae.runs.report import elements
 
 # Windows and columns in the report.
@@ -51,7 +55,7 @@ def score_series(
     """
     schema = detector.model_.likelihood.schema
     table, unit, places = read_places(path, limit, schema.texts)
-    rows = schema.rows(table)
+    rows = rows_of(schema, table, unit, places)
     length = detector.model_.image_shape[0]
     if len(rows) < length:
         raise ValueError(
