@@ -497,9 +497,18 @@ def test_train_goes_on_with_a_trained_model(invoke, saved, photos, tmp_path):
     assert settings["from"] == str(start)
 
 
+def test_a_path_that_begins_with_a_dash_is_no_option_when_it_is_told_again():
+    args = ["vae", "--", "-photos"]
+    with cli.train.make_context("train", args) as context:
+        assert context.params["data"] == "./-photos"
+
+
 @pytest.mark.parametrize(
     "data, recorded",
-    [("photos/", "photos"), ("mnist", "mnist"), ("./mnist", "./mnist")],
+    [
+        *(("photos/", "photos"), ("mnist", "mnist"), ("./mnist", "./mnist")),
+        ("./-photos", "./-photos"),
+    ],
 )
 def test_a_folder_is_not_recorded_as_the_data_set_of_its_name(data, recorded):
     assert starting.recorded_data(data) == recorded

@@ -13,8 +13,18 @@ _BACKENDS = ("tensorflow", "jax", "torch")
 # Sizes and seeds fit into 32 bits.
 _COUNT = click.IntRange(1, 2**31 - 1)
 _SEED = click.IntRange(0, 2**31 - 1)
+
+
+class _Path(click.Path):
+    """A path, which is no option where a command is told again."""
+
+    def convert(self, value, param, context):
+        value = super().convert(value, param, context)
+        return f"./{value}" if str(value).startswith("-") else value
+
+
 # Nothing is checked here; the shell completes it.
-_PATH = click.Path(readable=False)
+_PATH = _Path(readable=False)
 # The names of `keras_ae.trackers` and the groups of `keras_ae.scores`, which import
 # keras.
 _TRACKERS = ("tensorboard", "mlflow", "wandb")

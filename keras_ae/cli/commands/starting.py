@@ -76,7 +76,9 @@ def recorded_data(data: str) -> str:
     """A path in one spelling; `./mnist` stays a folder, and names no data set."""
     path = str(pathlib.Path(data))
     is_folder = datasets.known_name(path) and not datasets.known_name(data)
-    return os.path.join(os.curdir, path) if is_folder else path
+    # What begins with a dash is an option of the commands that a report tells.
+    needs_dot = is_folder or path.startswith("-")
+    return os.path.join(os.curdir, path) if needs_dot else path
 
 
 @contextlib.contextmanager
