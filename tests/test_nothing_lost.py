@@ -176,6 +176,12 @@ def test_what_is_damaged_is_named(pictures, tmp_path):
         damaged("last.keras", content)
         with pytest.raises(ValueError, match="last.keras .*Copy model.keras over"):
             train(folder, pictures, 3, resume=True)
+    damaged("model.keras", last[:-30])
+    with pytest.raises(ValueError, match="model.keras is damaged .* Remove it, and"):
+        train(folder, pictures, 3, resume=True)
+    (folder / "model.keras").unlink()
+    train(folder, pictures, 3, resume=True)
+    assert (folder / "model.keras").exists()
     for content in (b"{", b"[1]", bytes([0xFF, 0xFE])):
         damaged("settings.json", content)
         with pytest.raises(ValueError, match="settings.json is damaged"):

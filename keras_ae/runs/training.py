@@ -57,6 +57,14 @@ class Training:
                     "run goes on after its best epoch."
                 )
             raise ValueError(f"{error} {advice}") from error
+        try:
+            if self.best_path.exists():
+                callbacks.read_note(self.best_path)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} Remove it, and the run goes on from {self.last_path.name}; "
+                "the best epoch is then one of those to come."
+            ) from error
         # A schedule is made for a number of epochs, which may be a larger one now: at
         # the end of the old schedule a rate may be 0.
         optimizers.adopt_schedules(model.optimizer, new.optimizer)

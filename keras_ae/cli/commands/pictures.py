@@ -61,9 +61,10 @@ def reconstruct(
         tile: Side in pixels of tiles, of a model whose codes are a grid.
 
     Raises:
-        ValueError: If two results would have one name, or one would overwrite a
-            picture that was read or a file beside it; or the model can't refine codes,
-            or not restore pictures in tiles.
+        ValueError: If two results would have one name, or one would overwrite what is
+            no earlier result, or lies beside what was read; `output` is a file, or
+            named like a picture; or the model can't refine codes, or not restore
+            pictures in tiles.
         FileNotFoundError: If a path does not exist.
     """
     model = load_model(path)
