@@ -174,6 +174,90 @@ def test_activity_regularizers_count_once(Model, x):
     np.testing.assert_allclose(received, regularization(AE), rtol=1e-5)
 
 
+class Paying(keras.layers.Layer):
+    """Adds a loss as layers of Keras do: the mean of the squares that pass."""
+
+    def call(self, x):
+        self.add_loss(ops.mean(ops.square(x)))
+        return x
+
+
+def paying_network(units):
+    return keras.Sequential(
+        [keras.layers.Flatten(), keras.layers.Dense(units), Paying()]
+    )
+
+
+class PayingAE(AE):
+    def call(self, x, training=False):
+        outputs = super().call(x, training)
+        self.add_loss(ops.mean(ops.square(outputs["z"])))
+        return outputs
+
+
+@pytest.mark.parametrize("who", ["layer", "model"])
+def test_losses_that_are_added_in_calls_are_paid(who, x):
+    if who == "layer":
+        model = AE(3, encoder=paying_network(3), architecture="linear")
+    else:
+        model = PayingAE(3, architecture="linear")
+    history = model.fit(x, batch_size=len(x), validation_data=x, verbose=0).history
+    logs = {name: values[0] for name, values in history.items()}
+    expected = np.mean(np.square(model.encode(x)))
+    np.testing.assert_allclose(logs["val_regularization"], expected, 1e-4)
+    for prefix in ("", "val_"):
+        terms = logs[prefix + "reconstruction"] + logs[prefix + "regularization"]
+        np.testing.assert_allclose(logs[prefix + "loss"], terms, 1e-5)
+
+
+def test_models_may_need_batches_of_one_size(x):
+    size = len(x)
+
+    class Shifted(AE):
+        def call(self, x, training=False):
+            outputs = super().call(x, training)
+            return {**outputs, "z": outputs["z"] + ops.ones((size, 3))}
+
+    Shifted(3, architecture="linear").fit(x, batch_size=size, verbose=0)
+
+
+def test_several_players_pay_no_losses_of_calls():
+    with pytest.raises(ValueError, match="Received: losses of `add_loss`"):
+        keras_ae.AAE(3, encoder=paying_network(3), image_shape=(6,))
+
+
+class LateAE(AE):
+    """Layers that are built when they are called first."""
+
+    term_names = (*AE.term_names, "norm")
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.called = keras.layers.Dense(2)
+        self.of_terms = keras.layers.Dense(2)
+
+    def call(self, x, training=False):
+        outputs = super().call(x, training)
+        return {**outputs, "head": self.called(outputs["z"])}
+
+    def terms(self, x, outputs, training=False):
+        head = self.of_terms(outputs["head"])
+        norm = ops.sum(ops.square(head - 1.0), axis=-1)
+        return {**super().terms(x, outputs, training), "norm": norm}
+
+
+def test_layers_that_are_built_when_called_learn(x, tmp_path):
+    model = LateAE(3, architecture="linear", image_shape=x.shape[1:])
+    before = [layer.get_weights()[0] for layer in (model.called, model.of_terms)]
+    model.fit(x, verbose=0)
+    after = [layer.get_weights()[0] for layer in (model.called, model.of_terms)]
+    for old, new in zip(before, after, strict=True):
+        assert np.abs(old - new).min() > 0
+    model.save(tmp_path / "late.keras")
+    loaded = keras.saving.load_model(tmp_path / "late.keras")
+    np.testing.assert_array_equal(loaded.of_terms.get_weights()[0], after[1])
+
+
 @pytest.mark.parametrize("regularizer", ["l2", "gradient_penalty", "spectral_norm"])
 def test_terms_of_rae(regularizer, x):
     model = RAE(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+from keras.src.backend import compute_output_spec
 from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.backend.common.variables import AutocastScope
 from keras.src.models.functional import Functional, operation_fn, unpack_singleton
@@ -41,6 +42,7 @@ __all__ = [
     "run_graph",
     "set_unseeded",
     "tracked",
+    "tried",
     "unseeded",
 ]
 
@@ -136,6 +138,26 @@ def run_graph(network: Functional, inputs: Any, run: Callable, training: bool | 
         network._standardize_inputs(inputs), operation_fn=each
     )
     return unpack_singleton(outputs)
+
+
+def tried(function: Callable, shape: Sequence[int]) -> int:
+    """Calls a function of a tensor of that shape without computing anything.
+
+    Layers that it calls are built.
+
+    Returns:
+        How many losses layers have added meanwhile, by `add_loss`.
+    """
+    counts = []
+
+    def call(x):
+        with keras.StatelessScope(collect_losses=True) as scope:
+            outputs = function(x)
+        counts.append(len(scope.losses))
+        return outputs
+
+    compute_output_spec(call, keras.KerasTensor(tuple(shape)))
+    return max(counts)
 
 
 def no_autocast() -> AutocastScope:

@@ -4,6 +4,7 @@ import inspect
 import os
 import tempfile
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any, Self
 
 import keras
@@ -194,13 +195,16 @@ class Autoencoder(
             for layer in keras_private.layers(self)[1:]
             if getattr(layer, "activity_regularizer", None) is not None
         ]
-        if of_activity and self.player_names:
+        adds_losses = self._try_what_is_others(image_shape)
+        if self.player_names and (of_activity or adds_losses):
+            received = "losses of `add_loss`"
+            if of_activity:
+                received = f"an `activity_regularizer` of {', '.join(of_activity)}"
             raise ValueError(
                 "Networks of a model of several players may have regularizers of "
-                "weights, not of activities. Received: an `activity_regularizer` of "
-                f"{', '.join(of_activity)}"
+                f"weights, not of activities. Received: {received}"
             )
-        regularized = bool(self.losses) or bool(of_activity)
+        regularized = bool(self.losses) or bool(of_activity) or adds_losses
         names = (
             *self.term_names,
             *(("regularization",) if regularized else ()),
@@ -213,6 +217,28 @@ class Autoencoder(
         self.built = True
         self.build_optimizer()
         self.note_trainable()
+
+    def _try_what_is_others(self, image_shape):
+        """Calls what a user has written, to build its layers; whether it adds losses.
+
+        The optimizer learns only what was there when it was built.
+        """
+        layers = keras_private.layers(self)
+        ours = {type(layer).__module__.partition(".")[0] for layer in layers}
+        if ours <= {"keras", "keras_ae"} or self.searches_codes:
+            return False
+
+        def step(x):
+            for player in self.players():
+                outputs = MappingProxyType((player.call or self.call)(x))
+                player.terms(x, outputs)
+            return x
+
+        try:
+            return keras_private.tried(step, (2, *image_shape)) > 0
+        except Exception:
+            # It may need batches of another size; training says what else is wrong.
+            return False
 
     def network_options(self, image_shape: tuple[int, ...]) -> dict[str, Any]:
         """Returns arguments for `networks.encoder` and `networks.decoder`."""
