@@ -226,6 +226,19 @@ def test_several_players_pay_no_losses_of_calls():
         keras_ae.AAE(3, encoder=paying_network(3), image_shape=(6,))
 
 
+@pytest.mark.parametrize("keepdims", [True, False])
+def test_terms_are_one_loss_an_example(keepdims, x):
+    class Matrix(AE):
+        def terms(self, x, outputs, training=False):
+            z = outputs["z"]
+            return {"reconstruction": ops.sum(z, -1, keepdims=True) if keepdims else z}
+
+    model = Matrix(3, architecture="linear")
+    columns = 1 if keepdims else 3
+    with pytest.raises(ValueError, match=rf"'reconstruction' of shape .*, {columns}\)"):
+        model.fit(x, verbose=0)
+
+
 class LateAE(AE):
     """Layers that are built when they are called first."""
 

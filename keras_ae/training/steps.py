@@ -153,6 +153,7 @@ class Steps:
             told = player.terms(x, outputs, training=training)
         figures = {} if player.monitors is None else player.monitors(x, outputs, told)
         terms = self.minimised(told)
+        self._check_terms(terms)
         if weight is not None:
             terms = {name: value * weight for name, value in terms.items()}
         losses = sum(terms.values())  # (batch,)
@@ -165,6 +166,17 @@ class Steps:
             losses = losses + penalty
             figures["regularization"] = ops.broadcast_to(penalty, ops.shape(losses))
         return losses, figures
+
+    def _check_terms(self, terms):
+        """Refuses what is no loss an example, and would be added as if it were."""
+        for name, value in terms.items():
+            shape = tuple(getattr(value, "shape", ()))
+            if len(shape) > 1:
+                raise ValueError(
+                    f"`terms` of {type(self).__name__} must return losses of shape "
+                    f"(batch,), such as sums over all axes but the first. Received: "
+                    f"{name!r} of shape {shape}"
+                )
 
     def minimised(self, told):
         """Returns the losses in what `terms` returned, without what is only logged."""
