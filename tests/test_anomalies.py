@@ -601,6 +601,8 @@ def test_detection_is_that_of_scikit_learn():
         metrics.detection([1, 2], [0, 1, 1])
     with pytest.raises(ValueError, match="NaN"):
         metrics.detection([1, np.nan], [0, 1])
+    with pytest.raises(ValueError, match="`scores` must be .* numbers"):
+        metrics.detection(["low", "high"], [0, 1])
 
 
 @pytest.mark.once

@@ -361,5 +361,6 @@ def test_watch_wants_a_discriminator():
     watch.set_model(keras_ae.AE())
     with pytest.raises(ValueError, match="needs a model with a discriminator.*AE"):
         watch.on_train_begin()
-    with pytest.raises(ValueError, match="`patience` must be >= 1"):
-        callbacks.AdversarialWatch(patience=0)
+    for patience in (0, 1.5):
+        with pytest.raises(ValueError, match="`patience` must be an integer >= 1"):
+            callbacks.AdversarialWatch(patience=patience)

@@ -17,8 +17,10 @@ def test_active_units_counts_dimensions_that_vary():
     means = RNG.normal(0, [1.0, 0.5, 0.05, 0.0], (4000, 4))
     assert metrics.active_units(means) == 2
     assert metrics.active_units(means, threshold=0.001) == 3
-    with pytest.raises(ValueError, match="at least two pictures"):
+    with pytest.raises(ValueError, match="n >= 2"):
         metrics.active_units(means[:1])
+    with pytest.raises(ValueError, match="`means` must be finite"):
+        metrics.active_units(np.where(means > 1, np.nan, means))
 
 
 def test_encoded_information_of_a_linear_gaussian_channel():
@@ -180,6 +182,8 @@ def test_probes_refuse_what_they_cannot_learn(probe):
         probe(codes, labels, codes[:, :2], labels)
     with pytest.raises(ValueError, match="`test_codes` must be finite"):
         probe(codes, labels, codes * np.nan, labels)
+    with pytest.raises(ValueError, match="both texts or both numbers.*int64"):
+        probe(codes, labels, codes, np.zeros(50, "int64"))
     with pytest.raises(
         ValueError, match="number of codes, 50. Received: neighbours=51"
     ):

@@ -91,6 +91,28 @@ def test_measures_refuse_arrays_of_different_shapes():
         metrics.mse(np.zeros((2, 3)), np.zeros((3, 2)))
     with pytest.raises(ValueError, match="at least one picture"):
         metrics.psnr(np.zeros((0, 3)), np.zeros((0, 3)))
+    with pytest.raises(ValueError, match="at least one picture"):
+        metrics.mse(1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: np.ma.array(x, mask=x > 0.5), "`x` must not be masked"),
+        (lambda x: (60_000 * x).astype("uint16"), "Integers are read as 0-255"),
+        (lambda x: -np.ones(x.shape, "int64"), "integers from -1 to -1"),
+        (lambda x: x.astype(str), "Pictures must be numbers. Received: dtype=<U"),
+        (lambda x: x.astype(object), "Pictures must be numbers"),
+    ],
+)
+def test_measures_refuse_what_are_no_pictures(change, message):
+    x = np.random.default_rng(0).random((2, 12, 12))
+    for measure in (metrics.mse, metrics.psnr, metrics.ssim):
+        with pytest.raises(ValueError, match=message):
+            measure(change(x), change(x))
+    for measure in (metrics.sharpness, metrics.noise_level):
+        with pytest.raises(ValueError, match=message.replace("`x` ", "")):
+            measure(change(x))
 
 
 def test_arrays_of_pictures_of_two_sizes_are_refused():

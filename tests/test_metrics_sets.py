@@ -174,6 +174,8 @@ def test_fidelity_and_diversity_of_constructed_sets():
     assert score(left, right) == (0, 0, 0, 0)
     precision, recall, density, coverage = score(data, data)
     assert precision == recall == coverage == 1
+    above, again = data > 50, data[::-1] > 50
+    assert score(above, again) == score(above.astype(float), again.astype(float))
     # Each row lies in its own ball, and in as many others as reach it: k on average.
     assert density == pytest.approx(1 + 1 / 5)
     # A mode that is never drawn costs recall and coverage, not precision.

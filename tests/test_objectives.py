@@ -258,6 +258,11 @@ def test_a_collapsed_posterior_is_told(images, capsys):
     model.fit(images, epochs=25, verbose=0, callbacks=[watch])
     told = capsys.readouterr()
     assert "0.0% of the latent dimensions are active" in told.err + told.out
+    # Codes that are no numbers have not collapsed.
+    model.encoder.set_weights([w * np.nan for w in model.encoder.get_weights()])
+    watch.on_epoch_end(0)
+    watch.on_epoch_end(1)
+    assert not capsys.readouterr().err
     with pytest.raises(ValueError, match="needs examples `x`"):
         model.fit(images, verbose=0, callbacks=[keras_ae.callbacks.CollapseWatch()])
 

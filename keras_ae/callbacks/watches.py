@@ -37,11 +37,9 @@ class AdversarialWatch(keras.callbacks.Callback):
         self, accuracy: float = 0.99, diversity: float = 0.1, patience: int = 3
     ):
         super().__init__()
-        if patience < 1:
-            raise ValueError(f"`patience` must be >= 1. Received: patience={patience}")
         self.accuracy = accuracy
         self.diversity = diversity
-        self.patience = patience
+        self.patience = check_count("patience", patience)
 
     def on_train_begin(self, logs=None):
         if "discriminator_accuracy" not in self.model.monitor_names:
@@ -142,6 +140,9 @@ class CollapseWatch(keras.callbacks.Callback):
             what, remedy = "of the codes are used", "take a smaller codebook"
         else:
             codes = self.model.encode(self.x)
+            if not np.isfinite(codes).all():
+                # Training has diverged, which the loss tells.
+                return
             share, least = metrics.active_units(codes) / codes.shape[1], self.active
             what = "of the latent dimensions are active"
             remedy = "lower `beta`, or raise it slowly (`BetaWarmUp`, `free_bits`)"

@@ -160,7 +160,7 @@ def _codes(task):
     few = slice(0, _PAIRED)
     drawn = means[few]
     if has_posterior:
-        task.add("active_units", metrics.active_units(means))
+        task.attempt(["active_units"], lambda: [metrics.active_units(means)])
         drawn = model.sample_posterior(task.images[few], task.seed)
     paired = {"codes": len(drawn), "seed": task.seed}
     log_vars = None

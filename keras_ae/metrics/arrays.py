@@ -12,11 +12,16 @@ _PAIRS = 2**22
 
 
 def array(name, values):
-    """Returns an array, or raises `ValueError` where rows differ in shape."""
+    """Returns an array, or raises `ValueError` if rows differ or values are masked."""
     if ops.is_tensor(values):
         return ops.convert_to_numpy(values)
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"`{name}` must not be masked: the mask would be dropped. Received: "
+            f"{np.ma.count_masked(values):,} masked values"
+        )
     try:
-        return np.asanyarray(values)
+        return np.asarray(values)
     except ValueError as error:
         raise ValueError(
             f"`{name}` must be one array. Received a {type(values).__name__} of arrays "
@@ -37,7 +42,7 @@ def matrix(name, values, least=1):
     # NaN and infinity would be among these two.
     if not np.isfinite([values.min(), values.max()]).all():
         raise ValueError(f"`{name}` must be finite. Received: NaN or infinity in it")
-    return values
+    return values.astype("uint8") if values.dtype == bool else values
 
 
 def check_dimensions(**matrices):

@@ -24,17 +24,13 @@ def active_units(means: np.ndarray, threshold: float = 0.01) -> int:
         The number of active dimensions, 0 to `latent_dim`.
 
     Raises:
-        ValueError: If `means` is not two-dimensional or holds one row only.
+        ValueError: If `means` is not two-dimensional, holds one row only or what is
+            not finite.
 
     Reference:
         Burda, Grosse, Salakhutdinov 2016, "Importance Weighted Autoencoders".
     """
-    means = np.asarray(means)
-    if means.ndim != 2 or len(means) < 2:
-        raise ValueError(
-            "`means` must have shape (pictures, latent_dim) with at least two "
-            f"pictures. Received: means of shape {means.shape}"
-        )
+    means = arrays.matrix("means", means, least=2)
     return int(np.sum(means.var(axis=0, dtype="float64") > threshold))
 
 
@@ -298,7 +294,14 @@ def _labelled(codes, labels, test_codes, test_labels):
     codes = arrays.matrix("codes", codes).astype("float64")
     test_codes = arrays.matrix("test_codes", test_codes).astype("float64")
     arrays.check_dimensions(codes=codes, test_codes=test_codes)
-    labels, test_labels = np.asarray(labels), np.asarray(test_labels)
+    labels = arrays.array("labels", labels)
+    test_labels = arrays.array("test_labels", test_labels)
+    texts = [classes.dtype.kind in "SU" for classes in (labels, test_labels)]
+    if texts[0] != texts[1]:
+        raise ValueError(
+            "`labels` and `test_labels` must be both texts or both numbers. Received: "
+            f"dtypes {labels.dtype} and {test_labels.dtype}"
+        )
     for name, classes, rows in (
         ("labels", labels, codes),
         ("test_labels", test_labels, test_codes),

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_ae.checks import check_count, check_seed
+from keras_ae.checks import check_count, check_numbers, check_seed
+from keras_ae.metrics import arrays
 
 
 class Detection(NamedTuple):
@@ -57,8 +58,8 @@ def detection(
         Davis and Goadrich, The Relationship between Precision-Recall and ROC Curves,
         2006; Efron, Bootstrap Methods: Another Look at the Jackknife, 1979.
     """
-    scores = np.asarray(scores, "float64")
-    anomalous = np.asarray(anomalous)
+    scores = check_numbers("scores", arrays.array("scores", scores))
+    anomalous = arrays.array("anomalous", anomalous)
     if scores.ndim != 1 or scores.shape != anomalous.shape:
         raise ValueError(
             "`scores` and `anomalous` must have one value an example. Received: arrays "

@@ -285,14 +285,21 @@ def sharpness(images: np.ndarray) -> float:
 
 def _unit(x):
     """Values from 0 to 1, as floats."""
+    if x.dtype.kind not in "biuf":
+        raise ValueError(f"Pictures must be numbers. Received: dtype={x.dtype}")
     if x.dtype.kind in "iu":
+        if x.dtype != np.uint8 and not 0 <= x.min() <= x.max() <= 255:
+            raise ValueError(
+                "Integers are read as 0-255. Received: integers from "
+                f"{x.min()} to {x.max()}; scale them to [0, 1]."
+            )
         return x.astype("float32") / 255.0
     return x.astype("float32") if x.dtype == bool else x
 
 
 def _pair(x, y):
     x, y = arrays.array("x", x), arrays.array("y", y)
-    if x.shape != y.shape or x.size == 0:
+    if x.shape != y.shape or x.size == 0 or x.ndim == 0:
         raise ValueError(
             "Expected two arrays of one shape, with at least one picture. "
             f"Received: shapes {x.shape} and {y.shape}"
