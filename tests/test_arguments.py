@@ -113,6 +113,32 @@ def test_batches_in_lists_and_beside_names(model):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+class Named(keras.utils.PyDataset):
+    """Batches of examples and names, that counts its epochs."""
+
+    epochs = 0
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        rows = slice(8 * index, 8 * index + 8)
+        return x[rows], names[rows].tolist()
+
+    def on_epoch_end(self):
+        self.epochs += 1
+
+
+def test_data_sets_of_keras_have_names_too(model):
+    expected = model.evaluate(x, batch_size=8, verbose=0)
+    data = Named()
+    np.testing.assert_allclose(model.evaluate(data, verbose=0), expected, rtol=1e-5)
+    np.testing.assert_allclose(model.encode(data), model.encode(x), rtol=1e-5)
+    data = Named()
+    make().fit(data, validation_data=Named(), epochs=2, verbose=0)
+    assert data.epochs >= 2
+
+
 def test_data_sets_of_single_tensors_and_names(model):
     expected = model.evaluate(x, batch_size=8, verbose=0)
     utils = pytest.importorskip("torch.utils.data")

@@ -331,7 +331,9 @@ def first_batch(data):
     if isinstance(data, keras.utils.PyDataset):
         if data.num_batches == 0:
             raise _empty()
-        return _unpacked(data[0]), data
+        batch = data[0]
+        named = isinstance(batch, list | tuple) and not _is_readable(batch)
+        return _unpacked(batch), _Readable(data) if named else data
     if isinstance(data, Iterator):
         try:
             batch = next(data)
@@ -392,6 +394,22 @@ def _readable_batch(batch):
     x, _, weight = _unpacked(batch)
     # Keras drops weights without labels.
     return (x,) if weight is None else (x, weight, weight)
+
+
+class _Readable(keras.utils.PyDataset):
+    """What a data set gives, as each backend takes it."""
+
+    def __init__(self, data: keras.utils.PyDataset):
+        super().__init__(data.workers, data.use_multiprocessing, data.max_queue_size)
+        self.data = data
+        self.on_epoch_begin, self.on_epoch_end = data.on_epoch_begin, data.on_epoch_end
+
+    @property
+    def num_batches(self):
+        return self.data.num_batches
+
+    def __getitem__(self, index):
+        return _readable_batch(self.data[index])
 
 
 class _Collated:
@@ -471,8 +489,7 @@ def batches(data, batch_size, labelled=False):
         return
     for x, y, _ in unpacked_batches(data):
         x = ops.convert_to_numpy(x)
-        paired = labelled and y is not None
-        yield (x, ops.convert_to_numpy(y)) if paired else x
+        yield (x, ops.convert_to_numpy(y)) if labelled and y is not None else x
 
 
 def unpacked_batches(data) -> Iterator[tuple]:
