@@ -289,6 +289,15 @@ def test_optimizers_by_their_config(name):
 
 
 @pytest.mark.once
+def test_every_optimizer_is_for_several_players_too():
+    model = make("AAE", image_shape=(3,))
+    model.compile(keras.optimizers.Lamb(0.25))
+    assert {type(each) for each in model.optimizer.optimizers} == {
+        keras.optimizers.Lamb
+    }
+
+
+@pytest.mark.once
 def test_each_player_has_its_loss_scaling():
     model = make("AAE", image_shape=(3,))
     scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.125))

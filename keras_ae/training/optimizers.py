@@ -161,8 +161,9 @@ def for_players(
         config = keras.optimizers.serialize(keras.optimizers.get(optimizer))
         config = portable(config)
         # Keras takes some of a config away as it reads it.
+        # `keras.optimizers.deserialize` does not know all of them.
         chosen = {
-            name: keras.optimizers.deserialize(copy.deepcopy(config))
+            name: keras.saving.deserialize_keras_object(copy.deepcopy(config))
             for name in players
         }
     chosen = {name: keras.optimizers.get(chosen[name]) for name in players}
