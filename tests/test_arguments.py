@@ -298,6 +298,16 @@ def test_every_optimizer_is_for_several_players_too():
 
 
 @pytest.mark.once
+def test_arguments_that_are_not_kept_are_named():
+    class Forgetful(keras_ae.AE):
+        def __init__(self, latent_dim=2, *, extra=1.0, **kwargs):
+            super().__init__(latent_dim, **kwargs)
+
+    with pytest.raises(ValueError, match=r"of Forgetful must be kept.*\['extra'\]"):
+        Forgetful().get_config()
+
+
+@pytest.mark.once
 def test_each_player_has_its_loss_scaling():
     model = make("AAE", image_shape=(3,))
     scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.125))

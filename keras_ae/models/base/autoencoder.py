@@ -438,6 +438,12 @@ class Autoencoder(
                 names += ["name", "trainable", "dtype"]
             elif parameter.kind is not parameter.VAR_POSITIONAL:
                 names.append(name)
+        lost = [name for name in names if name not in known and not hasattr(self, name)]
+        if lost:
+            raise ValueError(
+                f"Arguments of {type(self).__name__} must be kept as attributes of "
+                f"the same names, which are saved. Received: none for {lost}"
+            )
         return {
             name: keras.saving.serialize_keras_object(
                 known[name] if name in known else getattr(self, name)
