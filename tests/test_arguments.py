@@ -298,6 +298,19 @@ def test_every_optimizer_is_for_several_players_too():
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("kind", [np.array, iter, list])
+def test_a_shape_is_any_list(kind):
+    assert make(image_shape=kind([3])).image_shape == (3,)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("shape", [True, (3, True), "3", (3.0,), ()])
+def test_what_is_no_shape(shape):
+    with pytest.raises(ValueError, match="`image_shape` must be"):
+        make(image_shape=shape)
+
+
+@pytest.mark.once
 def test_arguments_that_are_not_kept_are_named():
     class Forgetful(keras_ae.AE):
         def __init__(self, latent_dim=2, *, extra=1.0, **kwargs):

@@ -3,7 +3,7 @@
 import inspect
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -483,9 +483,12 @@ def _signature(cls) -> inspect.Signature:
 
 
 def _image_shape(shape: Any) -> tuple[int, ...]:
-    shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+    # A `tf.TensorShape` is no tuple.
+    is_list = isinstance(shape, Iterable) and not isinstance(shape, str)
+    shape = tuple(shape) if is_list else (shape,)
     if not shape or any(
-        not isinstance(size, int | np.integer) or size < 1 for size in shape
+        not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1
+        for size in shape
     ):
         raise ValueError(
             "`image_shape` must be (features,), (height, width), (height, width, "
