@@ -81,6 +81,10 @@ def test_capacity_rises_epoch_by_epoch():
         capacities.append(float(model.current_capacity))
     assert capacities == [0.0, 2.0, 4.0, 6.0, 6.0]
     callback.set_model(keras_ae.BetaVAE(2, image_shape=(6,)))
+    model.capacity = 3.0
+    assert float(model.current_capacity) == 3.0
+    with pytest.raises(ValueError, match="must stay a number, or None"):
+        model.capacity = None
     with pytest.raises(ValueError, match="needs a model with a capacity"):
         callback.on_train_begin()
 

@@ -122,6 +122,20 @@ def test_beta_weighs_the_kl_and_not_the_elbo():
     assert plain["elbo"] == pytest.approx(-plain["loss"], rel=1e-5)
 
 
+def test_beta_is_changed_between_fits(images, tmp_path):
+    model = keras_ae.VAE(2, architecture="dense", widths=(8,))
+    model.compile(keras.optimizers.SGD(0.0))
+    logs = model.fit(images, verbose=0).history
+    assert logs["kl"][0] > 0
+    model.beta = 0.0
+    assert model.fit(images, verbose=0).history["kl"] == [0.0]
+    model.save(tmp_path / "vae.keras")
+    loaded = keras.saving.load_model(tmp_path / "vae.keras")
+    assert loaded.beta == 0.0 and float(loaded.kl_weight) == 0.0
+    with pytest.raises(ValueError, match="`beta` must be >= 0"):
+        model.beta = -1.0
+
+
 def test_free_bits_cost_their_price_and_no_less():
     _, _, logs = kl_logged(free_bits=50.0)
     assert logs["kl"] == pytest.approx(2 * 50.0)

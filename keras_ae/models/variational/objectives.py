@@ -54,9 +54,25 @@ class BetaVAE(VAE):
         **kwargs,
     ):
         super().__init__(latent_dim, beta=beta, **kwargs)
-        if capacity is not None:
-            checks.check_weight("capacity", capacity)
         self.capacity = capacity
+
+    @property
+    def capacity(self) -> float | None:
+        """C in nats, which a change sets, also between two calls of `fit`; or None."""
+        return self._capacity
+
+    @capacity.setter
+    def capacity(self, value: float | None) -> None:
+        if value is not None:
+            checks.check_weight("capacity", value)
+        if self.built and (value is None) != (self.capacity is None):
+            raise ValueError(
+                "`capacity` of a model that is built must stay a number, or None. "
+                f"Received: capacity={value!r} instead of {self.capacity!r}"
+            )
+        self._capacity = value
+        if self.built and value is not None:
+            self.current_capacity.assign(value)
 
     def build_networks(self, image_shape):
         super().build_networks(image_shape)

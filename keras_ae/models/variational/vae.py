@@ -87,8 +87,7 @@ class VAE(Autoencoder):
         # Where players take turns, none of them owns the prior.
         learned = self.learns_prior and not self.player_names
         self.prior: Any = distributions.get_prior(prior, latent_dim, learned)
-        for name, value in (("beta", beta), ("free_bits", free_bits)):
-            checks.check_weight(name, value)
+        checks.check_weight("free_bits", free_bits)
         if free_bits and not isinstance(self.prior, distributions.Normal):
             raise ValueError(
                 "`free_bits` needs a `Normal` prior, whose KL is known for each latent "
@@ -97,6 +96,18 @@ class VAE(Autoencoder):
         self.beta = beta
         self.free_bits = free_bits
         self.sampling = GaussianSampling()
+
+    @property
+    def beta(self) -> float:
+        """Weight of the KL, which a change sets, also between two calls of `fit`."""
+        return self._beta
+
+    @beta.setter
+    def beta(self, value: float) -> None:
+        checks.check_weight("beta", value)
+        self._beta = value
+        if self.built:
+            self.kl_weight.assign(value)
 
     def build_networks(self, image_shape):
         super().build_networks(image_shape)
