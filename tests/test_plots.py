@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -72,12 +73,30 @@ def test_sheet_refuses_what_is_no_batch_of_pictures(shape):
 
 
 @pytest.mark.parametrize(
-    "shape, mode", [((4, 6), "L"), ((4, 6, 1), "L"), ((4, 6, 3), "RGB")]
+    "shape, mode",
+    [((4, 6), "L"), ((6, 4), "L"), ((4, 6, 1), "L"), ((4, 6, 3), "RGB")],
 )
 def test_picture_is_one_picture_of_its_own_size(shape, mode):
     image = plots.picture(np.full(shape, 0.2))
-    assert (image.size, image.mode) == ((6, 4), mode)
+    assert (image.size, image.mode) == (shape[1::-1], mode)
     assert np.unique(pixels(image)).tolist() == [51]
+
+
+@pytest.mark.parametrize("columns", [0, -1, 2.5, "2"])
+def test_columns_are_counts(columns):
+    images = RNG.random((3, 5, 6, 1))
+    for draw in (plots.sheet, lambda x, **kw: plots.reconstructions(x, x, **kw)):
+        with pytest.raises(ValueError, match="`columns` must be an integer >= 1"):
+            draw(images, columns=columns)
+
+
+def test_lists_are_pictures_and_no_weights_none():
+    images = RNG.random((3, 5, 6, 1))
+    expected = pixels(plots.reconstructions(images, images))
+    found = plots.reconstructions(images.tolist(), images.tolist())
+    np.testing.assert_array_equal(pixels(found), expected)
+    with pytest.raises(ValueError, match="at least one picture"):
+        plots.filters(np.zeros((0, 5, 6)))
 
 
 def test_reconstructions_lie_below_their_originals():
@@ -206,6 +225,8 @@ def test_latent_map_refuses_what_it_cannot_draw():
     codes = RNG.normal(0, 1, (5, 3))
     with pytest.raises(ValueError, match="one of auto, pca, tsne, umap"):
         plots.latent_map(codes, method="mds")
+    with pytest.raises(ValueError, match="3 labels for 5 codes"):
+        plots.latent_map(codes, keras.ops.arange(3))
     with pytest.raises(ValueError, match="2 pictures for 5 codes"):
         plots.latent_map(codes, images=np.zeros((2, 4, 4, 1)))
     with pytest.raises(ValueError, match="must be finite"):
@@ -338,7 +359,7 @@ def test_manifold_follows_the_codes_of_data():
     assert plots.manifold(decode, steps=1).width > 0
     with pytest.raises(ValueError, match=r"pictures, 2\)"):
         plots.manifold(decode, np.zeros((5, 3)))
-    with pytest.raises(ValueError, match="`steps` must be >= 1"):
+    with pytest.raises(ValueError, match="`steps` must be an integer >= 1"):
         plots.manifold(decode, steps=0)
 
 
@@ -391,6 +412,13 @@ def test_error_bars_are_logarithmic_where_values_span_decades(x, scale):
     np.testing.assert_allclose(means, repeats.mean(axis=0))
     with pytest.raises(ValueError, match="must have 3 points"):
         plots.error_bars(x, {"a": repeats[:, :2]}, "x", "y")
+
+
+def test_error_bars_draw_every_curve():
+    curves = {str(index): [1.0, index] for index in range(12)}
+    assert len(plots.error_bars([1, 2], curves, "x", "y").axes[0].containers) == 12
+    with pytest.raises(ValueError, match="at least one point"):
+        plots.error_bars([1, 2], {}, "x", "y")
 
 
 def test_error_bars_hide_no_negative_values():

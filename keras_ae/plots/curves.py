@@ -130,10 +130,12 @@ def error_bars(
         A matplotlib figure.
 
     Raises:
-        ValueError: If a curve has another number of points than `x`.
+        ValueError: If a curve has another number of points than `x`, or there is none.
     """
+    if not curves or not len(x):
+        raise ValueError("`curves` must hold at least one point. Received: none")
     figure, axes = _figure(6.0, 4.0)
-    for (name, values), colour in zip(curves.items(), _COLOURS, strict=False):
+    for (name, values), colour in zip(curves.items(), itertools.cycle(_COLOURS)):
         values = np.atleast_2d(np.asarray(values, "float64"))
         if values.shape[1] != len(x):
             raise ValueError(

@@ -76,6 +76,7 @@ def latent_map(
         )
     if not np.isfinite(codes).all():
         raise ValueError("`codes` must be finite. Received: NaN or infinite values")
+    labels = None if labels is None else np.asarray(labels)
     if labels is not None and np.size(labels) != len(codes):
         raise ValueError(
             "`labels` must have one value a picture. Received: "

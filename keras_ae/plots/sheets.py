@@ -24,9 +24,9 @@ def picture(image: np.ndarray) -> Image.Image:
         A PIL image.
     """
     image = np.asarray(image)
-    grey = image.ndim == 2 or image.shape[-1] == 1
+    channels = image.shape[-1] if image.ndim == 3 else 1
     shown = Image.fromarray(_rgba(image[None])[0])
-    return shown if image.shape[-1] == 4 else shown.convert("L" if grey else "RGB")
+    return shown.convert({1: "L", 4: "RGBA"}.get(channels, "RGB"))
 
 
 def sheet(images: np.ndarray, columns: int | None = None, gap: int = 2) -> Image.Image:
@@ -55,8 +55,8 @@ def sheet(images: np.ndarray, columns: int | None = None, gap: int = 2) -> Image
     pictures = _rgba(images)
     if columns is None:
         columns = math.ceil(math.sqrt(len(pictures)))
-    if columns < 1:
-        raise ValueError(f"`columns` must be >= 1. Received: columns={columns}")
+    _check_count("columns", columns)
+    _check_count("gap", gap, least=0)
     columns = min(columns, len(pictures))
     rows = math.ceil(len(pictures) / columns)
     _, height, width, _ = pictures.shape
@@ -90,7 +90,8 @@ def reconstructions(
     Raises:
         ValueError: If the shapes differ.
     """
-    shapes = [pictures.shape for pictures in (originals, *reconstructions)]
+    _check_count("columns", columns)
+    shapes = [np.shape(pictures) for pictures in (originals, *reconstructions)]
     if len({*shapes}) > 1:
         raise ValueError(
             "`originals` and `reconstructions` must have one shape. Received: "
@@ -263,8 +264,7 @@ def manifold(
         Kingma and Welling, Auto-Encoding Variational Bayes, 2014, figure 4
         (https://arxiv.org/abs/1312.6114).
     """
-    if steps < 1:
-        raise ValueError(f"`steps` must be >= 1. Received: steps={steps}")
+    _check_count("steps", steps)
     shares = (np.arange(steps) + 0.5) / steps
     if codes is None:
         right = up = np.array([NormalDist().inv_cdf(share) for share in shares])
@@ -293,9 +293,16 @@ def filters(weights: np.ndarray) -> Image.Image:
         A PIL image, units in rows from left to right.
     """
     weights = np.asarray(weights, "float32")
-    scale = np.abs(weights).reshape(len(weights), -1).max(axis=1)
+    scale = np.abs(weights).max(axis=tuple(range(1, weights.ndim)), initial=0)
     scale = np.maximum(scale, 1e-12).reshape(-1, *(1 for _ in weights.shape[1:]))
     return sheet(0.5 + 0.5 * weights / scale)
+
+
+def _check_count(name, value, least=1):
+    if not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(
+            f"`{name}` must be an integer >= {least}. Received: {name}={value!r}"
+        )
 
 
 def _rgba(images):
