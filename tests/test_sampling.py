@@ -191,6 +191,8 @@ def test_bad_arguments(vae):
         (lambda: gan.fit_sampler("normal", X), "has no encoder"),
         (lambda: keras_ae.AE(2).fit_sampler("normal", X), "its `image_shape` before"),
         (lambda: vae.sample(3, sampler="two"), "'two'; fitted: "),
+        (lambda: vae.sample(3, sampler=["prior"]), r"sampler=\['prior'\]; fitted: "),
+        (lambda: vae.fit_sampler(X), "of VAE must be .* Received: a ndarray"),
         (lambda: vae.fit_sampler("maf", X, epochs=0), "`epochs` must be"),
         (lambda: vae.fit_sampler("maf", X, held_back=1.0), "`held_back` must be"),
         (lambda: vae.fit_sampler("maf", X[:1]), "more than one value"),

@@ -117,18 +117,20 @@ class Samples:
         pictures = model.sample(64, sampler="mixture")
         ```
         """
-        name = getattr(sampler, "name", sampler)
+        is_name = isinstance(sampler, str)
+        name = sampler if is_name else getattr(sampler, "name", None)
         if not self.SAMPLERS:
             raise ValueError(
                 f"{type(self).__name__} {self.no_samplers}. Received: "
                 f"sampler={sampler!r}"
             )
-        if name == sampler and sampler not in self.SAMPLERS:
+        if name is None or (is_name and sampler not in self.SAMPLERS):
             *names, last = map(repr, self.SAMPLERS)
             either = f"{', '.join(names)} or {last}" if names else last
             raise ValueError(
                 f"`sampler` of {type(self).__name__} must be {either}, or one of "
-                f"`keras_ae.priors`. Received: sampler={sampler!r}"
+                "`keras_ae.priors`. Received: "
+                + (f"sampler={sampler!r}" if is_name else f"a {type(sampler).__name__}")
             )
         self.require_built("fit_sampler")
         checks.check_seed(seed)
@@ -223,7 +225,7 @@ class Samples:
         Raises:
             ValueError: If none of that name was fitted.
         """
-        if name not in self._fitted.by_name:
+        if not isinstance(name, str) or name not in self._fitted.by_name:
             known = ", ".join(map(repr, self.fitted_samplers)) or "none"
             raise ValueError(
                 f"`sampler` must be one that was fitted with `fit_sampler`. Received: "
