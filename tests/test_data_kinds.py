@@ -425,6 +425,10 @@ def test_single_batches(images):
     model = make(image_shape=images.shape[1:])
     model.train_on_batch(images)
     assert model.in_unit_range
+    # Until one is not; no later one says otherwise.
+    for batch in (np.float32(images) / 255 - 3, images):
+        model.train_on_batch(batch)
+        assert not model.in_unit_range
 
 
 def test_a_memory_map_is_streamed(images, tmp_path):

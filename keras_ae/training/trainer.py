@@ -369,9 +369,9 @@ class Trainer(KnowsColumns):
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """Takes one step on one batch; see `keras.Model.train_on_batch`."""
-        knows_range = self._in_unit_range is not None
+        before = self._in_unit_range
         method = keras.Model.train_on_batch
-        options = self._one_batch(method, x, y, not knows_range, *args, **kwargs)
+        options = self._one_batch(method, x, y, before is not False, *args, **kwargs)
         self.forget_samplers(data=False)
         self._forget_recorded("train_function")
         self._follow_trainable()
