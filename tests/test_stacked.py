@@ -1,5 +1,7 @@
 """Greedy layer-wise pretraining, its phases, and the classifier on top."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -376,6 +378,13 @@ def test_data_that_can_be_read_once_are_refused(images):
 
 
 @pytest.mark.once
+def test_counts_may_be_numbers_of_numpy(images):
+    arguments = {"layer_dims": [*np.array(DIMS)], "pretraining_epochs": np.int32(1)}
+    history = keras_ae.StackedSAE(**arguments).fit(images, verbose=0).history
+    assert len(history["loss"]) == len(DIMS) + 1
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -577,8 +586,12 @@ def test_classifier_shares_the_encoder_and_learns(images, tmp_path):
 )
 def test_labels_that_do_not_fit(images, labels, message):
     classifier = make().classifier(num_classes=3)
-    with pytest.raises(ValueError, match=message):
-        classifier.fit(images, labels, verbose=0)
+    calls = [functools.partial(classifier.fit, verbose=0)]
+    if "two classes" not in message:
+        calls += [classifier.train_on_batch, classifier.test_on_batch]
+    for call in calls:
+        with pytest.raises(ValueError, match=message):
+            call(images, labels)
 
 
 @pytest.mark.once
@@ -586,6 +599,10 @@ def test_labels_of_other_kinds(images):
     labels = labels_of(images)
     classifier = make().classifier(num_classes=2)
     classifier.fit(images, labels.tolist(), verbose=0)
+    losses = classifier.test_on_batch(images, labels.tolist(), return_dict=True)
+    assert classifier.train_on_batch(images, labels.tolist())[0] == pytest.approx(
+        losses["loss"], rel=1e-4
+    )
     classifier.compile("adam", "categorical_crossentropy")
     classifier.fit(images, 0.9 * np.eye(2)[labels] + 0.05, verbose=0)
 

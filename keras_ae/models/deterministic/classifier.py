@@ -125,6 +125,14 @@ class Classifier(keras.Model):
             x, y = self.check_data(x, y)
         return super().evaluate(x, y, *args, **kwargs)
 
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        """Takes one step on one batch; see `keras.Model.train_on_batch`."""
+        return super().train_on_batch(*self.check_data(x, y), *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        """Evaluates one batch; see `keras.Model.test_on_batch`."""
+        return super().test_on_batch(*self.check_data(x, y), *args, **kwargs)
+
     def check_data(self, x, y=None, varied=False):
         """Refuses examples and labels that don't fit; returns x and y, unconsumed."""
         wanted = (

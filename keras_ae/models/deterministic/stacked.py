@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ae import checks
@@ -418,7 +419,7 @@ def _check_counts(name, counts, least=1):
         not isinstance(counts, tuple | list)
         or len(counts) < least
         or any(
-            not isinstance(count, int)
+            not isinstance(count, int | np.integer)
             or isinstance(count, bool)
             or not 1 <= count <= checks.LARGEST
             for count in counts
@@ -429,7 +430,7 @@ def _check_counts(name, counts, least=1):
             f"`{name}` must be a list of {number} >= 1, such as (200, 200). "
             f"Received: {name}={counts!r}"
         )
-    return tuple(counts)
+    return tuple(map(int, counts))
 
 
 def _check_strides(strides, layers):
@@ -446,7 +447,7 @@ def _check_strides(strides, layers):
 def _check_epochs(epochs, layers):
     given = epochs if isinstance(epochs, tuple) else (epochs,) * layers
     if len(given) != layers or any(
-        not isinstance(count, int)
+        not isinstance(count, int | np.integer)
         or isinstance(count, bool)
         or not 0 <= count <= checks.LARGEST
         for count in given
