@@ -554,6 +554,11 @@ def test_the_command_that_goes_on_is_that_of_the_run(invoke, tmp_path):
         (("fit", "few"), "There must be 10 normal pictures at least. Received: 3"),
         (("fit", "few.tsv"), "a zip or shards, or a table, .csv or .parquet. Received"),
         (("fit", "few.xlsx"), "or a table, .csv or .parquet. Received: few.xlsx"),
+        (("fit", "few.zip"), "Received: few.zip, with train/good and others; unzip it"),
+        (
+            ("fit", "few.csv", "--image-size", "8"),
+            "`image_size` must be left out for a table: it is of pictures. Received: 8",
+        ),
         (("score", "few", "few", "--output", "a.csv"), "There is no detector.zip in"),
         (("score", "few", "few", "--output", "a.txt"), "must end in .csv"),
         (("score", "no.zip", "few", "--output", "a.csv"), "There is no detector"),
@@ -571,6 +576,10 @@ def test_what_the_commands_refuse(invoke, tmp_path, arguments, message):
     (tmp_path / "few.tsv").write_text("a\tb\n1\t2\n")
     with zipfile.ZipFile(tmp_path / "few.xlsx", "w") as file:
         file.writestr("xl/workbook.xml", "<workbook/>")
+    (tmp_path / "few.csv").write_text("a,b\n1,2\n")
+    with zipfile.ZipFile(tmp_path / "few.zip", "w") as file:
+        for name in ("train/good/0.png", "test/torn/0.png"):
+            file.write(tmp_path / "few" / "0.png", f"bottle/{name}")
     done = invoke("anomalies", *arguments)
     assert done.exit_code == 1 and message in done.stderr
     assert "Error: " in done.stderr and "Traceback" not in done.stderr

@@ -205,6 +205,16 @@ def test_a_loss_that_is_not_finite_is_told(pretended):
     np.testing.assert_array_equal(panel.lines[0].get_ydata(), [2.0, np.nan])
 
 
+def test_few_pictures_are_a_batch(pretended):
+    sizes = [
+        entry["batch_size"]
+        for limit in (20, 200)
+        for entry in benchmark.run(["ae"], limit=limit, rounds=1)["configurations"]
+    ]
+    assert sizes == [20, 128]
+    assert [batch_size for _, _, _, batch_size, *_ in pretended["asked"]] == sizes
+
+
 def test_what_fails_is_not_tried_again_and_stops_nobody(pretended):
     pretended[16] = {"error": "out of memory: of the host"}
     found = benchmark.run(["ae"], limit=20, batch_sizes=[8, 16, 20], rounds=2)

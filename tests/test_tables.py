@@ -194,6 +194,9 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
     (tmp_path / "odd.csv").write_bytes("name\nMüller\n".encode("latin-1"))
     with pytest.raises(ValueError, match="in UTF-8. Received: a byte 0xfc at 6; save"):
         datasets.read_table(tmp_path / "odd.csv")
+    (tmp_path / "odd.csv").write_bytes("a,b\n1,2\n".encode("utf-16-le"))
+    with pytest.raises(ValueError, match="in UTF-8. Received: bytes of zero"):
+        datasets.read_table(tmp_path / "odd.csv")
     (tmp_path / "odd.txt").write_text("a\n1\n")
     with pytest.raises(ValueError, match=r"must be a \.csv or \.parquet file"):
         datasets.read_table(tmp_path / "odd.txt")

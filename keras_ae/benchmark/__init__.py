@@ -29,6 +29,7 @@ MODELS = ("AE", "VAE", "VQVAE")
 BACKENDS = ("tensorflow", "jax", "torch")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 FILE = "benchmark.json"
+_BATCH_SIZE = 128
 # What the process of one training runs.
 _TRAINING = "keras_ae.benchmark.training"
 
@@ -39,7 +40,7 @@ class Configuration(NamedTuple):
     Attributes:
         model: Class name of the model.
         backend: One of `BACKENDS`.
-        batch_size: Pictures a step.
+        batch_size: Pictures a step, None before it is settled by their number.
         precision: One of `PRECISIONS`, Keras' dtype policy.
         image_size: Height and width, None for the data set's own.
         devices: How many share each batch.
@@ -47,7 +48,7 @@ class Configuration(NamedTuple):
 
     model: str
     backend: str
-    batch_size: int
+    batch_size: int | None
     precision: str
     image_size: int | None
     devices: int
@@ -58,7 +59,7 @@ def run(
     *,
     data: str | os.PathLike = "moon-phases",
     backends: Sequence[str] = (),
-    batch_sizes: Sequence[int] = (128,),
+    batch_sizes: Sequence[int] = (),
     precisions: Sequence[str] = ("float32",),
     image_sizes: Sequence[int] = (),
     devices: Sequence[int] = (1,),
@@ -80,7 +81,7 @@ def run(
         data: Name of a data set, or path of a folder or zip of pictures.
         backends: Of `"tensorflow"`, `"jax"` and `"torch"`. Defaults to the one that
             KERAS_BACKEND names, else TensorFlow.
-        batch_sizes: Pictures a step.
+        batch_sizes: Pictures a step. Defaults to 128, or to all where there are fewer.
         precisions: Of `"float32"`, `"mixed_bfloat16"` and `"mixed_float16"`.
         image_sizes: Heights and widths of the pictures. Defaults to the data set's own.
         devices: How many devices share each batch, as after `keras_ae.distribute`; on
@@ -120,9 +121,8 @@ def run(
     print(keras_ae.benchmark.table(found))
     ```
     """
-    plan = _plan(
-        models, backends, batch_sizes, precisions, image_sizes or (None,), devices
-    )
+    sizes = batch_sizes or (None,), image_sizes or (None,)
+    plan = _plan(models, backends, sizes[0], precisions, sizes[1], devices)
     for name, value in (("epochs", epochs), ("rounds", rounds)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"`{name}` must be an integer >= 1. Received: {value!r}")
@@ -136,6 +136,7 @@ def run(
     if data_dir is not None:
         loading["data_dir"] = str(data_dir)
     entries = _entries(plan, loading)
+    plan = [*entries]
     results = {
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "environment": machine.environment(),
@@ -245,28 +246,30 @@ def _turns(plan, rounds):
 
 def _entries(plan, loading):
     """What is known of each configuration before anything is measured."""
-    shapes = {}
+    shapes, entries = {}, {}
     for configuration in plan:
         size = configuration.image_size
         if size not in shapes:
             # What has to be decoded or downloaded is so here, once.
             images, _ = _load(loading, size)
             shapes[size] = images.shape
-        if configuration.batch_size > shapes[size][0]:
+        count, *image_shape = shapes[size]
+        if configuration.batch_size is None:
+            settled = min(_BATCH_SIZE, count)
+            configuration = configuration._replace(batch_size=settled)
+        if configuration.batch_size > count:
             raise ValueError(
-                f"`batch_sizes` must be at most {shapes[size][0]:,}, the number of "
-                f"pictures. Received: {configuration.batch_size}"
+                f"`batch_sizes` must be at most {count:,}, the number of pictures. "
+                f"Received: {configuration.batch_size}"
             )
-    return {
-        configuration: {
+        entries[configuration] = {
             **configuration._asdict(),
-            "pictures": shapes[configuration.image_size][0],
-            "image_shape": list(shapes[configuration.image_size][1:]),
+            "pictures": count,
+            "image_shape": image_shape,
             "rounds": [],
             "error": _absent(configuration.backend),
         }
-        for configuration in plan
-    }
+    return entries
 
 
 def _load(loading, image_size):

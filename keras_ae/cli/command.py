@@ -229,9 +229,8 @@ def train(
     "batch_sizes",
     multiple=True,
     type=_COUNT,
-    default=[128],
-    show_default=True,
-    help="Pictures a step; may be repeated.",
+    help="Pictures a step (default: 128, or all where there are fewer); may be "
+    "repeated.",
 )
 @click.option(
     "--precision",

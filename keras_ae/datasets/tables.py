@@ -137,6 +137,11 @@ def read_numbered(
             f"{error.object[error.start]:#x} at {error.start:,}; save it anew, in a "
             "spreadsheet as 'CSV UTF-8'."
         ) from None
+    if "\0" in text:
+        raise ValueError(
+            f"{path} must be text in UTF-8. Received: bytes of zero, which UTF-16 has; "
+            "save it anew, in a spreadsheet as 'CSV UTF-8'."
+        )
     with _fields_of(len(text)):
         return _read_lines(path, io.StringIO(text, newline=""), texts)
 

@@ -230,6 +230,12 @@ class Run(Training, Gallery):
             ValueError: If the file or a column of it can't be used.
             FileNotFoundError: If there is no such file.
         """
+        for name in ("image_size", "white", "key", "stream"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"`{name}` must be left out for a table: it is of pictures. "
+                    f"Received: {getattr(self, name)!r} with {path}"
+                )
         self._settings.setdefault("data", str(path))
         table = datasets.read_table(path)
         table = {name: values[: self.limit] for name, values in table.items()}

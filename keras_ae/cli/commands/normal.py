@@ -62,14 +62,22 @@ def read_normal(run: Run, data: str, training: Training, window: int | None) -> 
 
 
 def _check_pictures(path):
-    """Refuses a file that is neither shards nor a zip of pictures."""
-    if not path.is_file() or datasets.folders.holds_pictures(path):
-        return
-    if not (zipfile.is_zipfile(path) and datasets.folders.Pictures(path).names):
+    """Refuses a file that holds no pictures, and a zip of those that are not normal."""
+    names = []
+    if path.is_file() and zipfile.is_zipfile(path):
+        names = [f"/{name}" for name in datasets.folders.Pictures(path).names]
+    if path.is_file() and not (names or datasets.folders.holds_pictures(path)):
         raise ValueError(
             "NORMAL must be pictures, in a folder, a zip or shards, or a table, .csv "
             f"or .parquet. Received: {path}"
         )
+    for folder in _FOLDERS:
+        inside = [f"/{folder}/" in name for name in names]
+        if any(inside) and not all(inside):
+            raise ValueError(
+                f"NORMAL must be what is normal. Received: {path}, with {folder} and "
+                "others; unzip it, and give that folder."
+            )
 
 
 def _drawn(run, data, noun, what, examples):
