@@ -417,7 +417,14 @@ def test_reconstruct_writes_one_picture_for_each(invoke, saved, photos, tmp_path
     own = invoke("reconstruct", saved, photos, "--output", photos)
     assert_one_sentence(own, "would be overwritten")
     copy = shutil.copytree(photos, tmp_path / "copy")
-    twice = invoke("reconstruct", saved, photos, copy, "--output", "out")
+    # Names of two folders are alike.
+    twice = invoke("reconstruct", saved, photos, copy, "--output", "both")
+    assert twice.exit_code == 0, twice.output
+    made = {path.relative_to(tmp_path / "both") for path in tmp_path.glob("both/*/*")}
+    originals = [*photos.iterdir(), *copy.iterdir()]
+    assert made == {path.relative_to(tmp_path) for path in originals}
+    (copy / "photo-00.bmp").write_bytes((copy / "photo-00.png").read_bytes())
+    twice = invoke("reconstruct", saved, copy, "--output", "out")
     assert_one_sentence(twice, "2 pictures would be written to")
 
 

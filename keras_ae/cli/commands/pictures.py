@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import inspect
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -53,8 +54,9 @@ def reconstruct(
     Args:
         path: A `.keras` file or a run directory.
         pictures: Paths of pictures, and of folders of them.
-        output: Folder for the reconstructions, created if absent; or path of a sheet,
-            `.png`, of the originals above their reconstructions.
+        output: Folder for the reconstructions, created if absent, in folders like the
+            pictures' own if two have one name; or path of a sheet, `.png`, of the
+            originals above their reconstructions.
         limit: At most this many pictures; on a sheet 64 unless it says otherwise.
         refine: Steps of a search that goes on from the encoder's codes; on a sheet what
             it comes to has a row below theirs.
@@ -108,8 +110,9 @@ def denoise(
     Args:
         path: A `.keras` file or a run directory, of a model that denoises.
         pictures: Paths of noisy pictures, and of folders of them.
-        output: Folder for the clean pictures, created if absent; or path of a sheet,
-            `.png`, of the noisy ones above them.
+        output: Folder for the clean pictures, created if absent, in folders like the
+            noisy ones' own if two have one name; or path of a sheet, `.png`, of the
+            noisy ones above them.
         limit: At most this many pictures; on a sheet 64 unless it says otherwise.
         tile: Side in pixels of tiles, which bound the memory that large pictures take.
 
@@ -156,11 +159,11 @@ def _restore(model, verbs, done, pictures, output, limit, own_size=False):
         return save_image(beside, output)
     check_folder("--output", folder, ", or a sheet that ends in .png")
     files = files[:limit]
-    targets = [folder / f"{file.stem}.png" for file in files]
-    _check_distinct(targets)
+    targets = _targets(files, folder)
+    _check_distinct(targets.values())
     # A folder of results may be filled again, what else is there is left alone.
     own = folder.resolve() in {file.parent.resolve() for file in files}
-    for target in filter(pathlib.Path.exists, targets):
+    for target in filter(pathlib.Path.exists, targets.values()):
         if own or not is_result(target):
             raise ValueError(
                 f"{target} would be overwritten; choose another `--output`."
@@ -169,12 +172,22 @@ def _restore(model, verbs, done, pictures, output, limit, own_size=False):
     count = 0
     with progress.shown(done, len(files)) as advance:
         for found, images in _read(model, files, by_shape):
-            folder.mkdir(parents=True, exist_ok=True)
             for file, picture in zip(found, verbs[-1](images), strict=True):
-                save_result(picture, folder / f"{file.stem}.png")
+                targets[file].parent.mkdir(parents=True, exist_ok=True)
+                save_result(picture, targets[file])
             count += len(found)
             advance(count)
     print(f"{count} picture{'' if count == 1 else 's'} {done} in {folder}")
+
+
+def _targets(files, folder):
+    """Where results go: in folders like the files' own where two have one name."""
+    names = {file: file.name for file in files}
+    if len({file.stem for file in files}) < len(names):
+        parents = [os.path.abspath(file.parent) for file in files]
+        common = os.path.commonpath(parents)
+        names = {file: os.path.relpath(file, common) for file in files}
+    return {file: (folder / name).with_suffix(".png") for file, name in names.items()}
 
 
 def _by_shape(model, files):
