@@ -78,6 +78,15 @@ def test_evaluate_and_predict_look_too(model):
 
 
 @pytest.mark.once
+def test_verbs_take_no_words_for_yes_and_no(model):
+    for call in (model.sample, make("ConditionalVAE", num_classes=2).sample):
+        with pytest.raises(ValueError, match="`mean` must be True or False.*'no'"):
+            call(2, mean="no")
+    with pytest.raises(ValueError, match="`spherical` must be True or False"):
+        model.interpolate(x[0], x[1], spherical="no")
+
+
+@pytest.mark.once
 def test_names_beside_examples_are_ignored_and_lists_are_arrays(model):
     def losses(*args, **kwargs):
         keras.utils.set_random_seed(0)

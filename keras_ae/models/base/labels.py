@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ae import checks
 from keras_ae.models.base.verbs import seed_generator
 from keras_ae.training import inputs
 
@@ -187,6 +188,7 @@ class TakesLabels:
             if labels is not None:
                 options["labels"] = labels
             return super().sample(n, seed, batch_size, sampler, mean=mean, **options)
+        is_mean = checks.check_flag("mean", mean)
         seeds = seed_generator(seed)
         z = self._drawn(n, seeds, sampler, **options)  # (n, latent_dim)
         if labels is None:
@@ -196,7 +198,7 @@ class TakesLabels:
         labels = self._check_labels(labels, n)
         y = np.eye(self.num_classes, dtype="float32")[labels]  # (n, num_classes)
         codes = np.concatenate([z, y], axis=1)
-        return self._decode_drawn(codes, batch_size, None if mean else seeds)
+        return self._decode_drawn(codes, batch_size, None if is_mean else seeds)
 
 
 def to_numpy(values) -> np.ndarray:

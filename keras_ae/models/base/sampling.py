@@ -265,9 +265,10 @@ class Samples:
             ValueError: If there is neither a prior nor such a sampler, or it does not
                 take these options.
         """
+        is_mean = checks.check_flag("mean", mean)
         seeds = seed_generator(seed)
         codes = self._drawn(n, seeds, sampler, **options)
-        return self._decode_drawn(codes, batch_size, None if mean else seeds)
+        return self._decode_drawn(codes, batch_size, None if is_mean else seeds)
 
     def prior_codes(self, n: int, seed: int | None = None) -> np.ndarray:
         """Returns codes drawn from the prior, `(n, prior_dim)`.

@@ -185,6 +185,7 @@ class Verbs:
         """
         self.require_built("interpolate")
         checks.check_count("steps", steps, minimum=2)
+        spherical = checks.check_flag("spherical", spherical)
         a, b = self.as_array("a", a), self.as_array("b", b)
         if a.shape != b.shape:
             raise ValueError(
