@@ -215,6 +215,7 @@ TWO_PROCESSES = """
             yield batch
     refused(lambda: model().fit(batches()))
     together = model(seed=rank)
+    together.build((None, 3))
     seen.clear()
     losses = together.fit(x, batch_size=8, epochs=2).history["loss"]
     losses.append(together.evaluate(x, verbose=0))
