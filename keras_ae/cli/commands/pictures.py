@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import functools
 import inspect
-import os
 import pathlib
 from collections.abc import Sequence
 
@@ -28,6 +27,7 @@ from keras_ae.cli.commands.reading import (
     load_some,
     save_image,
     save_result,
+    targets_of,
 )
 from keras_ae.cli.commands.training import _classes
 from keras_ae.files import replacing
@@ -159,7 +159,7 @@ def _restore(model, verbs, done, pictures, output, limit, own_size=False):
         return save_image(beside, output)
     check_folder("--output", folder, ", or a sheet that ends in .png")
     files = files[:limit]
-    targets = _targets(files, folder)
+    targets = targets_of(files, folder)
     _check_distinct(targets.values())
     # A folder of results may be filled again, what else is there is left alone.
     own = folder.resolve() in {file.parent.resolve() for file in files}
@@ -178,16 +178,6 @@ def _restore(model, verbs, done, pictures, output, limit, own_size=False):
             count += len(found)
             advance(count)
     print(f"{count} picture{'' if count == 1 else 's'} {done} in {folder}")
-
-
-def _targets(files, folder):
-    """Where results go: in folders like the files' own where two have one name."""
-    names = {file: file.name for file in files}
-    if len({file.stem for file in files}) < len(names):
-        parents = [os.path.abspath(file.parent) for file in files]
-        common = os.path.commonpath(parents)
-        names = {file: os.path.relpath(file, common) for file in files}
-    return {file: (folder / name).with_suffix(".png") for file, name in names.items()}
 
 
 def _by_shape(model, files):

@@ -31,6 +31,16 @@ def _check_distinct(targets):
             )
 
 
+def targets_of(files, folder):
+    """Where results go: in folders like the files' own where two have one name."""
+    names = {file: file.name for file in files}
+    if len({file.stem for file in files}) < len(names):
+        parents = [os.path.abspath(file.parent) for file in files]
+        common = os.path.commonpath(parents)
+        names = {file: os.path.relpath(file, common) for file in files}
+    return {file: (folder / name).with_suffix(".png") for file, name in names.items()}
+
+
 def check_absent(target):
     if target.exists() or target.is_symlink():
         raise FileExistsError(
