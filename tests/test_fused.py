@@ -138,15 +138,11 @@ class Unbuilt(keras.layers.Layer):
         return mean
 
 
-def test_a_layer_that_is_not_built_is_built_by_keras(images):
-    options = {"architecture": "dense", "widths": (8,)}
-    model = keras_ae.VAE(2, **options)
+def test_a_layer_of_ones_own_is_built_before_it_is_trained(images):
+    model = keras_ae.VAE(2, architecture="dense", widths=(8,))
     model.sampling = Unbuilt()
-    taken = []
-    for _ in range(2):
-        model.fit(images, batch_size=8, verbose=0)
-        taken.append(model.feeding.steps_per_execution)
-    assert taken == [1, 4]
+    model.fit(images, batch_size=8, verbose=0)
+    assert model.feeding.steps_per_execution == 4
 
 
 class Sequence(keras.utils.PyDataset):

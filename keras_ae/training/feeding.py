@@ -216,7 +216,7 @@ def prepare(model: keras.Model, arguments: dict[str, Any]) -> tuple[dict, Feedin
     """
     steps = 1 if model.steps_choice == "auto" else model.steps_choice
     lies = "memory" if hasattr(arguments["x"], "shape") else "stream"
-    # Keras looks at a batch of its own to build a layer that is put into a built model.
+    # Keras looks at a batch of its own to build what could not be tried before.
     built = all(layer.built for layer in keras_private.layers(model))
     if not (built and backend.is_fed(model)):
         return arguments, Feeding(steps, lies)
