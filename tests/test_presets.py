@@ -152,6 +152,8 @@ def test_commands_take_presets_by_name(invoke, tmp_path):
     (tmp_path / "mine" / "model.keras").write_bytes(content)
     damaged = invoke("sample", "mine", "-n", 4, "--output", "again.png")
     assert_one_sentence(damaged, "not the file that was saved", "SHA-256 is not that")
+    misspelt = invoke("sample", "mime", "-n", 4, "--output", "again.png")
+    assert_one_sentence(misspelt, "or preset mime. Did you mean mine?")
     missing = invoke("sample", "sun-vae", "-n", 4, "--output", "again.png")
     assert_one_sentence(missing, "no model file, run directory or preset sun-vae")
 

@@ -39,7 +39,7 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     if not path.is_file():
         raise FileNotFoundError(
             f"There is no model file, run directory or preset {path}."
-            f"{catalogue.did_you_mean(name, catalogue.presets())} "
+            f"{catalogue.did_you_mean(name, [*_beside(path), *catalogue.presets()])} "
             "`keras-ae presets` lists the presets."
         )
     model = presets.load(preset) if preset else presets.read(path)
@@ -55,6 +55,17 @@ def load_model(path: str | os.PathLike) -> keras.Model:
                 "training diverged, or it is damaged. Train it anew."
             )
     return model
+
+
+def _beside(path):
+    """Paths of the models in the folder where one was looked for."""
+    folder = path.parent
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [
+        str(other)
+        for other in found
+        if other.suffix == ".keras" or (other / "model.keras").is_file()
+    ]
 
 
 def environment() -> dict[str, Any]:
