@@ -68,6 +68,8 @@ def main(
     for seed in range(seeds):
         for column, depth in enumerate(depths):
             for way in WAYS:
+                # What Keras keeps of the networks before slows those that follow.
+                keras.utils.clear_session()
                 keras.utils.set_random_seed(run.seed + seed)
                 if way == "greedy":
                     if seed == 0 and column == len(depths) - 1:

@@ -44,7 +44,7 @@ class Choice(NamedTuple):
         nats = f"{self.nats:.{0 if self.nats >= 10 else 1}f} nats"
         return (
             f"Samples are drawn from {_IN_WORDS[self.sampler]}: these are at least "
-            f"{nats} from the prior, which `sampler='prior'` draws from."
+            f"{nats} from the prior, which the sampler `prior` draws from."
         )
 
 
