@@ -196,19 +196,6 @@ RECEIPTS = {
     "PIWAE, 8 x 8": Receipt(
         _vae(keras_ae.PIWAE, samples=8, bounds=8), 400, 84.58, PYTHAE, likelihood
     ),
-    "HierarchicalVAE": Receipt(
-        _vae(
-            keras_ae.HierarchicalVAE,
-            latent_dim=100,
-            upper_dims=(50,),
-            upper_widths=(100, 100),
-        ),
-        1000,
-        85.33,
-        f"{BURDA_2016}, two layers, k = 1",
-        likelihood,
-        warm_up=50,
-    ),
     "VAE, 300-300-40": Receipt(
         lambda: keras_ae.VAE(**NORMAL_300), 200, None, "", likelihood, warm_up=20
     ),
@@ -222,6 +209,17 @@ RECEIPTS = {
         beside="VAE, 300-300-40",
     ),
     SHORT: Receipt(_vae(), 200, None, "", likelihood, warm_up=20),
+    "HierarchicalVAE": Receipt(
+        _vae(
+            keras_ae.HierarchicalVAE,
+            latent_dim=100,
+            upper_dims=(50,),
+            upper_widths=(100, 100),
+        ),
+        published=85.33 - 86.76,
+        source=f"{BURDA_2016}, two layers, k = 1",
+        **FLOW,
+    ),
     "PlanarFlowVAE": Receipt(
         _vae(keras_ae.PlanarFlowVAE, steps=16),
         published=81.91 - 82.14,
