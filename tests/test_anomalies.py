@@ -227,6 +227,16 @@ def test_a_combination_of_other_scores_is_restored():
     assert auto.used[1].width == 2.0
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["nearest", "auto"])
+def test_detectors_that_share_a_score_learn_apart(detector, name):
+    score = anomalies.SCORES[name]()
+    found = keras_ae.AnomalyDetector(detector.model_, score).fit(plane(30))
+    before = found.decision_function(plane(5, seed=1))
+    keras_ae.AnomalyDetector(detector.model_, score).fit(9 * plane(30, seed=2))
+    np.testing.assert_array_equal(found.decision_function(plane(5, seed=1)), before)
+
+
 def test_nearest_is_scipys(detector):
     normal, x = plane(60, seed=5), plane(20, seed=1) + 0.5
     found = keras_ae.AnomalyDetector(detector.model_).calibrate(
@@ -655,7 +665,7 @@ def test_features_are_compared_where_they_vary():
     found = keras_ae.AnomalyDetector(keras_ae.PCA(3), score, epochs=1).fit(moons)
     x = moons / np.float32(255)
     errors = features(x - found.model_.reconstruct(moons))
-    expected = np.square(errors / score.spread).sum(axis=1)
+    expected = np.square(errors / found.score_.spread).sum(axis=1)
     np.testing.assert_allclose(found.decision_function(moons), expected, rtol=1e-3)
     # Of normal examples each feature counts for one on average.
     assert 3 < np.mean(expected) < 20

@@ -1,5 +1,6 @@
 """A detector in the form that PyOD's and scikit-learn's users know."""
 
+import copy
 import json
 import os
 import pathlib
@@ -214,7 +215,8 @@ class AnomalyDetector(BaseEstimator):
 
     def _named_score(self):
         if isinstance(self.score, Score):
-            return self.score
+            # What it learns is this detector's, whoever else was given it.
+            return copy.copy(self.score)
         if not isinstance(self.score, str) or self.score not in SCORES:
             raise ValueError(
                 f"`score` must be one of {', '.join(map(repr, SCORES))}, or a `Score`. "
@@ -440,15 +442,15 @@ def load(path: str | os.PathLike) -> AnomalyDetector:
 
 def _copied(model):
     """A model of the same kind to train, that begins as the given one is."""
-    copy = type(model).from_config(model.get_config())
+    copied = type(model).from_config(model.get_config())
     if model.built:
-        copy.build_from_config(model.get_build_config())
+        copied.build_from_config(model.get_build_config())
     # Before it is built, too: of networks of one's own.
-    copy.set_weights(model.get_weights())
+    copied.set_weights(model.get_weights())
     # This says what is frozen, too.
-    copy.compile_from_config(model.get_compile_config())
-    copy.chooses_optimizer = model.chooses_optimizer
-    return copy
+    copied.compile_from_config(model.get_compile_config())
+    copied.chooses_optimizer = model.chooses_optimizer
+    return copied
 
 
 def _check_gives(model, score):

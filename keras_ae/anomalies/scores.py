@@ -1,5 +1,6 @@
 """How unusual an example is to a model: scores, higher where it is less usual."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -378,7 +379,7 @@ class Auto(Score):
             half = max(1, len(x) // 2)
             trained_on, x = x[:half], x[half:]
         self.used, self.medians, self.spreads = [], [], []
-        nearest, peak, structure, code = self.parts
+        nearest, peak, structure, code = map(copy.copy, self.parts)
         if model.architecture == "sequence":
             parts = [peak]
         elif structure.lacks(model):
