@@ -283,6 +283,8 @@ def test_what_is_no_detector_is_refused(detector, tmp_path):
     with pytest.raises(ValueError, match="two without `trained_on`. Received: 1"):
         trained.calibrate(plane(1), plane(9))
     assert trained.calibrate(plane(1), plane(9), plane(9)).p_values(plane(2)).all()
+    with pytest.raises(ValueError, match="`trained_on` must hold one example"):
+        trained.calibrate(plane(2), plane(3), plane(0))
     with pytest.raises(ValueError, match="`held_back` must hold one example"):
         trained.calibrate(plane(9), plane(0))
     with pytest.raises(ValueError, match="`false_discoveries` must be a number"):
@@ -386,6 +388,11 @@ def test_a_rate_that_the_examples_cannot_give(detector):
         few.predict(np.zeros((3, 4), "float32"))
     with pytest.raises(ValueError, match="call `fit`"):
         keras_ae.AnomalyDetector(keras_ae.AE(2)).predict(plane(3))
+    # Set afterwards, which `fit` could not look at.
+    for rate in (0, 1.5, "1 %"):
+        few.false_alarms = rate
+        with pytest.raises(ValueError, match="`false_alarms` must be"):
+            few.predict(plane(5))
 
 
 VERBS = ("predict", "decision_function", "p_values", "anomaly_map", "update")

@@ -58,8 +58,9 @@ class Conformal:
         """Returns the score above which a p-value is at most `false_alarms`.
 
         Raises:
-            ValueError: If the scores are too few for that rate.
+            ValueError: If the rate is not in (0, 1), or the scores are too few for it.
         """
+        check_rate("false_alarms", false_alarms)
         count = len(self.scores)
         if false_alarms < self.smallest_rate:
             needed = math.ceil(1 / false_alarms) - 1

@@ -175,10 +175,11 @@ class AnomalyDetector(BaseEstimator):
                 "`tuning` must hold one example at least, two without `trained_on`. "
                 f"Received: {len(tuning)}"
             )
-        if not len(held_back):
-            raise ValueError(
-                "`held_back` must hold one example at least. Received: none"
-            )
+        for name, x in (("held_back", held_back), ("trained_on", trained_on)):
+            if x is not None and not len(x):
+                raise ValueError(
+                    f"`{name}` must hold one example at least. Received: none"
+                )
         check_normal(self.model, tuning, "tuning")
         check_normal(self.model, held_back, "held_back")
         if trained_on is not None:
