@@ -243,8 +243,10 @@ def test_a_mask_beside_a_frame_leaves_its_columns_their_names(library):
     frame = frames.DataFrame(dict(zip("abc", x.T, strict=True)))
     model = keras_ae.AutoDecoder(**DENSE, search_steps=5)
     model.fit(frame, mask=mask, verbose=0)
-    found = model.encode(frame[["c", "a", "b"]], mask=mask[:, [2, 0, 1]])
-    np.testing.assert_allclose(found, model.encode(x, mask=mask), atol=1e-5)
+    told = frames.DataFrame(dict(zip("abc", mask.T, strict=True)))
+    for beside in (mask[:, [2, 0, 1]], told):
+        found = model.encode(frame[["c", "a", "b"]], mask=beside)
+        np.testing.assert_allclose(found, model.encode(x, mask=mask), atol=1e-5)
 
 
 @pytest.mark.once

@@ -103,6 +103,22 @@ def test_what_is_masked_counts_for_nothing():
     np.testing.assert_allclose(found.after, error / mask.sum(1), rtol=1e-4)
 
 
+@pytest.mark.once
+def test_columns_of_a_mask_are_those_of_the_examples():
+    frames = pytest.importorskip("pandas")
+    model, *_ = linear()
+    model.column_names = tuple("abcdef")
+    x = np.random.default_rng(2).normal(size=(3, 6)).astype("float32")
+    mask = np.arange(6) < np.array([[3], [4], [5]])
+    x[~mask] = 7.0
+    expected = model.refine(x, mask, steps=5).codes
+    turned = frames.DataFrame(x, columns=list("abcdef"))[list("fedcba")]
+    told = frames.DataFrame(mask, columns=list("abcdef"))
+    for beside in (mask[:, ::-1], told, told[list("cafebd")]):
+        found = model.refine(turned, beside, steps=5)
+        np.testing.assert_allclose(found.codes, expected, atol=1e-5)
+
+
 def test_it_leaves_the_model_as_it_was(images):
     model = make(keras_ae.VAE)
     fit(model, images, epochs=1)

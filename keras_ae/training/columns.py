@@ -60,3 +60,27 @@ class KnowsColumns:
         if names and wanted and sorted(names) == sorted(wanted):
             data = inputs.reordered(data, names, wanted, name)
         return data
+
+
+def mask_beside(
+    x: Any, mask: Any, wanted: tuple[str, ...] | None = None
+) -> np.ndarray | None:
+    """Returns what tells of each value of x whether it was observed, or None.
+
+    Args:
+        x: Examples. The columns of an array beside a frame are those of the frame.
+        mask: What the user passed, or None.
+        wanted: Names of columns in the order that the mask is to have. Defaults to that
+            of x.
+
+    Raises:
+        ValueError: If it does not make an array of booleans or numbers.
+    """
+    if mask is None:
+        return None
+    names = inputs.column_names(mask) or inputs.column_names(x)
+    wanted = wanted or inputs.column_names(x)
+    mask = inputs.as_array("mask", mask)
+    if names and wanted and mask.shape[1:] == (len(names),):
+        mask = inputs.reordered(mask, names, wanted, "mask")
+    return mask

@@ -10,6 +10,7 @@ from keras import ops
 from keras_ae import backend, checks
 from keras_ae.models.base import latent_search
 from keras_ae.probability.distributions import float32
+from keras_ae.training.columns import mask_beside
 
 # How often what is missing is filled in before the encoder's guess is taken.
 _ROUNDS = 3
@@ -38,6 +39,7 @@ class Refines:
     prior: Any
     likelihood: keras.layers.Layer
     built_image_shape: tuple[int, ...]
+    column_names: tuple[str, ...] | None
 
     def refine(
         self,
@@ -88,6 +90,7 @@ class Refines:
                 raise ValueError(f"A {type(self).__name__} can't refine: it {reason}.")
         checks.check_count("steps", steps)
         checks.check_positive("learning_rate", learning_rate)
+        mask = mask_beside(x, mask, self.column_names)
         x = self.check_data(x, "x")
         if not hasattr(x, "shape"):
             raise ValueError(
@@ -148,7 +151,6 @@ def _filled(x, mask):
     """Examples with the mean of what is observed elsewhere, and what is observed."""
     if mask is None:
         return x, np.ones(x.shape, bool)
-    mask = np.asarray(mask)
     if mask.shape != x.shape or not np.isin(mask, (0, 1)).all():
         raise ValueError(
             f"`mask` must be booleans of the shape of `x`, {x.shape}, True where a "

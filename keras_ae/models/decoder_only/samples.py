@@ -10,6 +10,7 @@ from keras import ops
 from keras_ae import backend, checks
 from keras_ae.datasets import Batches, LazyImages
 from keras_ae.training import arguments, inputs
+from keras_ae.training.columns import mask_beside
 from keras_ae.training.streaming import is_streamed, streamed
 
 
@@ -301,7 +302,7 @@ def with_missing(x, mask):
             "`mask` needs `x` to be an array. Received: a "
             f"{type(x).__name__}; put NaN into its batches where a value is missing."
         )
-    mask = np.asarray(mask)
+    mask = mask_beside(x, mask)
     frame, x = x, inputs.plain(x)
     if mask.shape != tuple(x.shape) or not np.isin(mask, (0, 1)).all():
         raise ValueError(
