@@ -72,6 +72,8 @@ def test_nothing_is_lost_or_taken_for_another(images, tmp_path):
         model.save_to_preset(tmp_path / "large")
     assert not [*(tmp_path / "large").iterdir()]
     kernel.assign(np.ones(kernel.shape))
+    with pytest.raises(ValueError, match="as JSON knows them. Received: .*int64"):
+        model.save_to_preset(tmp_path / "preset", pictures=np.int64(3))
     model.save_to_preset(tmp_path / "preset")
     path = tmp_path / "preset" / "model.keras"
     whole = path.read_bytes()

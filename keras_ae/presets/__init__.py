@@ -110,8 +110,8 @@ def save(model: keras.Model, folder: str | os.PathLike, **facts: Any) -> None:
         **facts: What else `preset.json` says of it, such as `data` and `licence`.
 
     Raises:
-        ValueError: If the model is not built, `folder` is not empty, or weights don't
-            fit into half precision.
+        ValueError: If the model is not built, `folder` is not empty, facts are none
+            that JSON knows, or weights don't fit into half precision.
     """
     if not model.built:
         raise ValueError(
@@ -120,6 +120,13 @@ def save(model: keras.Model, folder: str | os.PathLike, **facts: Any) -> None:
     folder = pathlib.Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not empty; choose another folder.")
+    try:
+        json.dumps(facts)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "`facts` must be texts, numbers, and lists and dicts of these, as JSON "
+            f"knows them. Received: {facts} ({error})"
+        ) from error
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.keras"
     with files.replacing(path) as temporary:
