@@ -458,6 +458,16 @@ def test_a_whole_model_is_exported_or_says_what_can_be(tmp_path):
         assert (tmp_path / "whole" / "saved_model.pb").exists()
 
 
+@pytest.mark.once
+def test_a_missing_exporter_is_named(tmp_path, monkeypatch):
+    def missing(*arguments, **options):
+        raise ImportError("pip install an-exporter")
+
+    monkeypatch.setattr(keras.Model, "export", missing)
+    with pytest.raises(ImportError, match="an-exporter"):
+        keras_ae.AE(2, image_shape=(3,)).export(tmp_path / "x.onnx", format="onnx")
+
+
 # Of the exporters, not of what they export.
 @pytest.mark.filterwarnings("ignore")
 def test_encoder_and_decoder_export_to_onnx(images, tmp_path):

@@ -33,11 +33,13 @@ class Exports:
         Raises:
             ValueError: If the backend can't export what draws noise, or the model was
                 not called yet.
+            ImportError: If a package is missing that the format needs.
+            OSError: If the files can't be written.
         """
         try:
             super().export(filepath, format, **kwargs)
-        except ValueError:
-            # It says what is wrong.
+        except (ValueError, ImportError, OSError):
+            # It says what is wrong, missing or in the way.
             raise
         except Exception as error:
             raise ValueError(
