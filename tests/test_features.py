@@ -67,6 +67,10 @@ def test_floats_are_rounded_to_eight_bits(network):
     for same in (images / 255, images / 255 + 0.4 / 255, images.astype(int)):
         np.testing.assert_array_equal(network.features(same), expected)
     # Decoded pictures overshoot a little.
+    black = images > 127
+    np.testing.assert_array_equal(
+        network.features(black), network.features(np.uint8(255 * black))
+    )
     scaled = images / 255
     over = np.where(scaled == scaled.min(), -0.3, scaled)
     np.testing.assert_array_equal(

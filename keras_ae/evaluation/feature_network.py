@@ -201,6 +201,8 @@ def eight_bits(images):
     images = np.asanyarray(images)
     if images.dtype == np.uint8:
         return images
+    if images.dtype == bool:
+        return np.uint8(255) * images
     inputs.check_values(images)
     if images.dtype.kind in "iu":
         return images.astype("uint8")
