@@ -1,10 +1,12 @@
 """Models in the form of scikit-learn, for its pipelines and searches."""
 
+import copy
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_ae import checks
 from keras_ae.models.base.autoencoder import Autoencoder
 
 try:
@@ -73,8 +75,15 @@ class CodeTransformer(TransformerMixin, BaseEstimator):
     def fit(self, X, y=None):
         """Trains a new model on rows `(n, columns)`; `y` is ignored."""
         X = self._rows(X, reset=True)
-        keras.utils.set_random_seed(self.seed)
-        model = self.Model(latent_dim=self.latent_dim, **(self.arguments or {}))
+        if not (isinstance(self.Model, type) and issubclass(self.Model, Autoencoder)):
+            raise ValueError(
+                "`Model` must be a class of keras_ae, of which each `fit` makes a "
+                f"model. Received: Model={self.Model!r}"
+            )
+        keras.utils.set_random_seed(checks.check_seed(self.seed))
+        # Networks among them would go on from the fit before.
+        arguments = copy.deepcopy(self.arguments or {})
+        model = self.Model(latent_dim=self.latent_dim, **arguments)
         if model.needs_labels:
             raise ValueError(
                 "`Model` must learn without labels. Received: "
@@ -97,18 +106,18 @@ class CodeTransformer(TransformerMixin, BaseEstimator):
 
     def transform(self, X):
         """Returns the codes of rows, `(n, code_dim)`."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self.model_.encode(self._rows(X, reset=False))
 
     def inverse_transform(self, X):
         """Returns the rows that codes decode to, `(n, columns)`."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self.model_.decode(np.asarray(X, "float32"))
 
     def score(self, X, y=None):
         """Returns minus the model's loss on rows, for searches; in nats for a VAE."""
-        check_is_fitted(self)
-        keras.utils.set_random_seed(self.seed)
+        check_is_fitted(self, "model_")
+        keras.utils.set_random_seed(checks.check_seed(self.seed))
         found = self.model_.evaluate(
             self._rows(X, reset=False), return_dict=True, verbose=0
         )
@@ -116,7 +125,7 @@ class CodeTransformer(TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features=None):
         """Returns names of the numbers in a code, `z0`, `z1` ..."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         names = [f"z{index}" for index in range(self.model_.code_dim)]
         return np.array(names, dtype=object)
 

@@ -10,6 +10,7 @@ pytest.importorskip("sklearn")
 
 from sklearn.base import clone  # noqa: E402
 from sklearn.decomposition import PCA  # noqa: E402
+from sklearn.exceptions import NotFittedError  # noqa: E402
 from sklearn.model_selection import GridSearchCV  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
@@ -71,7 +72,37 @@ def test_each_fit_has_an_optimizer_of_its_own():
 
 
 @pytest.mark.once
+def test_each_fit_begins_with_networks_as_they_were_given():
+    encoder = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)])
+    before = encoder.get_weights()
+    likelihood = keras_ae.likelihoods.Gaussian("learned")
+    own = {"encoder": encoder, "likelihood": likelihood}
+    transformer = CodeTransformer(keras_ae.AE, 2, arguments=own, epochs=2)
+    codes = transformer.fit(ROWS).transform(ROWS)
+    np.testing.assert_allclose(transformer.fit(ROWS).transform(ROWS), codes, atol=1e-5)
+    for given, kept in zip(before, encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(kept, given)
+
+
+@pytest.mark.once
+def test_seeds_may_be_numpys():
+    one = {"epochs": 1, "seed": np.int64(3)}
+    transformer = CodeTransformer(keras_ae.AE, 2, **one).fit(ROWS)
+    assert np.isfinite(transformer.score(ROWS))
+    detector = keras_ae.AnomalyDetector(keras_ae.AE(2), false_alarms=0.3, **one)
+    assert detector.fit(ROWS).predict(ROWS).shape == (64,)
+
+
+@pytest.mark.once
 def test_what_does_not_fit_is_said():
+    for wrong in (keras_ae.AE(2), "AE", keras.Model):
+        with pytest.raises(ValueError, match="`Model` must be a class of keras_ae"):
+            CodeTransformer(wrong, 2).fit(ROWS)
+    failed = CodeTransformer(keras_ae.AE, 2, arguments={"architecture": "none"})
+    with pytest.raises(ValueError, match="`architecture`"):
+        failed.fit(ROWS)
+    with pytest.raises(NotFittedError):
+        failed.transform(ROWS)
     with pytest.raises(ValueError, match="must have an encoder"):
         CodeTransformer(keras_ae.AutoDecoder, 2, epochs=1).fit(ROWS)
     with pytest.raises(ValueError, match="5 features"):

@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "metrics": {"checks", "probability"},
     "callbacks": {"checks", "files", "metrics", "nn", "plots", "training"},
     "compression": {"metrics"},
-    "estimators": {"models"},
+    "estimators": {"checks", "models"},
     "anomalies": {
         *("checks", "files", "metrics", "models", "probability", "runs", "training"),
     },

@@ -226,7 +226,7 @@ class AnomalyDetector(BaseEstimator):
         return SCORES[self.score]()
 
     def _trained(self, train, validation):
-        keras.utils.set_random_seed(self.seed)
+        keras.utils.set_random_seed(int(self.seed))
         # What scikit-learn gives to `fit` stays as it was.
         model = _copied(self.model)
         model.column_names = self.column_names_
