@@ -38,7 +38,7 @@ MAY_IMPORT = {
         "progress",
         "training",
     },
-    "metrics": {"checks", "probability"},
+    "metrics": {"checks", "datasets", "probability", "training"},
     "callbacks": {"checks", "files", "metrics", "nn", "plots", "training"},
     "compression": {"metrics"},
     "estimators": {"checks", "models"},

@@ -184,6 +184,13 @@ def test_probes_refuse_what_they_cannot_learn(probe):
         probe(codes, labels, codes * np.nan, labels)
     with pytest.raises(ValueError, match="both texts or both numbers.*int64"):
         probe(codes, labels, codes, np.zeros(50, "int64"))
+    for missing in (None, np.nan):
+        some = labels.astype(object)
+        # Texts of a frame come as objects.
+        assert probe(codes, some, codes, labels) == probe(codes, labels, codes, labels)
+        some[:3] = missing
+        with pytest.raises(ValueError, match="`test_labels` must be known.*3 of 50"):
+            probe(codes, labels, codes, some)
     with pytest.raises(
         ValueError, match="number of codes, 50. Received: neighbours=51"
     ):

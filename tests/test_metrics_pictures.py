@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_ae import metrics
 from keras_ae.probability import divergences
@@ -21,6 +22,28 @@ def test_mse_reads_integers_as_0_to_255():
     )
     np.testing.assert_allclose(metrics.mse(x.astype(int), y), metrics.mse(x, y))
     np.testing.assert_allclose(metrics.mse(x > 127, y), metrics.mse(x // 128 * 255, y))
+
+
+def test_arrays_of_any_library_are_measured():
+    x = np.round(16 * RNG.random((3, 12, 12, 1))).astype("float32") / 16
+    y = np.round(16 * RNG.random((3, 12, 12, 1))).astype("float32") / 16
+    tensors = [keras.Variable(x), ops.cast(x, "bfloat16")]
+    torch = pytest.importorskip("torch")
+    tensors += [torch.tensor(x, requires_grad=True), torch.tensor(x).bfloat16()]
+    for tensor in tensors:
+        for measure in (metrics.mse, metrics.psnr, metrics.ssim):
+            assert measure(tensor, y) == pytest.approx(measure(x, y), rel=1e-5)
+    sparse = pytest.importorskip("scipy.sparse").csr_matrix(x[0, ..., 0])
+    with pytest.raises(ValueError, match="must be dense. Received: a sparse"):
+        metrics.mse(sparse, sparse)
+
+
+def test_blurring_by_nothing_is_refused():
+    tensor = ops.ones((2, 8, 8, 1))
+    np.testing.assert_allclose(metrics.blur(tensor, 1.0), 1.0, rtol=1e-6)
+    for width in (0, -1.0, np.nan):
+        with pytest.raises(ValueError, match="`width` must be > 0"):
+            metrics.blur(tensor, width)
 
 
 def test_psnr_is_the_mean_over_pictures():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
+from keras_ae.training import inputs
+
 # Enough rows to keep a matrix product busy, few enough to stay within memory.
 _CHUNK = 1024
 # Numbers in a matrix of pairs that is in memory at a time.
@@ -12,21 +14,23 @@ _PAIRS = 2**22
 
 
 def array(name, values):
-    """Returns an array, or raises `ValueError` if rows differ or values are masked."""
-    if ops.is_tensor(values):
-        return ops.convert_to_numpy(values)
+    """Returns an array, or raises `ValueError` if it is none, or values are masked."""
     if np.ma.is_masked(values):
         raise ValueError(
             f"`{name}` must not be masked: the mask would be dropped. Received: "
             f"{np.ma.count_masked(values):,} masked values"
         )
+    values = inputs.plain(values)
     try:
-        return np.asarray(values)
+        is_tensor = ops.is_tensor(values)
+        values = ops.convert_to_numpy(values) if is_tensor else np.asarray(values)
     except ValueError as error:
         raise ValueError(
             f"`{name}` must be one array. Received a {type(values).__name__} of arrays "
             "of several shapes; bring pictures to one size first."
         ) from error
+    # NumPy has no such type, and computes little with it.
+    return values.astype("float32") if values.dtype.name == "bfloat16" else values
 
 
 def matrix(name, values, least=1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_ae import checks
+from keras_ae.datasets.tables import missing_of
 from keras_ae.metrics import arrays
 from keras_ae.probability import divergences
 
@@ -294,8 +295,8 @@ def _labelled(codes, labels, test_codes, test_labels):
     codes = arrays.matrix("codes", codes).astype("float64")
     test_codes = arrays.matrix("test_codes", test_codes).astype("float64")
     arrays.check_dimensions(codes=codes, test_codes=test_codes)
-    labels = arrays.array("labels", labels)
-    test_labels = arrays.array("test_labels", test_labels)
+    labels = _classes("labels", labels)
+    test_labels = _classes("test_labels", test_labels)
     texts = [classes.dtype.kind in "SU" for classes in (labels, test_labels)]
     if texts[0] != texts[1]:
         raise ValueError(
@@ -319,3 +320,16 @@ def _labelled(codes, labels, test_codes, test_labels):
     places = np.minimum(np.searchsorted(classes, test_labels), len(classes) - 1)
     test_numbers = np.where(classes[places] == test_labels, places, -1)
     return codes, numbers, test_codes, test_numbers
+
+
+def _classes(name, labels):
+    """Returns classes as an array of texts or of numbers, none of them missing."""
+    labels = arrays.array(name, labels)
+    missing = missing_of(labels)
+    if missing.any():
+        raise ValueError(
+            f"`{name}` must be known of each code. Received: {missing.sum():,} of "
+            f"{missing.size:,} that are missing; leave these examples out."
+        )
+    # Texts of a frame come as objects.
+    return np.array(labels.tolist()) if labels.dtype == object else labels

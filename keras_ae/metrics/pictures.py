@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from keras_ae import checks
 from keras_ae.metrics import arrays
 from keras_ae.probability import divergences
 
@@ -319,7 +320,12 @@ def blur(
 
     Returns:
         An array of the same shape.
+
+    Raises:
+        ValueError: If the width is not positive.
     """
+    checks.check_positive("width", width)
+    pictures = arrays.array("pictures", pictures)
     reach = math.ceil(3 * width)
     weights = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / width))
     weights = (weights / weights.sum()).astype("float32")
