@@ -4,6 +4,7 @@ import shutil
 import socket
 import warnings
 
+import keras
 import numpy as np
 import pytest
 
@@ -153,6 +154,22 @@ def test_labels_that_are_not_known_are_on_no_side(view):
     assert found.attributes.keys() == {"high size", "word word 0", "word word 1"}
     with pytest.raises(ValueError, match="`labels` must have a value for each picture"):
         View(view.model, x, {"size": size[1:]})
+    # One value and gaps tell nothing of a place.
+    gaps = np.where(np.arange(len(x)) % 3, 5.0, np.nan)
+    found = View(view.model, x, {"gaps": gaps, "half": codes[:, 0] > 0})
+    assert explorer.LatentMap(found).coloured_by == "half"
+
+
+def test_pictures_and_labels_come_in_what_holds_them(view):
+    frames = pytest.importorskip("pandas")
+    x = pictures()
+    tensor = keras.ops.convert_to_tensor(x)
+    kinds = frames.DataFrame({"half": np.arange(len(x)) % 2})
+    found = View(view.model, tensor, kinds)
+    np.testing.assert_array_equal(found.example(1), x[1])
+    assert explorer.LatentMap(found).image.width and found.attributes.keys() == {"half"}
+    with pytest.raises(ValueError, match="`labels` must be a dict .* Received: a nda"):
+        View(view.model, x, np.arange(len(x)))
 
 
 def test_samplers_leave_the_model_as_it_is(view):

@@ -93,12 +93,14 @@ def _telling(points, labels):
     inputs = np.concatenate([ones, points, points**2], axis=1)
     for name, values in labels.items():
         values = np.asarray(values)
-        if name == "path" or values.ndim != 1 or len(np.unique(values)) < 2:
+        if name == "path" or values.ndim != 1:
             continue
         if values.dtype.kind not in "biuf":
             values = np.unique(values, return_inverse=True)[1]
         known = np.isfinite(values.astype("float64"))
         wanted = values[known].astype("float64")
+        if len(np.unique(wanted)) < 2:
+            continue
         wanted -= wanted.mean()
         weights = np.linalg.lstsq(inputs[known], wanted, rcond=None)[0]
         error = np.square(wanted - inputs[known] @ weights).sum()

@@ -90,6 +90,8 @@ class View:
                 f"{kind} of examples of shape {shape}"
             )
         self.model = model
+        labels = _by_name(labels)
+        x = None if x is None else model.as_array("x", x)
         self._lock = threading.Lock()
         self._fitted: dict[str, Any] = {}
         self._seed = seed
@@ -105,7 +107,7 @@ class View:
         self.directions: Directions | None = None
         self.attributes: dict[str, np.ndarray] = {}
         if between and len(model.code_shape) == 1:
-            self._look(x, dict(labels or {}), data)
+            self._look(x, labels, data)
         elif x is not None:
             self.examples = x
         self.samplers = self._samplers()
@@ -324,6 +326,18 @@ class View:
         if self.examples is None:
             return None
         return self.examples[index % len(self.examples)]
+
+
+def _by_name(labels):
+    """Labels of pictures as a dict, of a frame its columns."""
+    if isinstance(labels, Mapping | None):
+        return dict(labels or {})
+    if hasattr(labels, "columns"):
+        return {str(name): labels[name] for name in labels.columns}
+    raise ValueError(
+        "`labels` must be a dict of values by name, or a frame. Received: a "
+        f"{type(labels).__name__}; `{{'class': y}}` gives one of them a name."
+    )
 
 
 def _plain(values):
