@@ -1,6 +1,7 @@
 """Evaluation: the same figures as measured by hand, and all that they depend on."""
 
 import json
+import pathlib
 
 import keras
 import numpy as np
@@ -243,6 +244,52 @@ def test_binarized_pictures_have_probabilities(vae, images):
     assert "grey" in grey.depends_on["measure"]
 
 
+def test_columns_of_a_frame_are_put_in_order():
+    frames = pytest.importorskip("pandas")
+    rows = np.random.default_rng(0).normal(size=(30, 4)) * [1, 2, 3, 4]
+    frame = frames.DataFrame(rows, columns=list("abcd"))
+    model = keras_ae.AE(2, widths=(4,))
+    model.fit(frame, epochs=1, verbose=0)
+    labels = np.arange(30) % 2
+    given = [
+        (frame, {"labels": labels, "train": (frame, labels)}),
+        (
+            frame[list("dcba")],
+            {
+                "labels": frames.Series(labels, index=range(7, 37)),
+                "train": (frame[list("dcba")], labels.tolist()),
+            },
+        ),
+    ]
+    (first, other) = (
+        evaluation.evaluate(model, x, ["reconstruction", "codes"], **beside)
+        for x, beside in given
+    )
+    assert {"mse", "linear_probe"} <= first.values.keys()
+    assert [s.depends_on for s in first.scores] == [s.depends_on for s in other.scores]
+    assert other.values == pytest.approx(first.values)
+
+
+def test_what_is_given_as_a_list_or_by_numpy_is_scored_and_written(vae, images):
+    factors = np.random.default_rng(0).normal(size=(len(images), 2))
+    found = evaluation.evaluate(
+        vae,
+        images,
+        ["objective", "likelihood", "codes", "factors"],
+        factors=factors.tolist(),
+        importance_samples=np.int64(2),
+        seed=np.int64(3),
+        data=pathlib.Path("discs"),
+    )
+    assert {"log_likelihood", "sap"} <= found.values.keys()
+    assert '"data": "discs"' in found.to_json()
+
+
+def test_weights_of_half_precision_are_told_apart(images):
+    model = small(keras_ae.AE, 2, dtype="bfloat16")
+    assert evaluation.evaluate(model, images).weights_digest
+
+
 def test_bad_arguments_are_named(vae, images):
     def refused(match, *arguments, **options):
         with pytest.raises(ValueError, match=match):
@@ -253,6 +300,10 @@ def test_bad_arguments_are_named(vae, images):
     refused("`images` must hold examples of shape", images[:, 1:])
     refused("several shapes", [images[0], images[0, 1:]])
     refused("`labels` must have one row a picture", images, labels=[1, 2])
+    refused("`train` must be training pictures and", images, train=images)
+    refused(
+        r"`factors` must be \(pictures, factors\)", images, factors=images[:, 0, 0, 0]
+    )
     refused("`samples` must be an integer >= 1", images, samples=0)
     refused("`seed` must be an integer >= 0", images, seed=-1)
     with pytest.raises(ValueError, match="must know its `image_shape`"):

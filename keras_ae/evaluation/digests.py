@@ -8,13 +8,14 @@ import keras
 import numpy as np
 
 from keras_ae.evaluation.task import _CHUNK
+from keras_ae.metrics import arrays
 
 
 def weights_digest(model: keras.Model) -> str:
     """16 hexadecimal digits of a model's weights."""
     found = hashlib.sha256()
     for value in model.get_weights():
-        found.update(np.ascontiguousarray(value).data)
+        found.update(np.ascontiguousarray(arrays.array("weights", value)).data)
     return found.hexdigest()[:16]
 
 

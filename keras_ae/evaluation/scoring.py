@@ -94,23 +94,35 @@ def evaluate(
     """
     groups = _groups(scores)
     model.require_built("evaluate")
-    images = arrays.array("images", images)
+    images = arrays.array("images", model.in_order("images", images))
     model.check_data(images, "images", restored=False)
     if importance_samples is None:
         named = scores is not None and "likelihood" in groups
         importance_samples = IMPORTANCE_SAMPLES if named else 1
-    checks.check_count("importance_samples", importance_samples)
-    checks.check_count("samples", samples)
-    checks.check_seed(seed)
-    _check_rows("labels", labels, images)
-    _check_rows("factors", factors, images)
+    # NumPy's numbers would not get into a file of scores.
+    importance_samples = checks.check_count("importance_samples", importance_samples)
+    samples = checks.check_count("samples", samples)
+    seed = checks.check_seed(seed)
+    labels = _rows_beside("labels", labels, images)
+    factors = _rows_beside("factors", factors, images)
+    if factors is not None and factors.ndim != 2:
+        raise ValueError(
+            "`factors` must be (pictures, factors). Received: an array of shape "
+            f"{factors.shape}"
+        )
     if train is not None:
-        _check_rows("train[1]", train[1], train[0])
+        if not isinstance(train, tuple | list) or len(train) != 2:
+            raise ValueError(
+                "`train` must be training pictures and their labels, (x, y). Received: "
+                f"a {type(train).__name__}"
+            )
+        pictures = arrays.array("train[0]", model.in_order("train[0]", train[0]))
+        train = pictures, _rows_beside("train[1]", train[1], pictures)
     if binarize:
         images = binarized(images, seed)
         train = train and (binarized(train[0], seed), train[1])
     about = {
-        "data": data,
+        "data": None if data is None else str(data),
         "pictures": len(images),
         "digest": digest(images),
         "image_shape": list(images.shape[1:]),
@@ -141,12 +153,17 @@ def evaluate(
     return Evaluation(kind, weights_digest(model), task.scores, task.left_out)
 
 
-def _check_rows(name, values, images):
-    if values is not None and len(values) != len(images):
+def _rows_beside(name, values, images):
+    """Returns what is known of pictures as an array, or None."""
+    if values is None:
+        return None
+    values = arrays.array(name, values)
+    if not values.ndim or len(values) != len(images):
         raise ValueError(
-            f"`{name}` must have one row a picture. Received: {len(values)} for "
-            f"{len(images)} pictures"
+            f"`{name}` must have one row a picture. Received: an array of shape "
+            f"{values.shape} for {len(images)} pictures"
         )
+    return values
 
 
 def _groups(scores):
