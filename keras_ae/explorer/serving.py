@@ -42,7 +42,7 @@ def explore(
         x: Pictures `(n, *image_shape)` whose codes are shown; 2,000 are plenty. By
             default codes are those of samples drawn from the model, or of its prior.
         labels: Values of `x` by name, each `(n,)`, as `datasets.load(labels=True)`
-            returns them: the attributes to add.
+            returns them, or columns of a frame: the attributes to add.
         name: Title of the page. Defaults to the class of the model.
         data: What `x` is, in words.
         host: Address that the page is served at. By default nobody but this machine

@@ -50,8 +50,8 @@ class View:
         model: A trained model of pictures.
         x: Pictures `(n, *image_shape)` to encode, or None: then codes are those that
             the model owns, those of samples drawn from it, or of its prior.
-        labels: Values by name, each `(n,)`: attributes, classes or numbers; where they
-            are not known, NaN, or None among words.
+        labels: Values by name, each `(n,)`, or columns of a frame: attributes, classes
+            or numbers; where they are not known, NaN, or None among words.
         data: What `x` is, in words.
         seed: Integer >= 0, of what is drawn.
 
