@@ -51,8 +51,19 @@ class _Call(NamedTuple):
         return call if self.results is None else f"{self.results!r} = {call}"
 
 
+def _leaves(values):
+    """What lists, tuples and dicts hold: of so few, sooner than by `keras.tree`."""
+    if isinstance(values, list | tuple):
+        for value in values:
+            yield from _leaves(value)
+    elif isinstance(values, dict):
+        yield from _leaves([*values.values()])
+    else:
+        yield values
+
+
 def _names(values):
-    return (v for v in keras.tree.flatten(values) if isinstance(v, _Name))
+    return (v for v in _leaves(values) if isinstance(v, _Name))
 
 
 class _Reads(TorchFunctionMode):
@@ -139,10 +150,9 @@ class Recorder(TorchDispatchMode):
         is_needed = function._schema.is_mutable or is_random
         names, named = self._referred((args, kwargs))
         read = set(_names((names, list(named.values()))))
-        frozen = self.constants.keys() - self._assignable
-        if not is_needed and read and read <= frozen:
+        if not is_needed and read and all(map(self._is_frozen, read)):
             # It comes to the same in each run, until something assigns to what it read.
-            for name in read.union(map(self._referred, keras.tree.flatten(results))):
+            for name in read.union(map(self._referred, _leaves(results))):
                 value = self.constants[name]
                 if isinstance(value, torch.Tensor):
                     self._folded.setdefault(name, value._version)
@@ -156,7 +166,7 @@ class Recorder(TorchDispatchMode):
         given = {p.name: value for p, value in zip(parameters, args, strict=False)}
         given |= kwargs
         written = [given.get(p.name) for p in parameters if p.is_write]
-        written = [part for part in keras.tree.flatten(written) if part is not None]
+        written = [part for part in _leaves(written) if part is not None]
         if not all(map(self._may_assign, written)):
             self.refusal = f"{function} changes what is none of the model's"
         if written:
@@ -164,6 +174,9 @@ class Recorder(TorchDispatchMode):
             self._copies.clear()
         results, function = self._bound(results), self._constant(function)
         self.calls.append(_Call(results, function, names, named, is_needed))
+
+    def _is_frozen(self, name):
+        return name in self.constants and name not in self._assignable
 
     def _is_copied(self, tensor, kwargs, copy):
         """Notes a copy: of a copy that of its source, or where it will do the source.
