@@ -93,11 +93,11 @@ def Model(request):
 
 @pytest.fixture(autouse=True)
 def _short_searches(monkeypatch):
-    """Searches for codes, which take hundreds of steps, take three."""
+    """Searches for codes, which take dozens of steps and turns, take three of each."""
     descend = latent_search.descend
 
-    def shortened(objective, z, steps, *others):
-        return descend(objective, z, 3, *others)
+    def shortened(objective, z, steps, learning_rate, turns=1):
+        return descend(objective, z, 3, learning_rate, min(turns, 3))
 
     monkeypatch.setattr(latent_search, "descend", shortened)
 
