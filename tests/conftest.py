@@ -50,7 +50,11 @@ def memory():
 def forget():
     """Frees models that are no more: TensorFlow's graphs are large, and cyclic."""
     # To collect takes seconds, after every file minutes of a run.
-    keras.utils.clear_session(free_memory=memory() > 3 * 2**30)
+    is_large = memory() > 3 * 2**30
+    keras.utils.clear_session(free_memory=is_large)
+    if is_large:
+        # What is left is of compilers, and stays: the next time is sooner done.
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")
