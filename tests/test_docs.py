@@ -219,7 +219,8 @@ def test_code_runs(page, tmp_path, monkeypatch):
     rows, columns = np.mgrid[:28, :28]
     # A kernel distance is a mean over subsets of a thousand; an alarm at 5 % needs a
     # hundred.
-    count = {"evaluation": 1000, "anomalies": 100}.get(page.stem, 80)
+    few = {"adversarial": 40, "decoder_only": 40}
+    count = {"evaluation": 1000, "anomalies": 100, **few}.get(page.stem, 80)
     centres = rng.uniform(8, 20, (count, 2, 1, 1))
     distance = np.hypot(rows - centres[:, 0], columns - centres[:, 1])
     discs = np.uint8(255 * np.clip(8 - distance, 0, 1))[..., None]

@@ -268,7 +268,7 @@ def test_codes_are_grids(image_shape, options, code_shape):
 )
 def test_pictures_are_learned_with_attention(Model, tmp_path):
     keras.utils.set_random_seed(0)
-    x = keras_ae.datasets.load("moon-phases", split="train", limit=32)
+    x = keras_ae.datasets.load("moon-phases", "train", image_size=16, limit=32)
     model = Model(
         latent_dim=2,
         widths=(4, 8),
