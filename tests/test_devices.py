@@ -131,7 +131,7 @@ SEVERAL = {
     },
     "torch": {
         "2": (
-            *("VAE", "InfoVAE", "VQVAE", "VAEGAN", "AutoDecoder"),
+            *("InfoVAE", "VQVAE", "VAEGAN", "AutoDecoder"),
             *("OwnNetworks", "Penalized"),
         ),
     },
