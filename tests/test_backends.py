@@ -57,14 +57,13 @@ SCRIPT = """
     def dense(Model, **options):
         return Model(3, architecture="dense", widths=(8,), **options)
 
+    # A VAE has the networks of an AE, and a head more.
     models = {
-        f"{Model.__name__} {architecture}": Model(
-            3, architecture=architecture, widths=(8,)
-        )
-        for Model in (keras_ae.AE, keras_ae.VAE)
+        f"VAE {architecture}": keras_ae.VAE(3, architecture=architecture, widths=(8,))
         for architecture in ("dense", "conv", "residual")
     }
     models |= {
+        "AE dense": dense(keras_ae.AE),
         "SparseAE": dense(keras_ae.SparseAE),
         "running SparseAE": dense(
             keras_ae.SparseAE, sparsity=keras_ae.layers.KLSparsity(momentum=0.5)
@@ -72,7 +71,6 @@ SCRIPT = """
         "ContractiveAE": dense(keras_ae.ContractiveAE),
         "RAE": dense(keras_ae.RAE),
         "StackedSAE": keras_ae.StackedSAE((8, 3), pretraining_epochs=2),
-        "GAN": dense(keras_ae.GAN),
         "conv GAN": keras_ae.GAN(3, architecture="conv", widths=(8,)),
         "Wasserstein GAN": dense(
             keras_ae.GAN,
@@ -83,7 +81,6 @@ SCRIPT = """
             discriminator=smooth_critic(),
         ),
         "BiGAN": dense(keras_ae.BiGAN),
-        "VAEGAN": dense(keras_ae.VAEGAN),
         "even VAEGAN": dense(
             keras_ae.VAEGAN,
             gamma=0.1,
