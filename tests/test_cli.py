@@ -577,8 +577,6 @@ def test_sample_writes_single_pictures(invoke, saved, tmp_path):
         assert image.size == (12, 16)
     again = invoke("sample", saved, "-n", 3, "--separate", folder)
     assert_one_sentence(again, "would be overwritten")
-    nowhere = invoke("sample", saved)
-    assert nowhere.exit_code == 2 and "--separate" in nowhere.output
 
 
 def test_sample_draws_the_class_that_is_asked_for(invoke, tmp_path, monkeypatch):
@@ -688,6 +686,25 @@ def test_attribute_overwrites_nothing_unasked(invoke, saved, photos, faces):
     assert_one_sentence(over, "photo-00.png would be overwritten")
     assert photo.read_bytes() == before
     assert_one_sentence(invoke(*attribute, "--output", "a.jpg"), "must end in .png")
+
+
+def test_results_have_a_name_by_default(invoke, saved, photos, tmp_path):
+    picture = photos / "photo-00.png"
+    for verb, name in {
+        ("sample", saved, "-n", "2"): "samples.png",
+        ("reconstruct", saved, photos): "reconstructed.png",
+        ("interpolate", saved, picture, photos / "photo-01.png"): "interpolation.png",
+        ("map", saved, photos): "map.png",
+        ("embed", saved, photos): "codes.npz",
+    }.items():
+        result = invoke(*verb)
+        assert result.exit_code == 0, result.output
+        written = (tmp_path / name).read_bytes()
+        assert_one_sentence(invoke(*verb), f"{name} exists already", "--output")
+        assert (tmp_path / name).read_bytes() == written
+    separate = invoke("sample", saved, "-n", "2", "--separate", "each")
+    assert separate.exit_code == 0, separate.output
+    assert len([*(tmp_path / "each").iterdir()]) == 2
 
 
 def test_attributes_that_are_none_are_refused(invoke, saved, photos, faces, tmp_path):

@@ -211,12 +211,16 @@ def _options(*names):
     return add
 
 
-_RESTORED = click.option(
-    "--output",
-    required=True,
-    metavar="DIR|FILE.png",
-    help="Folder for the pictures, or a sheet of them with the originals.",
-)
+def _restored(default):
+    """The option of where restored pictures go."""
+    return click.option(
+        "--output",
+        metavar="DIR|FILE.png",
+        help="Folder for the pictures, or a sheet of them with the originals (default: "
+        f"{default}).",
+    )
+
+
 _TILE = click.option(
     "--tile",
     type=_COUNT,

@@ -10,17 +10,17 @@ from keras_ae.cli.options import (
     _COUNT,
     _MODEL,
     _PATH,
-    _RESTORED,
     _SEED,
     _TILE,
     _options,
+    _restored,
 )
 
 
 @main.command()
 @_MODEL
 @click.argument("pictures", nargs=-1, required=True, type=_PATH)
-@_RESTORED
+@_restored("the sheet reconstructed.png")
 @click.option(
     "--refine",
     type=_COUNT,
@@ -37,6 +37,7 @@ def reconstruct(model, pictures, output, limit, refine, tile, backend):
     _settle_backend(backend)
     from keras_ae.cli import commands
 
+    output = output or commands.free("reconstructed.png")
     commands.reconstruct(model, pictures, output, limit=limit, refine=refine, tile=tile)
 
 
@@ -84,7 +85,11 @@ def decompress(model, file, output, backend):
 @main.command()
 @_MODEL
 @click.option("-n", "number", type=_COUNT, default=64, show_default=True)
-@click.option("--output", metavar="FILE.png", help="One sheet of all.")
+@click.option(
+    "--output",
+    metavar="FILE.png",
+    help="One sheet of all (default, without --separate: samples.png).",
+)
 @click.option("--separate", metavar="DIR", help="Folder for a PNG file of each.")
 @click.option(
     "--sampler",
@@ -121,11 +126,11 @@ def sample(
     backend,
 ):
     """Draw pictures from a generative MODEL, on one sheet or each in a file."""
-    if output is None and separate is None:
-        raise click.UsageError("Give `--output FILE.png`, `--separate DIR`, or both.")
     _settle_backend(backend)
     from keras_ae.cli import commands
 
+    if separate is None:
+        output = output or commands.free("samples.png")
     commands.sample(
         model,
         number,
@@ -144,7 +149,7 @@ def sample(
 @_MODEL
 @click.argument("a", type=_PATH)
 @click.argument("b", type=_PATH)
-@click.option("--output", required=True, metavar="FILE.png")
+@click.option("--output", metavar="FILE.png", help="Default: interpolation.png.")
 @click.option(
     "--steps", type=click.IntRange(2, 2**31 - 1), default=9, show_default=True
 )
@@ -158,6 +163,7 @@ def interpolate(model, a, b, output, steps, backend):
     _settle_backend(backend)
     from keras_ae.cli import commands
 
+    output = output or commands.free("interpolation.png")
     commands.interpolate(model, a, b, output, steps=steps)
 
 
@@ -209,13 +215,14 @@ def attribute(model, pictures, output, backend, **options):
     _settle_backend(backend)
     from keras_ae.cli import commands
 
+    output = output or commands.free("attribute.png")
     commands.attribute(model, pictures, output, **options)
 
 
 @main.command("map")
 @_MODEL
 @click.argument("data", type=_PATH)
-@click.option("--output", required=True, metavar="FILE.png")
+@click.option("--output", metavar="FILE.png", help="Default: map.png.")
 @click.option(
     "--method",
     type=click.Choice(("auto", "pca", "tsne", "umap")),
@@ -258,13 +265,14 @@ def latent_map(model, data, output, backend, **options):
     _settle_backend(backend)
     from keras_ae.cli import commands
 
+    output = output or commands.free("map.png")
     commands.latent_map(model, data, output, **options)
 
 
 @main.command()
 @_MODEL
 @click.argument("pictures", nargs=-1, required=True, type=_PATH)
-@_RESTORED
+@_restored("the folder denoised")
 @_TILE
 @_options("limit", "backend")
 def denoise(model, pictures, output, limit, tile, backend):
@@ -276,13 +284,13 @@ def denoise(model, pictures, output, limit, tile, backend):
     _settle_backend(backend)
     from keras_ae.cli import commands
 
-    commands.denoise(model, pictures, output, limit=limit, tile=tile)
+    commands.denoise(model, pictures, output or "denoised", limit=limit, tile=tile)
 
 
 @main.command()
 @_MODEL
 @click.argument("data", metavar="FOLDER", type=_PATH)
-@click.option("--output", required=True, metavar="FILE.npz|.csv")
+@click.option("--output", metavar="FILE.npz|.csv", help="Default: codes.npz.")
 @_options("data-dir", "limit", "backend")
 def embed(model, data, output, data_dir, limit, backend):
     """Write the codes of the pictures in FOLDER.
@@ -292,6 +300,7 @@ def embed(model, data, output, data_dir, limit, backend):
     _settle_backend(backend)
     from keras_ae.cli import commands
 
+    output = output or commands.free("codes.npz")
     commands.embed(model, data, output, data_dir=data_dir, limit=limit)
 
 

@@ -17,6 +17,7 @@ from keras_ae.cli.commands.plans import (
     code_length,
     training_plan,
 )
+from keras_ae.cli.commands.reading import free
 from keras_ae.cli.commands.scores import compare, evaluate
 from keras_ae.cli.commands.training import (
     recipe,
@@ -38,6 +39,7 @@ __all__ = [
     "evaluate",
     "explore",
     "fit_anomalies",
+    "free",
     "interpolate",
     "latent_map",
     "recipe",

@@ -18,7 +18,6 @@ from keras_ae.cli.commands.reading import (
     _read,
     _say_search,
     as_pictures,
-    check_absent,
     check_folder,
     check_not_of,
     check_png,
@@ -331,7 +330,7 @@ def interpolate(path: str, a: str, b: str, output: str, steps: int = 9) -> None:
 def attribute(
     path: str,
     pictures: Sequence[str],
-    output: str | None = None,
+    output: str,
     *,
     added: Sequence[str] = (),
     removed: Sequence[str] = (),
@@ -347,8 +346,7 @@ def attribute(
     Args:
         path: A `.keras` file or a run directory.
         pictures: Paths of pictures, and of folders of them.
-        output: Path of the sheet, `.png`; by default `attribute.png`, which is not
-            overwritten.
+        output: Path of the sheet, `.png`.
         added: Names of attributes to add, case ignored.
         removed: Names of attributes to take away.
         strength: Length of the last step, in attribute vectors.
@@ -360,14 +358,10 @@ def attribute(
     Raises:
         ValueError: If there is no such attribute, or `output` ends otherwise or is one
             of the pictures.
-        FileExistsError: If there is an `attribute.png` and no `output`.
         FileNotFoundError: If a path does not exist.
     """
     if not added and not removed:
         raise ValueError("Nothing to change: name an attribute with `--add`.")
-    if output is None:
-        output = "attribute.png"
-        check_absent(pathlib.Path(output))
     check_png(output)
     files = _files(pictures)[:limit]
     if pathlib.Path(output).resolve() in {file.resolve() for file in files}:

@@ -49,6 +49,12 @@ def check_absent(target):
         )
 
 
+def free(name):
+    """Returns the name that a result has by default, where nothing else has it."""
+    check_absent(pathlib.Path(name))
+    return name
+
+
 def check_folder(option, folder, sheet=""):
     """Refuses a folder for pictures that is a file, or is named like a picture."""
     if folder.is_dir():
