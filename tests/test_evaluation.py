@@ -211,6 +211,9 @@ def test_what_a_model_can_not_give_is_left_out_and_said(images):
     assert "no posterior" in plain.left_out["likelihood"]
     assert "`model.fit_sampler" in plain.left_out["samples"]
     assert "active_units" not in by_name(plain)
+    wide = 2 * images.astype("float32") / images.max() - 1
+    found = evaluation.evaluate(small(keras_ae.AE, 2), wide, "reconstruction")
+    assert [*by_name(found)] == ["mse"] and "[0, 1]" in found.left_out["psnr"]
     gan = evaluation.evaluate(small(keras_ae.GAN, 2), images, everything)
     for group in ("reconstruction", "codes", "factors"):
         assert "no encoder" in gan.left_out[group]

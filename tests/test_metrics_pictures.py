@@ -55,6 +55,16 @@ def test_psnr_is_the_mean_over_pictures():
     assert metrics.psnr(x, x) == np.inf
 
 
+def test_floats_whose_peak_is_not_1_are_refused():
+    x = RNG.random((2, 12, 12, 1), dtype="float32")
+    for measure in (metrics.psnr, metrics.ssim):
+        for wide in (255 * x, 2 * x - 1):
+            with pytest.raises(ValueError, match=r"read as values in \[0, 1\]"):
+                measure(wide, wide)
+        # Noise goes beyond.
+        assert np.isfinite(measure(x + RNG.normal(size=x.shape), x))
+
+
 @pytest.mark.parametrize("shape", [(5, 17, 11, 3), (3, 28, 30, 1), (2, 200, 300)])
 def test_ssim_is_that_of_scikit_image(shape):
     reference = pytest.importorskip("skimage.metrics").structural_similarity

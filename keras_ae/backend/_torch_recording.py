@@ -53,13 +53,11 @@ class _Call(NamedTuple):
 
 def _leaves(values):
     """What lists, tuples and dicts hold: of so few, sooner than by `keras.tree`."""
-    if isinstance(values, list | tuple):
-        for value in values:
-            yield from _leaves(value)
-    elif isinstance(values, dict):
-        yield from _leaves([*values.values()])
-    else:
+    if not isinstance(values, list | tuple | dict):
         yield values
+        return
+    for value in values.values() if isinstance(values, dict) else values:
+        yield from _leaves(value)
 
 
 def _names(values):
@@ -150,7 +148,8 @@ class Recorder(TorchDispatchMode):
         is_needed = function._schema.is_mutable or is_random
         names, named = self._referred((args, kwargs))
         read = set(_names((names, list(named.values()))))
-        if not is_needed and read and all(map(self._is_frozen, read)):
+        frozen = read <= self.constants.keys() and read.isdisjoint(self._assignable)
+        if not is_needed and read and frozen:
             # It comes to the same in each run, until something assigns to what it read.
             for name in read.union(map(self._referred, _leaves(results))):
                 value = self.constants[name]
@@ -174,9 +173,6 @@ class Recorder(TorchDispatchMode):
             self._copies.clear()
         results, function = self._bound(results), self._constant(function)
         self.calls.append(_Call(results, function, names, named, is_needed))
-
-    def _is_frozen(self, name):
-        return name in self.constants and name not in self._assignable
 
     def _is_copied(self, tensor, kwargs, copy):
         """Notes a copy: of a copy that of its source, or where it will do the source.

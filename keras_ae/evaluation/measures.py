@@ -11,6 +11,7 @@ from keras_ae import metrics
 from keras_ae.datasets import Batches
 from keras_ae.evaluation.digests import digest
 from keras_ae.evaluation.task import _CHUNK
+from keras_ae.metrics.pictures import in_unit_interval
 from keras_ae.nn import seeds
 from keras_ae.probability import distributions
 
@@ -67,6 +68,8 @@ def _reconstruction(task):
         task.left_out["psnr"] = "needs pictures"
     elif task.binarized:
         task.left_out["psnr"] = "means nothing of black and white pictures"
+    elif not in_unit_interval(task.images):
+        task.left_out["psnr"] = "needs values in [0, 1]"
     else:
         measures["psnr"] = metrics.psnr
         sides = task.images.shape[1:3]

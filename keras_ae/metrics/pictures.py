@@ -57,9 +57,11 @@ def psnr(x: np.ndarray, y: np.ndarray) -> float:
         exactly.
 
     Raises:
-        ValueError: If the shapes differ or there are no pictures.
+        ValueError: If the shapes differ, there are no pictures, or neither array of
+            floats lies in [0, 1].
     """
     x, y = _pair(x, y)
+    _check_peak(x, y)
     axes = tuple(range(1, x.ndim))
     each = np.concatenate(
         [
@@ -88,13 +90,15 @@ def ssim(x: np.ndarray, y: np.ndarray) -> float:
         exactly.
 
     Raises:
-        ValueError: If the shapes differ, there are no pictures or they are too small.
+        ValueError: If the shapes differ, there are no pictures, they are too small, or
+            neither array of floats lies in [0, 1].
 
     Reference:
         Wang, Bovik, Sheikh and Simoncelli 2004, "Image Quality Assessment: From Error
         Visibility to Structural Similarity".
     """
     x, y = _pair_of_pictures(x, y, len(_WINDOW))
+    _check_peak(x, y)
     total = 0.0
     for a, b in arrays.chunks(x, y, rows=_rows(x)):
         luminance, structure = _similarities(*_doubles(a, b))
@@ -124,7 +128,8 @@ def ms_ssim(x: np.ndarray, y: np.ndarray) -> float:
         exactly.
 
     Raises:
-        ValueError: If the shapes differ, there are no pictures or they are too small.
+        ValueError: If the shapes differ, there are no pictures, they are too small, or
+            neither array of floats lies in [0, 1].
 
     Reference:
         Wang, Simoncelli and Bovik 2003, "Multi-Scale Structural Similarity for Image
@@ -132,6 +137,7 @@ def ms_ssim(x: np.ndarray, y: np.ndarray) -> float:
     """
     *finer, coarsest = divergences.SCALES
     x, y = _pair_of_pictures(x, y, len(_WINDOW) * 2 ** len(finer))
+    _check_peak(x, y)
     total = 0.0
     for a, b in arrays.chunks(x, y, rows=_rows(x)):
         a, b = _doubles(a, b)
@@ -155,6 +161,21 @@ def _pair_of_pictures(x, y, side):
             f"Received: arrays of shape {x.shape}"
         )
     return x, y
+
+
+def in_unit_interval(x: np.ndarray) -> bool:
+    """Whether an array is one of integers or booleans, or of floats in [0, 1]."""
+    # Rounding may go beyond.
+    return x.dtype.kind != "f" or not (x.min() < -1e-3 or x.max() > 1.001)
+
+
+def _check_peak(x, y):
+    """Refuses floats whose peak is not 1; one of both may go beyond, as noise does."""
+    if not (in_unit_interval(x) or in_unit_interval(y)):
+        raise ValueError(
+            "Floats are read as values in [0, 1]. Received: floats from "
+            f"{x.min():.4g} to {x.max():.4g}; scale both arrays to [0, 1]."
+        )
 
 
 def _rows(pictures):
