@@ -217,7 +217,11 @@ TWO_PROCESSES = """
     together = model(seed=rank)
     together.build((None, 3))
     seen.clear()
-    losses = together.fit(x, batch_size=8, epochs=2).history["loss"]
+    # No epoch is that much better than the one before it.
+    slower = keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=1e9)
+    options = {"batch_size": 8, "epochs": 2, "callbacks": [slower]}
+    losses = together.fit(x, **options).history["loss"]
+    tell("rate", round(float(together.optimizer.learning_rate), 8))
     losses.append(together.evaluate(x, verbose=0))
     # The first one looks at all codes, too, and tells where they lie.
     tell("rows", *(rows for rows in seen if rows < 25))
@@ -260,6 +264,7 @@ def test_processes_train_together_or_not_at_all():
         "the same batches, in the same order. Received: (17, 3) in the first process, ",
     ):
         assert any(words in line for line in lines), words
+    assert "> rate 0.0001" in lines
     if BACKEND == "torch":
         # Eight rows are four in each process; of the last one, each has a row.
         assert lines[-3] == "> rows " + " ".join(["4 4 4 1"] * 2 + ["13"])
@@ -281,41 +286,69 @@ def error_of(said):
     return error
 
 
+TRAINING = ["train", "vae", "moon-phases", "--limit", "48", "--image-size", "8"]
+TRAINING += ["--batch-size", "20", "--set", "architecture=dense", "--run-dir"]
+
+
+def two_processes_in_training(folder):
+    """Starts a run in two processes, on PyTorch those of a third, and waits for it.
+
+    Returns the processes that were started, and the numbers of the two.
+    """
+    command = [sys.executable, "-m", "keras_ae", *TRAINING, "two"]
+    options = {"cwd": folder, "stdout": subprocess.DEVNULL, "text": True}
+    options |= {"stderr": subprocess.PIPE, "start_new_session": True}
+    if BACKEND == "torch":
+        started = [subprocess.Popen([*command, "--devices", "2"], **options)]
+    else:
+        started = devices.start_processes(command, 2, **options)
+    begun = folder / "two" / "history.csv"
+    while not (begun.exists() and len(history(begun.parent)) > 1):
+        assert started[0].poll() is None, started[0].stderr.read()
+        time.sleep(0.05)
+    if BACKEND == "torch":
+        return started, children(started[0])
+    return started, [process.pid for process in started]
+
+
 @pytest.mark.thorough
 @several_processes
 def test_processes_of_the_command_line_end_together_and_go_on(invoke, tmp_path):
-    train = ["train", "vae", "moon-phases", "--limit", "48", "--image-size", "8"]
-    train += ["--batch-size", "20", "--set", "architecture=dense", "--run-dir"]
-    command = [sys.executable, "-m", "keras_ae", *train, "two"]
-    options = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "text": True}
-    options["stderr"] = subprocess.PIPE
+    started, pids = two_processes_in_training(tmp_path)
     if BACKEND == "torch":
-        several = subprocess.Popen([*command, "--devices", "2"], **options)
-        started = [several]
-    else:
-        several, other = started = devices.start_processes(command, 2, **options)
-    begun = tmp_path / "two" / "history.csv"
-    while not (begun.exists() and len(history(begun.parent)) > 1):
-        assert several.poll() is None, several.stderr.read()
-        time.sleep(0.05)
-    if BACKEND == "torch":
-        pids = children(several)
         words = "Process 1 of those that trained together was killed (signal 9)"
     else:
-        pids = [process.pid for process in started]
         words = "Another process of this training has ended or can't be reached"
     os.kill(pids[-1], signal.SIGKILL)
     said, *_ = [process.communicate(timeout=60)[1] for process in started]
-    assert several.returncode == (1 if BACKEND == "torch" else LOST_STATUS)
+    assert started[0].returncode == (1 if BACKEND == "torch" else LOST_STATUS)
     assert words in error_of(said)
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-    epochs = str(len(history(begun.parent)) + 2)
-    assert invoke(*train, "one", "--epochs", epochs).exit_code == 0
-    resumed = invoke(*train, "two", "--resume", "--epochs", epochs)
+    two = tmp_path / "two"
+    epochs = str(len(history(two)) + 2)
+    assert invoke(*TRAINING, "one", "--epochs", epochs).exit_code == 0
+    resumed = invoke(*TRAINING, "two", "--resume", "--epochs", epochs)
     assert resumed.exit_code == 0, resumed.output
-    for one, two in zip(*map(history, (tmp_path / "one", begun.parent)), strict=True):
+    for one, other in zip(*map(history, (tmp_path / "one", two)), strict=True):
         for name, value in one.items():
-            assert float(two[name]) == pytest.approx(float(value), rel=1e-3), name
+            assert float(other[name]) == pytest.approx(float(value), rel=1e-3), name
+
+
+@pytest.mark.thorough
+@several_processes
+def test_control_c_ends_all_processes_of_the_command_line(tmp_path):
+    started, pids = two_processes_in_training(tmp_path)
+    for process in started:
+        # As a terminal does, which tells all that it started.
+        os.killpg(process.pid, signal.SIGINT)
+    said, *others = [process.communicate(timeout=60)[1] for process in started]
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert [process.returncode for process in started] == [130] * len(started)
+    kept = len(history(tmp_path / "two"))
+    assert f"Stopped. {kept} complete epochs are kept in two. Go on with:" in said
+    # What another process writes is in a folder of its own, which no one is sent to.
+    assert all(other.endswith("\nStopped.\n") for other in others)
+    assert not any("Error" in words for words in (said, *others))
 
 
 def told_of_another(monkeypatch, port):

@@ -39,7 +39,9 @@ MAY_IMPORT = {
         "training",
     },
     "metrics": {"checks", "datasets", "probability", "training"},
-    "callbacks": {"checks", "files", "metrics", "nn", "plots", "training"},
+    "callbacks": {
+        *("checks", "files", "metrics", "nn", "plots", "processes", "training"),
+    },
     "compression": {"metrics"},
     "estimators": {"checks", "models"},
     "anomalies": {

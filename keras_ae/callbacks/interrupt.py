@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import keras
 
+from keras_ae.processes import ProcessLost
+
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during training, raised once the step that was running has ended."""
@@ -36,7 +38,12 @@ class Interrupt(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Takes Ctrl-C for the callback as long as the block lasts."""
+        """Takes Ctrl-C for the callback as long as the block lasts.
+
+        Raises:
+            Interrupted: In the block, when the step that ran has ended, or could not as
+                another process that trains together has stopped.
+        """
         if threading.current_thread() is not threading.main_thread():
             # Python delivers signals to its main thread only.
             yield
@@ -46,6 +53,11 @@ class Interrupt(keras.callbacks.Callback):
         before = signal.signal(signal.SIGINT, self._ask)
         try:
             yield
+        except ProcessLost as lost:
+            if not self._asked:
+                raise
+            # Asked to stop, too, the other one had ended its step before.
+            raise Interrupted from lost
         finally:
             signal.signal(signal.SIGINT, before)
 

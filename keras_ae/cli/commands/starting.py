@@ -87,7 +87,8 @@ def tells_how_to_go_on(run: Run) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stopped:
-        if (run.directory / "settings.json").exists():
+        # What other processes write is in a temporary folder.
+        if processes.is_first() and (run.directory / "settings.json").exists():
             count = len(run.history)
             stopped.go_on = (  # type: ignore[attr-defined]
                 f"{count} complete epoch{'' if count == 1 else 's'} "
