@@ -355,6 +355,24 @@ def test_scikit_learn_takes_it():
 
 
 @pytest.mark.once
+def test_scikit_learn_validates_it_without_a_scoring():
+    base = pytest.importorskip("sklearn.base")
+    selection = pytest.importorskip("sklearn.model_selection")
+    given = keras_ae.AnomalyDetector(keras_ae.PCA(2), "reconstruction", epochs=1)
+    detector = base.clone(given).set_params(score="nearest")
+    assert detector.get_params()["score"] == "nearest"
+    assert "nearest" in repr(detector)
+    normal, far = plane(60), plane(20, seed=1) + 5 * np.eye(6)[3].astype("float32")
+    scores = selection.cross_val_score(detector, normal, cv=2)
+    detector.fit(normal[:30])
+    expected = -detector.decision_function(normal[30:]).mean()
+    np.testing.assert_allclose(scores[1], expected, rtol=1e-5)
+    X, y = np.concatenate([normal[30:], far]), np.repeat([0, 1], [30, 20])
+    found = metrics.detection(detector.decision_function(X), y, resamples=1)
+    assert detector.score(X, y) == found.auroc > 0.9
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "x", "message"),
     [
@@ -553,7 +571,8 @@ def test_the_command_that_goes_on_is_that_of_the_run(invoke, tmp_path):
         done = invoke(*command)
         assert done.exit_code == 0, done.output
         detector = anomalies.load(tmp_path / "a run" / "detector.zip")
-        assert detector.score == "structure" and detector.false_alarms == 0.4
+        assert detector.get_params()["score"] == "structure"
+        assert detector.false_alarms == 0.4
     for other in (("--score", "code"), ("--window", 4)):
         done = invoke(*fit, "--resume", *other)
         assert f"keeps its settings: leave out `{other[0]}`" in done.stderr

@@ -6,6 +6,8 @@ import os
 import pathlib
 import tempfile
 import zipfile
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,6 +17,7 @@ from keras_ae.anomalies.conformal import Conformal, benjamini_hochberg, check_ra
 from keras_ae.anomalies.examples import as_examples, check_normal, describable
 from keras_ae.anomalies.scores import SCORES, Score, smooth_errors
 from keras_ae.files import replacing
+from keras_ae.metrics import detection
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.runs import load_model
 from keras_ae.training import inputs
@@ -111,6 +114,31 @@ class AnomalyDetector(BaseEstimator):
         self.batch_size = batch_size
         self.seed = seed
         self.verbose = verbose
+
+    # scikit-learn asks for a method of this name, which is an argument's too.
+    @property
+    def score(self) -> Callable[..., float]:
+        """Method of `X` and `y=None` for cross-validation; higher is better.
+
+        Without `y` it is minus the mean of `decision_function`, which compares models
+        of one kind of score; with `y`, 1 for an anomaly and 0 for a normal example, the
+        AUROC. What the constructor was given is in `get_params()["score"]`.
+        """
+        return self._agreement
+
+    @score.setter
+    def score(self, score: str | Score) -> None:
+        self.__dict__["score"] = score
+
+    def _agreement(self, X, y=None):
+        scores = self.decision_function(X)
+        if y is None:
+            return -float(np.mean(scores))
+        return detection(scores, y, resamples=1).auroc
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Returns the constructor's arguments; see scikit-learn's `BaseEstimator`."""
+        return {**super().get_params(deep), "score": vars(self)["score"]}
 
     def fit(self, X, y=None) -> "AnomalyDetector":
         """Learns from normal examples `(n, ...)`; `y` is ignored.
@@ -215,15 +243,16 @@ class AnomalyDetector(BaseEstimator):
         return score
 
     def _named_score(self):
-        if isinstance(self.score, Score):
+        score = vars(self)["score"]
+        if isinstance(score, Score):
             # What it learns is this detector's, whoever else was given it.
-            return copy.copy(self.score)
-        if not isinstance(self.score, str) or self.score not in SCORES:
+            return copy.copy(score)
+        if not isinstance(score, str) or score not in SCORES:
             raise ValueError(
                 f"`score` must be one of {', '.join(map(repr, SCORES))}, or a `Score`. "
-                f"Received: score={self.score!r}"
+                f"Received: score={score!r}"
             )
-        return SCORES[self.score]()
+        return SCORES[score]()
 
     def _trained(self, train, validation):
         keras.utils.set_random_seed(int(self.seed))
