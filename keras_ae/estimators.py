@@ -7,7 +7,9 @@ import keras
 import numpy as np
 
 from keras_ae import checks
+from keras_ae.backend import seeding
 from keras_ae.models.base.autoencoder import Autoencoder
+from keras_ae.nn import seeds
 
 try:
     from sklearn.base import BaseEstimator, TransformerMixin
@@ -80,7 +82,12 @@ class CodeTransformer(TransformerMixin, BaseEstimator):
                 "`Model` must be a class of keras_ae, of which each `fit` makes a "
                 f"model. Received: Model={self.Model!r}"
             )
-        keras.utils.set_random_seed(checks.check_seed(self.seed))
+        seed = checks.check_seed(self.seed)
+        with seeding.seeded(seed):
+            self.model_ = self._trained(X)
+        return self
+
+    def _trained(self, X):
         # Networks among them would go on from the fit before.
         arguments = copy.deepcopy(self.arguments or {})
         model = self.Model(latent_dim=self.latent_dim, **arguments)
@@ -101,8 +108,7 @@ class CodeTransformer(TransformerMixin, BaseEstimator):
                 "`Model` must have an encoder. Received: "
                 f"Model={self.Model.__name__}, which searches for codes"
             )
-        self.model_ = model
-        return self
+        return model
 
     def transform(self, X):
         """Returns the codes of rows, `(n, code_dim)`."""
@@ -117,10 +123,10 @@ class CodeTransformer(TransformerMixin, BaseEstimator):
     def score(self, X, y=None):
         """Returns minus the model's loss on rows, for searches; in nats for a VAE."""
         check_is_fitted(self, "model_")
-        keras.utils.set_random_seed(checks.check_seed(self.seed))
-        found = self.model_.evaluate(
-            self._rows(X, reset=False), return_dict=True, verbose=0
-        )
+        rows, seed = self._rows(X, reset=False), checks.check_seed(self.seed)
+        # What loaders of batches draw, and what the model does.
+        with seeding.seeded(seed), seeds.repeatable(self.model_, seed):
+            found = self.model_.evaluate(rows, return_dict=True, verbose=0)
         return -found["loss"]
 
     def get_feature_names_out(self, input_features=None):

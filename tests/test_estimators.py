@@ -1,5 +1,7 @@
 """Models in scikit-learn's pipelines and searches."""
 
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -107,3 +109,38 @@ def test_what_does_not_fit_is_said():
         CodeTransformer(keras_ae.AutoDecoder, 2, epochs=1).fit(ROWS)
     with pytest.raises(ValueError, match="5 features"):
         CodeTransformer(keras_ae.PCA, 2).fit(ROWS).transform(ROWS[:, :4])
+
+
+def test_fits_change_no_draws_of_the_users():
+    transformer = CodeTransformer(keras_ae.VAE, 2, epochs=1, seed=5)
+    detector = keras_ae.AnomalyDetector(
+        keras_ae.VAE(2), "reconstruction", epochs=1, seed=5
+    )
+
+    def drawn():
+        draws = [random.random(), np.random.rand()]
+        draws += [float(keras.random.normal(())) for _ in range(2)]
+        if keras.backend.backend() == "tensorflow":
+            tensorflow = pytest.importorskip("tensorflow")
+            draws += [float(tensorflow.random.normal(())) for _ in range(2)]
+        if keras.backend.backend() == "torch":
+            torch = pytest.importorskip("torch")
+            draws += [float(torch.randn(())) for _ in range(2)]
+        return draws
+
+    keras.utils.set_random_seed(1)
+    drawn()
+    expected = drawn()
+    codes = []
+    for seed in (1, 2):
+        keras.utils.set_random_seed(seed)
+        drawn()
+        transformer.fit(ROWS)
+        score = transformer.score(ROWS)
+        assert transformer.score(ROWS) == score
+        codes.append((transformer.transform(ROWS), detector.fit(ROWS).model_))
+        assert (drawn() == expected) is (seed == 1)
+    (one, model), (other, again) = codes
+    np.testing.assert_allclose(other, one, atol=1e-5)
+    rows = ROWS.astype("float32")
+    np.testing.assert_allclose(again.encode(rows), model.encode(rows), atol=1e-5)

@@ -43,9 +43,18 @@ MAY_IMPORT = {
         *("checks", "files", "metrics", "nn", "plots", "processes", "training"),
     },
     "compression": {"metrics"},
-    "estimators": {"checks", "models"},
+    "estimators": {"backend", "checks", "models", "nn"},
     "anomalies": {
-        *("checks", "files", "metrics", "models", "probability", "runs", "training"),
+        *(
+            "backend",
+            "checks",
+            "files",
+            "metrics",
+            "models",
+            "probability",
+            "runs",
+            "training",
+        ),
     },
     "evaluation": {
         "checks",

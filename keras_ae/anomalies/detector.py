@@ -16,6 +16,7 @@ from keras_ae import checks
 from keras_ae.anomalies.conformal import Conformal, benjamini_hochberg, check_rate
 from keras_ae.anomalies.examples import as_examples, check_normal, describable
 from keras_ae.anomalies.scores import SCORES, Score, smooth_errors
+from keras_ae.backend.seeding import seeded
 from keras_ae.files import replacing
 from keras_ae.metrics import detection
 from keras_ae.models.base.autoencoder import Autoencoder
@@ -165,7 +166,8 @@ class AnomalyDetector(BaseEstimator):
         if trained:
             self._settle(self.model, score, X[tuned])
         else:
-            model = self._trained(X[learned], X[tuned])
+            with seeded(int(self.seed)):
+                model = self._trained(X[learned], X[tuned])
             self._settle(model, score, X[tuned], X[learned])
         self.decision_scores_ = self.decision_function(X)
         self.conformal_ = Conformal(self.decision_scores_[kept])
@@ -255,7 +257,6 @@ class AnomalyDetector(BaseEstimator):
         return SCORES[score]()
 
     def _trained(self, train, validation):
-        keras.utils.set_random_seed(int(self.seed))
         # What scikit-learn gives to `fit` stays as it was.
         model = _copied(self.model)
         model.column_names = self.column_names_

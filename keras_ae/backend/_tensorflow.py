@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
+from tensorflow.python.eager import context
 
 from keras_ae.backend import _shared, _tensorflow_devices, keras_private
 
@@ -30,6 +31,18 @@ def distribute(devices):
     chosen = _shared.chosen_devices(devices, found)
     _tensorflow_devices.chosen = tuple(found[index] for index in chosen)
     return [*_tensorflow_devices.chosen]
+
+
+@contextlib.contextmanager
+def seeded(seed):
+    # TensorFlow tells its seed, and how far draws have come, by no public name.
+    state = context.context()
+    before = state._seed, state._rng
+    tf.random.set_seed(seed)
+    try:
+        yield
+    finally:
+        state._seed, state._rng = before
 
 
 def replicas(model):

@@ -27,6 +27,13 @@ def build_scope(model):
     return contextlib.nullcontext()
 
 
+@contextlib.contextmanager
+def seeded(seed):
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
 def replicas(model):
     return 1
 

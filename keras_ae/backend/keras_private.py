@@ -4,12 +4,16 @@ Keras is bounded from above in `setup.cfg` for their sake: a new release of it i
 when the tests have passed with it.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 from keras.src.backend import compute_output_spec
-from keras.src.backend.common.global_state import get_global_attribute
+from keras.src.backend.common.global_state import (
+    get_global_attribute,
+    set_global_attribute,
+)
 from keras.src.backend.common.variables import AutocastScope
 from keras.src.models.functional import Functional, operation_fn, unpack_singleton
 from keras.src.random.seed_generator import (
@@ -25,6 +29,7 @@ from keras.src.trainers.data_adapters import (
     is_torch_dataloader,
 )
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED
 
 __all__ = [
     "MOMENTS",
@@ -33,6 +38,7 @@ __all__ = [
     "apply_anywhere",
     "averages",
     "get_data_adapter",
+    "global_seed",
     "graph",
     "is_data_set",
     "layers",
@@ -175,3 +181,20 @@ def set_unseeded(state: Any) -> None:
     """Draws without a seed go on from what `unseeded` has returned."""
     if state is not None:
         global_seed_generator().state.assign(state)
+
+
+@contextlib.contextmanager
+def global_seed(seed: int) -> Iterator[None]:
+    """Within the block this is Keras' seed, and what has none of its own begins anew.
+
+    After it Keras' seed and draws are as before.
+    """
+    news = {GLOBAL_RANDOM_SEED: seed, GLOBAL_SEED_GENERATOR: None}
+    olds = {name: get_global_attribute(name) for name in news}
+    for name, value in news.items():
+        set_global_attribute(name, value)
+    try:
+        yield
+    finally:
+        for name, value in olds.items():
+            set_global_attribute(name, value)
