@@ -82,6 +82,17 @@ class CodeTransformer(TransformerMixin, BaseEstimator):
                 "`Model` must be a class of keras_ae, of which each `fit` makes a "
                 f"model. Received: Model={self.Model!r}"
             )
+        if self.Model.needs_labels:
+            raise ValueError(
+                "`Model` must learn without labels. Received: "
+                f"Model={self.Model.__name__}"
+            )
+        if not self.Model.has_encoder:
+            how = "searches for codes" if self.Model.searches_codes else "has none"
+            raise ValueError(
+                "`Model` must have an encoder. Received: "
+                f"Model={self.Model.__name__}, which {how}"
+            )
         seed = checks.check_seed(self.seed)
         with seeding.seeded(seed):
             self.model_ = self._trained(X)
@@ -91,11 +102,6 @@ class CodeTransformer(TransformerMixin, BaseEstimator):
         # Networks among them would go on from the fit before.
         arguments = copy.deepcopy(self.arguments or {})
         model = self.Model(latent_dim=self.latent_dim, **arguments)
-        if model.needs_labels:
-            raise ValueError(
-                "`Model` must learn without labels. Received: "
-                f"Model={self.Model.__name__}"
-            )
         if self.optimizer is not None:
             # One that has trained a model belongs to it.
             chosen = keras.optimizers.get(self.optimizer)
@@ -103,11 +109,6 @@ class CodeTransformer(TransformerMixin, BaseEstimator):
         model.fit(
             X, epochs=self.epochs, batch_size=self.batch_size, verbose=self.verbose
         )
-        if not model.has_encoder:
-            raise ValueError(
-                "`Model` must have an encoder. Received: "
-                f"Model={self.Model.__name__}, which searches for codes"
-            )
         return model
 
     def transform(self, X):

@@ -105,8 +105,6 @@ def test_what_does_not_fit_is_said():
         failed.fit(ROWS)
     with pytest.raises(NotFittedError):
         failed.transform(ROWS)
-    with pytest.raises(ValueError, match="must have an encoder"):
-        CodeTransformer(keras_ae.AutoDecoder, 2, epochs=1).fit(ROWS)
     with pytest.raises(ValueError, match="5 features"):
         CodeTransformer(keras_ae.PCA, 2).fit(ROWS).transform(ROWS[:, :4])
 
@@ -144,3 +142,19 @@ def test_fits_change_no_draws_of_the_users():
     np.testing.assert_allclose(other, one, atol=1e-5)
     rows = ROWS.astype("float32")
     np.testing.assert_allclose(again.encode(rows), model.encode(rows), atol=1e-5)
+
+
+@pytest.mark.once
+def test_models_that_give_no_codes_are_refused_before_they_are_trained(monkeypatch):
+    def train(*args, **kwargs):
+        raise AssertionError("it was trained")
+
+    for Model, message in (
+        (keras_ae.AutoDecoder, "must have an encoder.* which searches for codes"),
+        (keras_ae.GLO, "must have an encoder.* which searches for codes"),
+        (keras_ae.GAN, "must have an encoder.* which has none"),
+        (keras_ae.ConditionalVAE, "must learn without labels"),
+    ):
+        monkeypatch.setattr(Model, "fit", train)
+        with pytest.raises(ValueError, match=message):
+            CodeTransformer(Model, 2).fit(ROWS)
