@@ -4,6 +4,7 @@ import json
 import sys
 import types
 
+import keras
 import pytest
 
 import keras_ae
@@ -101,6 +102,60 @@ def test_a_run_that_is_active_stays_so(images, calls, monkeypatch):
     calls.clear()
     fit(images, trackers.MLflow(), epochs=1)
     assert not {"start_run", "end_run"} & {name for name, *_ in calls}
+
+
+class _Raises(keras.callbacks.Callback):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def on_train_batch_end(self, batch, logs=None):
+        raise self.error
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [(RuntimeError("lost"), "FAILED", 1), (KeyboardInterrupt(), "KILLED", 255)],
+)
+def test_runs_end_with_a_training_that_raises(images, calls, error, status, code):
+    model = keras_ae.VAE(2, architecture="dense", widths=(4,))
+    tracked = [trackers.MLflow(), trackers.WandB(), _Raises(error)]
+    with pytest.raises(type(error)):
+        model.fit(images, verbose=0, callbacks=tracked)
+    assert calls[-2:] == [
+        ("end_run", (status,), {}),
+        ("finish", (), {"exit_code": code}),
+    ]
+    # What has ended before is left alone.
+    calls.clear()
+    with pytest.raises(ValueError, match="must hold examples"):
+        model.fit(images[:, 1:], verbose=0, callbacks=tracked)
+    assert not calls
+
+
+@pytest.mark.once
+def test_a_run_that_its_tracker_refuses_ends(images, calls):
+    def refuse(*arguments):
+        raise RuntimeError("another value")
+
+    sys.modules["mlflow"].log_params = refuse
+    with pytest.raises(RuntimeError, match="another value"):
+        fit(images, trackers.MLflow("discs", {"a": 1}), epochs=1)
+    assert [name for name, *_ in calls] == ["start_run", "end_run"]
+
+
+@pytest.mark.once
+def test_tensorboards_files_are_closed_by_a_training_that_raises(images, tmp_path):
+    pytest.importorskip("tensorboard")
+    model = keras_ae.VAE(2, architecture="dense", widths=(4,))
+    board = trackers.TensorBoard(tmp_path, write_graph=False, update_freq=1)
+    closed = []
+    board._close_writers = lambda: closed.append(True)
+    with pytest.raises(RuntimeError, match="lost"):
+        tracked = [board, _Raises(RuntimeError("lost"))]
+        model.fit(images, verbose=0, callbacks=tracked)
+    assert closed
 
 
 @pytest.mark.once

@@ -67,6 +67,7 @@ class Tracker(keras.callbacks.Callback):
         self.directory = None if directory is None else pathlib.Path(directory)
         self.seed = seed
         self._module = _imported(self.package)
+        self._begun = False
 
     def start(self, run_id: str | None) -> str:
         """Begins a run of the tracker, or goes on with one; returns its id."""
@@ -84,7 +85,16 @@ class Tracker(keras.callbacks.Callback):
         """Ends what `start` began."""
         raise NotImplementedError
 
+    def fail(self, interrupted: bool) -> None:
+        """Ends what `start` began or tried to, of a training that has raised.
+
+        Args:
+            interrupted: Whether by Ctrl-C.
+        """
+        self.finish()
+
     def on_train_begin(self, logs=None):
+        self._begun = True
         ids = {}
         file = None if self.directory is None else self.directory / FILE
         if file is not None:
@@ -103,20 +113,31 @@ class Tracker(keras.callbacks.Callback):
                     self.log_picture(name, picture, step)
 
     def on_train_end(self, logs=None):
+        self._begun = False
         with _going_on(self, "The end of the training could not be logged"):
             self.finish()
 
+    def on_train_failed(self, error: BaseException) -> None:
+        """Ends the tracker's run; models of keras_ae call it when `fit` raises."""
+        if self._begun:
+            self._begun = False
+            with _ended(self):
+                self.fail(isinstance(error, KeyboardInterrupt))
+
 
 @contextlib.contextmanager
-def _going_on(tracker, what):
+def _going_on(tracker, what, then="; training goes on"):
     """A block whose failure is a warning that begins with these words."""
     try:
         yield
     except Exception as error:  # a server may refuse in many ways
         sentence = str(error).strip().partition("\n")[0] or type(error).__name__
-        callbacks.warn(
-            f"{what} by {type(tracker).__name__} ({sentence}); training goes on."
-        )
+        callbacks.warn(f"{what} by {type(tracker).__name__} ({sentence}){then}.")
+
+
+def _ended(tracker):
+    """A block that ends what a training that has raised was logged to."""
+    return _going_on(tracker, "The failure of the training could not be logged", "")
 
 
 def _imported(package):
@@ -158,6 +179,7 @@ class MLflow(Tracker):
     """
 
     package = "mlflow"
+    _owns = False
 
     def start(self, run_id):
         run = self._module.active_run()
@@ -177,6 +199,10 @@ class MLflow(Tracker):
     def finish(self):
         if self._owns:
             self._module.end_run()
+
+    def fail(self, interrupted):
+        if self._owns:
+            self._module.end_run("KILLED" if interrupted else "FAILED")
 
 
 class WandB(Tracker):
@@ -199,6 +225,7 @@ class WandB(Tracker):
     """
 
     package = "wandb"
+    _owns, _run = False, None
 
     def start(self, run_id):
         self._run = self._module.run
@@ -228,6 +255,11 @@ class WandB(Tracker):
     def finish(self):
         if self._owns:
             self._run.finish()
+
+    def fail(self, interrupted):
+        if self._owns and self._run is not None:
+            # As it ends by itself when Python does.
+            self._run.finish(exit_code=255 if interrupted else 1)
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
@@ -282,6 +314,11 @@ class TensorBoard(keras.callbacks.TensorBoard):
     def on_train_end(self, logs=None):
         with _going_on(self, "The end of the training could not be logged"):
             super().on_train_end(logs)
+
+    def on_train_failed(self, error: BaseException) -> None:
+        """Closes the logs; models of keras_ae call it when `fit` raises."""
+        with _ended(self):
+            super().on_train_end()
 
 
 def _flat(settings, prefix=""):
