@@ -1045,6 +1045,14 @@ def test_evaluate_prints_scores(invoke, saved, photos, tmp_path):
         assert (tmp_path / name).read_text() == text
 
 
+def test_evaluate_writes_no_file_in_place_of_a_folder(invoke, saved, photos, tmp_path):
+    for name in ("results/", "results", "runs"):
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        result = invoke("evaluate", saved, photos, "--limit", 4, "--output", name)
+        assert_one_sentence(result, "`--output` must end in .json", name)
+    assert not (tmp_path / "results").exists()
+
+
 @pytest.mark.parametrize("name", ["moon-phases", "Moon_Phases"])
 def test_evaluate_on_a_data_set_means_its_test_split(invoke, tmp_path, name):
     model = keras_ae.AE(2, image_shape=(8, 8, 1), architecture="dense", widths=(4,))

@@ -384,6 +384,35 @@ def test_the_command_explores_what_the_model_was_trained_on(
     assert result.exit_code == 1 and "Traceback" not in result.output
 
 
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{damaged", "is damaged"), ('{"data": "moon-phases", "options": null}', None)],
+)
+def test_a_model_is_explored_though_its_settings_are_damaged(
+    gradio, monkeypatch, invoke, tmp_path, text, said
+):
+    seen = []
+
+    def explore(model, x, labels, **options):
+        seen.append(x)
+        raise ValueError("seen")
+
+    monkeypatch.setattr(explorer, "explore", explore)
+    run = tmp_path / "run"
+    run.mkdir()
+    shape = (8, 8, 1)
+    keras_ae.VAE(2, image_shape=shape, architecture="dense", widths=(4,)).save(
+        run / "model.keras"
+    )
+    (run / "settings.json").write_text(text)
+    for given in ((), ("--data", "moon-phases")):
+        result = invoke("explore", run, "--limit", 20, *given)
+        assert result.stderr.splitlines()[-1].endswith("seen"), result.output
+        assert said is None or result.stderr.count(f"settings.json {said}") == 1
+    assert (seen[0] is None) is (said is not None) and len(seen[1]) == 20
+
+
 # A real browser
 
 MOVES = """

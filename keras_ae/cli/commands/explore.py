@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 
 from keras_ae import catalogue, datasets, explorer
 from keras_ae.cli.commands.reading import load_some
@@ -79,7 +80,12 @@ def _recorded(path, folder):
     if str(path) in catalogue.presets() and not folder.exists():
         folder = catalogue.PRESETS / str(path)
     for name in ("settings.json", "preset.json"):
-        facts = read_json(folder / name)
+        try:
+            facts = read_json(folder / name)
+        except ValueError as error:
+            # It says what else could be shown, and the model is whole.
+            print(f"Left out: {error}", file=sys.stderr, flush=True)
+            continue
         if facts.get("data"):
-            return facts["data"], facts.get("options", {}).get("data_dir")
+            return facts["data"], (facts.get("options") or {}).get("data_dir")
     return None

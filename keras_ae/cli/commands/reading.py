@@ -6,6 +6,7 @@ import collections
 import math
 import os
 import pathlib
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -132,9 +133,13 @@ def load_pictures(model, path, data, split, data_dir, limit):
     """Pictures and labels of a data set, folder, zip or shards, at the model's size.
 
     Of the data that the run in `path` was trained on, the pictures that it recorded as
-    its `key`.
+    its `key`, unless that record is damaged.
     """
-    record = own_record(path, data)
+    try:
+        record = own_record(path, data)
+    except ValueError as error:
+        print(f"Left out: {error}", file=sys.stderr, flush=True)
+        record = {}
     height, width, channels = picture_shape(model)
     images, labels = datasets.load(
         data,
@@ -144,7 +149,7 @@ def load_pictures(model, path, data, split, data_dir, limit):
         data_dir=data_dir,
         labels=True,
         white=model.white,
-        key={**record, **record.get("options", {})}.get("key"),
+        key={**record, **(record.get("options") or {})}.get("key"),
     )
     if not len(images):
         raise ValueError(f"There are no pictures in {data}.")
@@ -219,9 +224,13 @@ def _read(
     datasets.folders.tell_broken(broken, count)
 
 
+def check_ends(output, suffix):
+    if pathlib.Path(output).suffix.lower() != suffix:
+        raise ValueError(f"`--output` must end in {suffix}. Received: {output}")
+
+
 def check_png(output):
-    if pathlib.Path(output).suffix.lower() != ".png":
-        raise ValueError(f"`--output` must end in .png. Received: {output}")
+    check_ends(output, ".png")
 
 
 def save_image(image, output):

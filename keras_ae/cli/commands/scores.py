@@ -14,6 +14,7 @@ from keras_ae import catalogue, datasets, evaluation, plots
 from keras_ae.cli.commands.reading import (
     as_pictures,
     check_absent,
+    check_ends,
     check_not_of,
     check_png,
     load_pictures,
@@ -52,7 +53,7 @@ def evaluate(
             Of what the run was trained on the test split is meant, too.
         groups: Names of `scores.GROUPS`, or `"all"`. Defaults to those that take little
             time.
-        output: Path of a JSON file for the scores. What it holds of the same model is
+        output: Path of the file of scores, `.json`. What it holds of the same model is
             kept; nothing else is overwritten.
         as_json: Whether to print what such a file would hold, and nothing else.
         **options: `samples`, `importance_samples`, `binarize` and `seed` as for
@@ -63,10 +64,13 @@ def evaluate(
             path of a network.
 
     Raises:
-        ValueError: If nothing could be measured, or `output` is another file.
+        ValueError: If nothing could be measured, `output` ends otherwise or is another
+            file.
         FileNotFoundError: If a path does not exist.
     """
     groups = _groups(groups)
+    if output is not None:
+        check_ends(output, ".json")
     model = load_model(path)
     target = _own_file(path) if output is None else pathlib.Path(output)
     if output is not None and target.exists():
@@ -335,7 +339,7 @@ def _check_same_model(target, model):
     """Refuses to write over scores of another model, or over another file."""
     try:
         same = scores.load(target).weights_digest == evaluation.weights_digest(model)
-    except ValueError:
+    except (OSError, ValueError):
         same = False
     if not same:
         check_absent(target)
