@@ -228,6 +228,37 @@ def test_what_a_model_can_not_give_is_left_out_and_said(images):
     assert by_name(labelled, "likelihood")["elbo"].depends_on["given"] == "labels"
 
 
+def test_a_model_that_needs_labels_is_told_them(images, monkeypatch):
+    model = small(keras_ae.ConditionalVAE, 3, num_classes=2)
+    labels = 1 - model.classify(images).argmax(axis=1)
+    restored = model.reconstruct(images, labels=labels)
+    assert np.abs(restored - model.reconstruct(images)).max() > 1e-3
+    drawn = model.sample_posterior(images, 0, labels=labels)
+    factors = np.stack([np.arange(32) % 2, np.arange(32) // 16], axis=1)
+    groups = ["reconstruction", "codes", "factors"]
+    given = {"labels": labels, "factors": factors}
+    with_labels = evaluation.evaluate(model, images, groups, **given)
+    found = by_name(with_labels)
+    expected = {
+        "mse": metrics.mse(images, restored),
+        "active_units": metrics.active_units(
+            model.encode(images, labels=labels)[:, :3]
+        ),
+        "aggregate_posterior_distance": metrics.aggregate_posterior_distance(
+            drawn, model.prior_codes(32, 0)
+        ),
+        "mutual_information_gap": metrics.mutual_information_gap(drawn, factors),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name].value, value, rtol=1e-4, err_msg=name)
+    assert all(score.depends_on["given"] == "labels" for score in found.values())
+    without = by_name(evaluation.evaluate(model, images, groups, factors=factors))
+    assert "given" not in without["mse"].depends_on
+    assert without["mse"].value < found["mse"].value
+    for name in ("encoded_information", "aggregate_posterior_distance"):
+        assert without[name].value != found[name].value
+
+
 def test_information_needs_a_diagonal_normal_posterior(images):
     for Model in (keras_ae.HierarchicalVAE, keras_ae.SphericalVAE, keras_ae.IAFVAE):
         measured = by_name(evaluation.evaluate(small(Model, 3), images[:8], "codes"))

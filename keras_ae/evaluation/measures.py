@@ -84,7 +84,7 @@ def _reconstruction(task):
     block = max(1, len(task.images) // _BLOCKS)
     for rows in task.chunks("reconstruction"):
         chunk = task.images[rows]
-        restored = task.model.reconstruct(task.given[rows])
+        restored = task.model.reconstruct(task.given[rows], **task.told(rows))
         if sharp:
             sharpness += len(chunk) * np.array(
                 [metrics.sharpness(restored), metrics.sharpness(chunk)]
@@ -94,10 +94,11 @@ def _reconstruction(task):
             sizes.append(len(pair[0]))
             for name, measure in measures.items():
                 means[name].append(measure(*pair))
+    about = {**task.noise, **task.given_labels}
     for name, values in means.items():
-        task.add(name, *_mean_of_blocks(values, sizes), **task.noise)
+        task.add(name, *_mean_of_blocks(values, sizes), **about)
     if sharp and sharpness[1] > 0:
-        task.add("sharpness", sharpness[0] / sharpness[1], **task.noise)
+        task.add("sharpness", sharpness[0] / sharpness[1], **about)
 
 
 def _likelihood(task):
@@ -107,9 +108,6 @@ def _likelihood(task):
             f"{task.kind} has no posterior over codes to bound log p(x) with"
         )
         return
-    given = {}
-    if model.needs_labels and task.labels is not None:
-        given = {"given": "labels"}
     measure = _measure(model.likelihood, task.images)
     for name, samples in (("elbo", 1), ("log_likelihood", task.importance_samples)):
         if name == "log_likelihood" and samples == 1:
@@ -122,13 +120,14 @@ def _likelihood(task):
                 task.images[rows],
                 samples,
                 seed=task.seed + rows.start,
-                **({"labels": task.labels[rows]} if given else {}),
+                **task.told(rows),
             )
             for rows in task.chunks(name.replace("_", " "))
         ]
         mean, error = _mean_of_blocks(np.concatenate(nats))
         drawn = {"importance_samples": samples} if samples > 1 else {}
-        task.add(name, mean, error, measure=measure, **drawn, **given, seed=task.seed)
+        about = {"measure": measure, **drawn, **task.given_labels, "seed": task.seed}
+        task.add(name, mean, error, **about)
 
 
 def _measure(likelihood, images):
@@ -157,18 +156,21 @@ def _codes(task):
         task.left_out["codes"] = "one picture's code says nothing of codes"
         return
     means = np.concatenate(
-        [_encode(model, task.given[rows]) for rows in task.chunks("codes")]
+        [
+            _encode(model, task.given[rows], **task.told(rows))
+            for rows in task.chunks("codes")
+        ]
     )
-    has_posterior = model.has_posterior
+    has_posterior, given = model.has_posterior, task.given_labels
     few = slice(0, _PAIRED)
     drawn = means[few]
     if has_posterior:
-        task.attempt(["active_units"], lambda: [metrics.active_units(means)])
-        drawn = model.sample_posterior(task.images[few], task.seed)
-    paired = {"codes": len(drawn), "seed": task.seed}
+        task.attempt(["active_units"], lambda: [metrics.active_units(means)], **given)
+        drawn = model.sample_posterior(task.images[few], task.seed, **task.told(few))
+    paired = {"codes": len(drawn), **given, "seed": task.seed}
     log_vars = None
     if has_posterior:
-        log_vars = _log_vars(model, task.images[few], means)
+        log_vars = _log_vars(model, task.images[few], means, task.told(few))
     if log_vars is not None:
         task.attempt(
             ["encoded_information"],
@@ -181,6 +183,11 @@ def _codes(task):
             ["aggregate_posterior_distance"],
             lambda: [metrics.aggregate_posterior_distance(drawn, prior_codes)],
             **paired,
+        )
+    if given:
+        # Of codes that were made with the classes it would tell what was told.
+        means = np.concatenate(
+            [_encode(model, task.given[rows]) for rows in task.chunks("probes")]
         )
     _probes(task, means)
 
@@ -214,23 +221,27 @@ def _probes(task, codes):
         )
 
 
-def _encode(model, images):
+def _encode(model, images, **told):
     # A model with classes appends them to the code.
-    return model.encode(images)[:, : model.prior_dim]
+    return model.encode(images, **told)[:, : model.prior_dim]
 
 
-def _log_vars(model, images, means):
+def _log_vars(model, images, means, told):
     """Log-variances of posteriors; None where these are not diagonal normal ones."""
-    posterior = model.posterior(images[:1])
+    one = {name: labels[:1] for name, labels in told.items()}
+    posterior = model.posterior(images[:1], **one)
     if type(posterior) is not distributions.Normal:
         return None
     # The encoder of a hierarchy gives only a part of its posterior.
     mean = keras.ops.convert_to_numpy(posterior.mean)
     if not np.allclose(mean, means[:1], rtol=1e-3, atol=1e-3):
         return None
-    return model.in_batches(
-        "log_var", lambda x: model.posterior(x).log_var, images, batch_size=256
-    )
+
+    def log_var(x, *parts):
+        return model.posterior(x, **dict(zip(told, parts, strict=True))).log_var
+
+    data = (images, *told.values()) if told else images
+    return model.in_batches(" ".join(["log_var", *told]), log_var, data, 256)
 
 
 def _samples(task):
@@ -316,13 +327,17 @@ def _factors(task):
         task.left_out["factors"] = "needs `factors`, the true ones behind the pictures"
         return
     means = np.concatenate(
-        [_encode(task.model, task.images[rows]) for rows in task.chunks("factors")]
+        [
+            _encode(task.model, task.images[rows], **task.told(rows))
+            for rows in task.chunks("factors")
+        ]
     )
     drawn = means
     if task.model.has_posterior:
-        drawn = task.model.sample_posterior(task.images, task.seed)
+        told = task.told(slice(None))
+        drawn = task.model.sample_posterior(task.images, task.seed, **told)
     factors, seed = task.factors, task.seed
-    about = {"factors": factors.shape[1], "seed": seed}
+    about = {"factors": factors.shape[1], **task.given_labels, "seed": seed}
     # Means would hide how little a collapsed dimension says.
     task.attempt(
         ["mutual_information_gap"],

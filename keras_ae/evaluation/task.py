@@ -50,6 +50,19 @@ class _Task:
         name, level = type(corruption).__name__, getattr(corruption, "level", "")
         return {"corruption": f"{name} {level}".strip(), "seed": self.seed}
 
+    @property
+    def given_labels(self) -> dict[str, Any]:
+        """What a score depends on where the model is told the classes."""
+        told = self.model.needs_labels and self.labels is not None
+        return {"given": "labels"} if told else {}
+
+    def told(self, rows: slice) -> dict[str, Any]:
+        """The classes of these rows, for a verb of a model that needs labels.
+
+        By itself it would take those that suit the pictures best.
+        """
+        return {"labels": self.labels[rows]} if self.given_labels else {}
+
     def chunks(self, what: str) -> Iterator[slice]:
         """Rows of the pictures, a chunk at a time, with progress."""
         count = len(self.images)
