@@ -53,15 +53,16 @@ class _Task:
     @property
     def given_labels(self) -> dict[str, Any]:
         """What a score depends on where the model is told the classes."""
-        told = self.model.needs_labels and self.labels is not None
-        return {"given": "labels"} if told else {}
+        return {"given": "labels"} if self.told(slice(1)) else {}
 
     def told(self, rows: slice) -> dict[str, Any]:
         """The classes of these rows, for a verb of a model that needs labels.
 
         By itself it would take those that suit the pictures best.
         """
-        return {"labels": self.labels[rows]} if self.given_labels else {}
+        if self.labels is None or not self.model.needs_labels:
+            return {}
+        return {"labels": self.labels[rows]}
 
     def chunks(self, what: str) -> Iterator[slice]:
         """Rows of the pictures, a chunk at a time, with progress."""
