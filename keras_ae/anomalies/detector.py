@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ae import checks
+from keras_ae import arrays, checks
 from keras_ae.anomalies.conformal import Conformal, benjamini_hochberg, check_rate
 from keras_ae.anomalies.examples import as_examples, check_normal, describable
 from keras_ae.anomalies.scores import SCORES, Score, smooth_errors
@@ -149,7 +149,7 @@ class AnomalyDetector(BaseEstimator):
                 or the examples are too few.
         """
         score = self.check()
-        self.column_names_ = self.model.column_names or inputs.column_names(X)
+        self.column_names_ = self.model.column_names or arrays.column_names(X)
         X = as_examples(X, self.column_names_)
         if len(X) < self.fewest:
             raise ValueError(
@@ -194,7 +194,7 @@ class AnomalyDetector(BaseEstimator):
                 f"`model` must be trained. Received: a {type(self.model).__name__} "
                 "that is not; `fit` trains it."
             )
-        names = self.model.column_names or inputs.column_names(tuning)
+        names = self.model.column_names or arrays.column_names(tuning)
         self.column_names_ = names
         tuning = as_examples(tuning, names, "tuning")
         held_back = as_examples(held_back, names, "held_back")

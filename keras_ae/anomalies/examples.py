@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ae import arrays
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.training import inputs
 
@@ -14,8 +15,8 @@ def as_examples(X: Any, columns: tuple[str, ...] | None, name: str = "X") -> np.
     Raises:
         ValueError: If they are no examples, or integers that no model reads.
     """
-    found = inputs.column_names(X)
-    X = np.asarray(inputs.beside(name, X))
+    found = arrays.column_names(X)
+    X = np.asarray(arrays.beside(name, X))
     if X.ndim < 2:
         raise ValueError(
             f"`{name}` must hold examples, (n, features) or (n, height, width, "
@@ -26,7 +27,7 @@ def as_examples(X: Any, columns: tuple[str, ...] | None, name: str = "X") -> np.
         # Scores look at values alone, and would take any integer for a pixel.
         if X.dtype.kind in "iu":
             inputs.check_values(X)
-    return inputs.reordered(X, found, columns, name) if found and columns else X
+    return arrays.reordered(X, found, columns, name) if found and columns else X
 
 
 def describable(model: Autoencoder, X: np.ndarray) -> np.ndarray:

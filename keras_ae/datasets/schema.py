@@ -12,9 +12,9 @@ from keras_ae.datasets.tables import (
     flag_of,
     is_category,
     is_gap,
-    missing_of,
     texts_among_numbers,
 )
+from keras_ae.gaps import missing_of
 
 KINDS = ("number", "count", "category")
 # Different values that a column of categories has at most.

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_ae.gaps import missing_of
+
 # What may separate values in a file; commas last, as they are in names and numbers too.
 _SEPARATORS = ("\t", ";", "|", ",")
 # Rows that tell which one does.
@@ -442,24 +444,3 @@ def _array(values):
 def is_category(values: np.ndarray) -> bool:
     """Whether a frame said that a column is one of categories, also of numbers."""
     return values.dtype.metadata == _CATEGORY.metadata
-
-
-def missing_of(values):
-    """Which values are missing, booleans `(n,)`."""
-    if values.dtype.kind in "biu":
-        return np.zeros(len(values), bool)
-    if values.dtype.kind == "f":
-        return np.isnan(values)
-    return np.array([_is_missing(value) for value in values])
-
-
-def _is_missing(value):
-    if value is None:
-        return True
-    if np.ndim(value):
-        return False
-    try:
-        return bool(value != value)
-    except TypeError:
-        # pandas' own mark of a gap is neither equal to itself nor not.
-        return True

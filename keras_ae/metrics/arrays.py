@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from keras_ae.training import inputs
+from keras_ae import arrays as foreign
 
 # Enough rows to keep a matrix product busy, few enough to stay within memory.
 _CHUNK = 1024
@@ -20,7 +20,7 @@ def array(name, values):
             f"`{name}` must not be masked: the mask would be dropped. Received: "
             f"{np.ma.count_masked(values):,} masked values"
         )
-    values = inputs.plain(values)
+    values = foreign.plain(values)
     try:
         is_tensor = ops.is_tensor(values)
         values = ops.convert_to_numpy(values) if is_tensor else np.asarray(values)

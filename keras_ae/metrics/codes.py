@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_ae import checks
-from keras_ae.datasets.tables import missing_of
+from keras_ae.gaps import missing_of
 from keras_ae.metrics import arrays
 from keras_ae.probability import divergences
 

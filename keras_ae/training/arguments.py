@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_ae import checks
+from keras_ae import arrays, checks
 from keras_ae.datasets import LazyImages
-from keras_ae.training import inputs
 
 # Of `fit`, `evaluate` and `predict`: the smallest value of each count.
 _COUNTS = {
@@ -98,7 +97,7 @@ def check_class_weight(weights: Any, x: Any, y: Any) -> None:
         received = "no labels"
     elif np.shape(y) == tuple(x.shape):
         received = "examples as `y`"
-    elif not inputs.is_numeric(y):
+    elif not arrays.is_numeric(y):
         received = f"labels of dtype {y.dtype}"
     if received:
         raise ValueError(

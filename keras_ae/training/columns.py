@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ae.training import inputs
+from keras_ae import arrays
 
 
 class KnowsColumns:
@@ -30,15 +30,15 @@ class KnowsColumns:
         Raises:
             ValueError: If a frame has other columns, or an array can't be read.
         """
-        names = inputs.column_names(data)
-        data = inputs.plain(data)
+        names = arrays.column_names(data)
+        data = arrays.plain(data)
         if names and self.column_names:
-            data = inputs.reordered(data, names, self.column_names, name)
+            data = arrays.reordered(data, names, self.column_names, name)
         return data
 
     def as_array(self, name: str, data: Any) -> np.ndarray:
-        """Returns examples as `inputs.as_array` does, with `in_order`."""
-        return inputs.as_array(name, self.in_order(name, data))
+        """Returns examples as `arrays.as_array` does, with `in_order`."""
+        return arrays.as_array(name, self.in_order(name, data))
 
     def beside(self, x: Any, name: str, data: Any) -> Any:
         """Returns what is passed beside x as an array, or None.
@@ -54,11 +54,11 @@ class KnowsColumns:
         Raises:
             ValueError: If a list does not make an array, or a frame can't be read.
         """
-        names = inputs.column_names(data)
-        wanted = self.column_names or inputs.column_names(x)
-        data = inputs.beside(name, data)
+        names = arrays.column_names(data)
+        wanted = self.column_names or arrays.column_names(x)
+        data = arrays.beside(name, data)
         if names and wanted and sorted(names) == sorted(wanted):
-            data = inputs.reordered(data, names, wanted, name)
+            data = arrays.reordered(data, names, wanted, name)
         return data
 
 
@@ -78,9 +78,9 @@ def mask_beside(
     """
     if mask is None:
         return None
-    names = inputs.column_names(mask) or inputs.column_names(x)
-    wanted = wanted or inputs.column_names(x)
-    mask = inputs.as_array("mask", mask)
+    names = arrays.column_names(mask) or arrays.column_names(x)
+    wanted = wanted or arrays.column_names(x)
+    mask = arrays.as_array("mask", mask)
     if names and wanted and mask.shape[1:] == (len(names),):
-        mask = inputs.reordered(mask, names, wanted, "mask")
+        mask = arrays.reordered(mask, names, wanted, "mask")
     return mask

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import backend, checks
+from keras_ae import arrays, backend, checks
 from keras_ae.datasets import LazyImages
 from keras_ae.training import arguments, failing, feeding, inputs, optimizers
 from keras_ae.training.columns import KnowsColumns
@@ -422,7 +422,7 @@ class Trainer(KnowsColumns):
         if backend.is_traced(data):
             self.require_built("map")
             return data
-        names = inputs.column_names(data)
+        names = arrays.column_names(data)
         data = self.in_order(name, data)
         if data is None:
             raise ValueError(f"`{name}` must be given. Received: {name}=None")
@@ -472,7 +472,7 @@ class Trainer(KnowsColumns):
         """Refuses weights in an array that can't weigh anything."""
         if not hasattr(weight, "shape") or not len(weight.shape):
             weight = np.asarray(weight)
-        if not inputs.is_numeric(weight):
+        if not arrays.is_numeric(weight):
             raise ValueError(
                 "`sample_weight` must be numbers, one an example. Received: weights of "
                 f"dtype {weight.dtype}"

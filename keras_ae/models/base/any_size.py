@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_ae import checks, progress
+from keras_ae import arrays, checks, progress
 from keras_ae.models.base.autoencoder import Autoencoder
 from keras_ae.models.base.verbs import padded
 from keras_ae.training import inputs
@@ -72,7 +72,7 @@ class AnySize(Autoencoder):
     def check_pictures(self, x):
         """Returns an array of pictures of any height and width, or raises."""
         self.require_built("tile")
-        x, known = inputs.plain(x), self.built_image_shape
+        x, known = arrays.plain(x), self.built_image_shape
         inputs.check_batch("x", x)
         shape = tuple(x.shape)
         if len(shape) != len(known) + 1 or shape[3:] != known[2:]:

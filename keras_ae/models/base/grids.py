@@ -5,10 +5,9 @@ import math
 import numpy as np
 from keras import ops
 
-from keras_ae import checks
+from keras_ae import arrays, checks
 from keras_ae.models.base.any_size import AnySize
 from keras_ae.nn import networks
-from keras_ae.training import inputs
 
 
 class GridCodes(AnySize):
@@ -190,7 +189,7 @@ class GridCodes(AnySize):
         if tile is None:
             return super().decode(z, batch_size)
         tile, overlap = self.check_tile(tile, overlap)
-        z = inputs.as_array("z", z).astype("float32")
+        z = arrays.as_array("z", z).astype("float32")
         if z.ndim != 4 or z.shape[-1] != self.latent_dim or 0 in z.shape:
             raise ValueError(
                 f"`z` must have the shape (n, rows, columns, {self.latent_dim}) with "

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import backend, checks, progress
+from keras_ae import arrays, backend, checks, progress
 from keras_ae.probability.distributions import Seed
 from keras_ae.training import inputs
 
@@ -81,7 +81,7 @@ class Verbs:
     def _checked_codes(self, z, verb):
         self.require_built(verb)
         if not backend.is_traced(z):
-            z = inputs.as_array("z", z).astype("float32")
+            z = arrays.as_array("z", z).astype("float32")
         if len(z.shape) != 2 or z.shape[1] != self.code_dim or z.shape[0] == 0:
             raise ValueError(
                 f"`z` must have the shape (n, {self.code_dim}), of one code or more. "
@@ -233,7 +233,7 @@ class Verbs:
                 f"`dims` must be dimensions from 0 to {self.prior_dim - 1}, in a list. "
                 f"Received: dims={dims if np.ndim(dims) == 0 else list(dims)}"
             )
-        x = inputs.as_array("x", x)
+        x = arrays.as_array("x", x)
         z = np.tile(self.encode(x[None]), (len(dims), steps, 1))
         for row, dim in enumerate(dims):
             z[row, :, int(dim)] = np.linspace(-span, span, steps)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae import backend, checks
+from keras_ae import arrays, backend, checks
 from keras_ae.datasets import Batches, LazyImages
 from keras_ae.training import arguments, inputs
 from keras_ae.training.columns import mask_beside
@@ -303,7 +303,7 @@ def with_missing(x, mask):
             f"{type(x).__name__}; put NaN into its batches where a value is missing."
         )
     mask = mask_beside(x, mask)
-    frame, x = x, inputs.plain(x)
+    frame, x = x, arrays.plain(x)
     if mask.shape != tuple(x.shape) or not np.isin(mask, (0, 1)).all():
         raise ValueError(
             f"`mask` must be booleans of the shape of `x`, {tuple(x.shape)}, True "
@@ -312,7 +312,7 @@ def with_missing(x, mask):
         )
     floats = ops.convert_to_numpy(inputs.to_floats(ops.convert_to_tensor(x)))
     masked = np.where(mask.astype(bool), floats, np.float32("nan"))
-    if inputs.column_names(frame) is None:
+    if arrays.column_names(frame) is None:
         return masked
     # Both pandas and polars take columns by name, and new names after that.
     masked = type(frame)({str(index): column for index, column in enumerate(masked.T)})
