@@ -211,6 +211,27 @@ def test_data_that_are_none_are_refused(data, message):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("shape", [(6, 9, 3), (6, 9, 1), (8, 8), (8, 8, 4)])
+def test_a_data_set_of_single_pictures_is_not_one_of_batches_of_rows(shape):
+    tensorflow = pytest.importorskip("tensorflow")
+    many = np.random.default_rng(0).uniform(size=(12, *shape)).astype("float32")
+    for parts in (many, (many, np.arange(12))):
+        single = tensorflow.data.Dataset.from_tensor_slices(parts)
+        model = keras_ae.VAE(2, architecture="dense", widths=(4,))
+        with pytest.raises(ValueError, match=r"looks like one picture; call `batch`"):
+            model.fit(single, verbose=0)
+        assert not model.built
+    model.fit(single.batch(6, drop_remainder=len(shape) == 3), verbose=0)
+    assert model.built_image_shape == shape
+    # What is said explicitly is not questioned, nor rows, whatever their batches.
+    model = keras_ae.VAE(2, architecture="dense", widths=(4,), image_shape=shape[1:])
+    model.fit(tensorflow.data.Dataset.from_tensor_slices(many), verbose=0)
+    rows = tensorflow.data.Dataset.from_tensor_slices(many[:, 0].reshape(12, -1))
+    model = keras_ae.VAE(2, architecture="dense", widths=(4,))
+    model.fit(rows.batch(4, drop_remainder=True), verbose=0)
+
+
+@pytest.mark.once
 def test_sparse_data_are_refused(model):
     sparse = pytest.importorskip("scipy.sparse")
     with pytest.raises(ValueError, match=r"must be dense.*csr_array.*toarray"):

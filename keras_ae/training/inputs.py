@@ -47,22 +47,37 @@ def check_batch(name: str, batch) -> None:
         )
 
 
-def check_batched(name: str, shape, architecture: str) -> None:
+def check_batched(name: str, shape, architecture: str, data) -> None:
     """Raises `ValueError` where a data set looks as if it gave one picture at a time.
 
     Args:
         name: How errors call the data set.
         shape: Of what it gave first.
         architecture: That of the model.
+        data: The data set.
     """
-    height, width, channels = (*shape, 0, 0, 0)[:3]
-    is_square = len(shape) == 3 and height == width and channels in (1, 3, 4)
-    if is_square and architecture != "sequence":
+    height, width, channels = (*shape, 1, 1, 1)[:3]
+    is_square = height == width
+    looks_alike = {2: is_square, 3: channels in (1, 3, 4)}.get(len(shape), False)
+    # Batches of rows may be square, and those of series have few channels.
+    is_clear = len(shape) == 3 and is_square
+    if looks_alike and (is_clear or _is_unbatched(data)) and architecture != "sequence":
         raise ValueError(
             f"`{name}` must give batches. Received: {tuple(shape)}, which looks like "
             "one picture; call `batch` on the data set, or say "
             f"`image_shape={tuple(shape[1:])}` if these are examples."
         )
+
+
+def _is_unbatched(data):
+    """Whether a `tf.data.Dataset` says what it does not of most batches.
+
+    Where the last may be shorter they have no fixed first size.
+    """
+    if not hasattr(data, "element_spec"):
+        return False
+    shape = getattr(keras.tree.flatten(data.element_spec)[0], "shape", None)
+    return bool(getattr(shape, "rank", None)) and shape[0] is not None
 
 
 def check_values(batch, likelihood=None) -> tuple[float, float]:

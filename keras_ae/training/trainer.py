@@ -435,7 +435,7 @@ class Trainer(KnowsColumns):
         (batch, target, weight), data = inputs.first_batch(data)
         inputs.check_batch(name, batch)
         if not self.built and self._asked_shape is None and batch is not data:
-            inputs.check_batched(name, batch.shape, self.architecture)
+            inputs.check_batched(name, batch.shape, self.architecture, data)
         if not self.built:
             with backend.build_scope(self):
                 self.build((None, *batch.shape[1:]))
