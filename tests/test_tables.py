@@ -536,3 +536,17 @@ def test_a_model_of_a_table_tells_what_does_not_fit(table, schema, tmp_path):
     assert np.median(difference) > 1
     share = schema.by_column(np.abs(odd - loaded.reconstruct(odd)))
     assert np.median(share["colour"]) > 0.5
+
+
+def test_integers_that_are_rounded_are_told(tmp_path):
+    file = tmp_path / "customers.csv"
+    file.write_text("id,age\n9007199254740992,1\n,2\n9007199254740993,3\n")
+    with pytest.warns(
+        UserWarning, match=r"'id' of .*9007199254740993 to 9007199254740"
+    ):
+        datasets.read_table(file)
+    kept = datasets.read_table(file, texts=["id"])["id"]
+    assert [*kept] == ["9007199254740992", None, "9007199254740993"]
+    # What is exact, or was never meant to be, is not told.
+    file.write_text(f"id,age\n9007199254740992,-1e30\n9007199254740994,{'9' * 5000}\n")
+    np.testing.assert_array_equal(datasets.read_table(file)["id"] % 4, [0, 2])

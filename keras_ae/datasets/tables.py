@@ -19,6 +19,9 @@ import numpy as np
 
 from keras_ae.gaps import missing_of
 
+# Up to it each integer is a number of its own; of more digits numbers are infinite.
+_EXACT = 2.0**53
+_INTEGER = re.compile(r"[+-]?\d{1,308}")
 # What may separate values in a file; commas last, as they are in names and numbers too.
 _SEPARATORS = ("\t", ";", "|", ",")
 # Rows that tell which one does.
@@ -220,6 +223,8 @@ def _read_lines(path, file, kept):
         columns[name] = _parsed(values, commas, grouped)
         if columns[name].dtype == object:
             _tell_odd(path, name, columns[name], commas)
+        elif columns[name].dtype.kind == "f":
+            _tell_rounded(path, name, columns[name], values)
     return columns, np.array(begins)
 
 
@@ -291,6 +296,21 @@ def _tell_odd(path, name, values, commas):
             "fields empty where a number is missing.",
             stacklevel=5,
         )
+
+
+def _tell_rounded(path, name, numbers, texts):
+    """Warns of integers that no number tells from those beside them."""
+    for index in np.flatnonzero(np.abs(numbers) >= _EXACT):
+        text = texts[index].strip()
+        if _INTEGER.fullmatch(text) and int(text) != int(numbers[index]):
+            warnings.warn(
+                f"Column {name!r} of {path} holds integers beyond 2**53, which are "
+                f"rounded: {text} to {int(numbers[index])}; where they are names, as "
+                f"of customers, leave the column out, or read it with `texts=[{name!r}]"
+                "`.",
+                stacklevel=5,
+            )
+            return
 
 
 def _are_values(names):
