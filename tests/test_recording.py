@@ -331,6 +331,37 @@ def test_learning_rates_change_within_a_fit(images):
     assert_same(train(images, **options)[1], as_ever(images, **options))
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_networks_may_be_frozen_as_pytorch_does(images, plain, monkeypatch):
+    monkeypatch.setattr(backend, "PLAIN", plain)
+    shape = images.shape[1:]
+    model = keras_ae.VAE(2, image_shape=shape, architecture="dense", widths=(8,))
+    model.encoder.requires_grad_(False)
+    before = [w.copy() for w in model.encoder.get_weights()]
+    decoder = model.decoder.get_weights()[0].copy()
+    with pytest.warns(UserWarning, match="Gradients do not exist"):
+        model.fit(images, batch_size=5, epochs=2, verbose=0)
+    for old, new in zip(before, model.encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert np.abs(decoder - model.decoder.get_weights()[0]).max() > 0
+    # Of a player that is frozen as a whole nothing is left to tell.
+    model.requires_grad_(False)
+    model.fit(images, batch_size=5, verbose=0)
+    model.encoder.requires_grad_(True)
+    model.decoder.requires_grad_(True)
+    model.fit(images, batch_size=5, verbose=0)
+    assert np.abs(before[0] - model.encoder.get_weights()[0]).max() > 0
+
+
+def test_models_are_evaluated_in_inference_mode(images):
+    model, _ = train(images)
+    with torch.inference_mode():
+        assert np.isfinite(model.evaluate(images, batch_size=5, verbose=0)).all()
+        with pytest.raises(ValueError, match="outside of `torch.inference_mode"):
+            model.fit(images, verbose=0)
+    model.fit(images, batch_size=5, verbose=0)
+
+
 def test_run_eagerly_may_be_set_later(images):
     model = keras_ae.AE(2, architecture="dense", widths=(8,))
     model.fit(images, batch_size=8, epochs=2, verbose=0)

@@ -72,18 +72,34 @@ def run_step(step, arguments, variables):
 
 
 def loss_gradients(model, loss_fn, variables, optimizer, given):
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            "A model must learn outside of `torch.inference_mode()`, in which there "
+            "are no gradients. Received: a step of training within it"
+        )
     given = [tensor.detach().requires_grad_() for tensor in given]
     loss, others = loss_fn(*given)
-    gradients = torch.autograd.grad(
-        optimizer.scale_loss(loss),
-        [*(variable.value for variable in variables), *given],
-        allow_unused=True,
-    )
-    return others, gradients[: len(variables)], gradients[len(variables) :]
+    learned = [variable.value for variable in variables if _learns(variable)]
+    found = iter(())
+    if learned or given:
+        found = iter(
+            torch.autograd.grad(
+                optimizer.scale_loss(loss), [*learned, *given], allow_unused=True
+            )
+        )
+    gradients = [next(found) if _learns(variable) else None for variable in variables]
+    return others, gradients, [*found]
+
+
+def _learns(variable):
+    """Whether PyTorch's `requires_grad_(False)` has not frozen a variable."""
+    return variable.value.requires_grad
 
 
 @torch.no_grad()
 def apply(optimizer, gradients, variables, condition, fused):
+    if not any(map(_learns, variables)):
+        return
     touched = [*variables, *optimizer.variables]
     # What scales the loss leaves the update to another.
     inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -176,6 +192,7 @@ def records_steps(model):
     return (
         not model.jit_compile
         and not model.run_eagerly
+        and not torch.is_inference_mode_enabled()
         and model.steps_per_execution == 1
         and keras.distribution.distribution() is None
         # What is to save memory shall not keep the copies that a recorder does.
