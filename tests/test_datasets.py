@@ -511,6 +511,48 @@ def test_zip_of_pictures_is_like_the_folder(tmp_path):
         )
 
 
+def test_a_zip_of_windows_has_folders(tmp_path):
+    names = ["Train/cats/a", "Train/dogs/b", "val/cats/c", "test/d"]
+    files = {f"photos/{name}.png": encoded(colour(n)) for n, name in enumerate(names)}
+    files |= {"__MACOSX/a.png": b"rubbish", ".hidden/b.png": b"rubbish"}
+    path = tmp_path / "mine.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name, data in files.items():
+            member = zipfile.ZipInfo()
+            member.filename = name.replace("/", "\\")
+            file.writestr(member, data)
+    images, labels = datasets.load(path, image_size=8, labels=True)
+    assert images[:, 0, 0, 0].tolist() == [0, 1]
+    assert labels["folder"].tolist() == ["cats", "dogs"]
+    assert labels["path"].tolist() == [f"photos/{name}.png" for name in names[:2]]
+    assert len(datasets.load(path, "all", image_size=8)) == 4
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_the_last_of_one_name_in_a_zip_counts(tmp_path):
+    path = write_zip(tmp_path / "mine.zip", numbered(3))
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr([*numbered(3)][0], encoded(colour(9)))
+    images = datasets.load(path, "all", image_size=8)
+    assert images[:, 0, 0, 0].tolist() == [9, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_pictures_that_can_not_be_read_are_told(tmp_path, capsys, kind):
+    files = {"a/1.HEIC": b"x", "a/2.heic": b"x", "3.dcm": b"x", "notes.txt": b"x"}
+    put = write if kind == "folder" else write_zip
+    with pytest.raises(FileNotFoundError, match=r"Received: 1 \.dcm, 2 \.heic"):
+        datasets.load(put(tmp_path / f"none.{kind}", files))
+    put(tmp_path / f"some.{kind}", {**files, **numbered(3)})
+    assert len(datasets.load(tmp_path / f"some.{kind}", "all", image_size=8)) == 3
+    assert "3 pictures" in (said := capsys.readouterr().err) and "2 .heic" in said
+
+
+def test_several_paths_are_no_data_set(tmp_path):
+    with pytest.raises(ValueError, match="must be a name or one path.*: a list"):
+        datasets.load([write(tmp_path / "mine", numbered(3))])
+
+
 @pytest.mark.parametrize("wrapper", ["", "photos/"])
 def test_split_folders_decide(tmp_path, wrapper):
     names = ["Train/cats/a", "Train/dogs/b", "val/cats/c", "test/d", "other/e"]

@@ -244,6 +244,11 @@ def _data_dir(data_dir):
 
 def _location(name_or_folder):
     """Returns the path of the user's own folder or zip."""
+    if not isinstance(name_or_folder, str | os.PathLike):
+        raise ValueError(
+            "`name_or_folder` must be a name or one path; `datasets.read_pictures` "
+            f"reads several. Received: a {type(name_or_folder).__name__}"
+        )
     path = Path(name_or_folder).expanduser()
     if path.exists() or shards.is_pattern(path):
         return path

@@ -66,7 +66,7 @@ def load(pictures, chosen, size, *, limit=None, channels=None, crop=None, white=
     """Returns the pixels of chosen pictures, decoding them if it is the first time.
 
     Args:
-        pictures: A `folders.Pictures` or `shards.Shards`.
+        pictures: A `listing.Pictures` or `shards.Shards`.
         chosen: Positions of the pictures wanted.
         size: (height, width).
         limit: Number of chosen pictures to take, None for all of them.

@@ -64,7 +64,7 @@ def decode_all(folder, pictures, positions, how):
 
     Args:
         folder: Where claims and notes are; pixels are in its folder `entry`.
-        pictures: A `folders.Pictures` or `shards.Shards`.
+        pictures: A `listing.Pictures` or `shards.Shards`.
         positions: Those wanted.
         how: Size, channels, crop and white, as `pictures.decode` takes them.
 

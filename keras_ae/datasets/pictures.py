@@ -13,6 +13,11 @@ SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
     *(".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 )
+# Of pictures that Pillow does not read by itself.
+UNREAD = (
+    *(".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".heic", ".heif", ".jxl"),
+    *(".nef", ".npy", ".npz", ".orf", ".raf", ".rw2", ".svg"),
+)
 
 # Of 16 bits.
 WHITE = 65535

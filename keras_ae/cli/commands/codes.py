@@ -113,7 +113,7 @@ def decompress(path: str, file: str, output: str) -> None:
         FileExistsError: If one of the pictures exists: it may be the original.
         FileNotFoundError: If a path does not exist.
     """
-    datasets.folders.check_file(file)
+    datasets.listing.check_file(file)
     data = pathlib.Path(file).read_bytes()
     folder = pathlib.Path(output)
     check_folder("--output", folder)
