@@ -393,3 +393,20 @@ def test_what_verbs_can_not_take(model):
     for span in ("wide", np.nan):
         with pytest.raises(ValueError, match="`span` must be a finite number"):
             model.traverse(x[0], span=span)
+
+
+def test_methods_of_ones_own_return_dicts():
+    class Called(keras_ae.AE):
+        def call(self, x, training=False):
+            return self.decoder(self.encoder(x))
+
+    class Lost(keras_ae.AE):
+        def terms(self, x, outputs, training=False):
+            return keras.ops.mean(keras.ops.square(x - outputs["parameters"]))
+
+    for Model, method in ((Called, "call"), (Lost, "terms")):
+        model = Model(2, architecture="dense", widths=(4,))
+        with pytest.raises(
+            ValueError, match=f"`{method}` of {Model.__name__} must ret"
+        ):
+            model.fit(x, verbose=0)

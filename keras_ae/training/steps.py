@@ -1,6 +1,6 @@
 """One step: who learns what from a batch, and what is logged of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -146,11 +146,14 @@ class Steps:
         """Returns a player's losses `(batch,)` and every figure to log, by name."""
         of_values, weight = self._weights(weight)
         call = self if player.call is None else player.call
-        outputs = MappingProxyType(call(x, training=training, **others))
+        outputs = call(x, training=training, **others)
+        self._check_names("call", outputs)
+        outputs = MappingProxyType(outputs)
         # Of this call, not of those that terms may make.
         penalties = self.losses
         with self.likelihood.weighing(of_values):
             told = player.terms(x, outputs, training=training)
+        self._check_names("terms", told)
         figures = {} if player.monitors is None else player.monitors(x, outputs, told)
         terms = self.minimised(told)
         self._check_terms(terms)
@@ -166,6 +169,14 @@ class Steps:
             losses = losses + penalty
             figures["regularization"] = ops.broadcast_to(penalty, ops.shape(losses))
         return losses, figures
+
+    def _check_names(self, method, returned):
+        """Refuses what has no names, as what Keras' own `call` returns."""
+        if not isinstance(returned, Mapping):
+            raise ValueError(
+                f"`{method}` of {type(self).__name__} must return a dict of tensors by "
+                f"name. Received: a {type(returned).__name__}"
+            )
 
     def _check_terms(self, terms):
         """Refuses what is no loss an example, and would be added as if it were."""
