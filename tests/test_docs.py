@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
 import keras_ae
 from keras_ae import catalogue, cli
@@ -173,7 +174,7 @@ def test_shards_are_learned_as_it_says(tmp_path, monkeypatch):
 
 def test_a_loss_term_of_ones_own_is_minimised_logged_and_saved(images, tmp_path):
     found = {"keras": keras, "keras_ae": keras_ae}
-    code, _ = blocks(ROOT / "docs" / "guides" / "extending.md")
+    code, *_ = blocks(ROOT / "docs" / "guides" / "extending.md")
     exec(code, found)
     model = found["SmoothAE"](2, roughness_weight=0.5)
     history = model.fit(images, epochs=2, verbose=0).history
@@ -186,9 +187,24 @@ def test_a_loss_term_of_ones_own_is_minimised_logged_and_saved(images, tmp_path)
     np.testing.assert_array_equal(again.encode(images), model.encode(images))
 
 
+def test_a_likelihood_of_ones_own_is_minimised_and_saved(images, tmp_path):
+    found = {"keras": keras, "keras_ae": keras_ae}
+    _, code, _ = blocks(ROOT / "docs" / "guides" / "extending.md")
+    exec(code, found)
+    x, likelihood = np.full((1, 1), 0.3), found["Logistic"](scale=0.2)
+    log_prob = keras.ops.convert_to_numpy(likelihood.log_prob(x, np.zeros((1, 1))))
+    np.testing.assert_allclose(log_prob, stats.logistic.logpdf(0.3, scale=0.2), 1e-5)
+    model = found["model"]
+    model.fit(images, verbose=0)
+    assert model.sample(2, seed=0, mean=False).shape == (2, *images.shape[1:])
+    model.save(tmp_path / "logistic.keras")
+    again = keras.saving.load_model(tmp_path / "logistic.keras")
+    assert again.likelihood.scale == 0.2
+
+
 def test_a_number_of_ones_own_changes_in_training_and_is_saved(images, tmp_path):
     found = {"keras": keras, "keras_ae": keras_ae}
-    _, code = blocks(ROOT / "docs" / "guides" / "extending.md")
+    *_, code = blocks(ROOT / "docs" / "guides" / "extending.md")
     exec(code, found)
     model = found["GrowingBetaVAE"](2, epochs_to_full=4)
     grow = found["Grow"]()

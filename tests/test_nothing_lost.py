@@ -385,6 +385,45 @@ def test_a_network_of_a_verb_and_what_is_built_on_it_are_saved(pictures, tmp_pat
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_likelihoods_and_priors_of_ones_own_are_loaded(pictures, tmp_path):
+    class Cauchy(keras_ae.likelihoods.Likelihood):
+        def __init__(self, width=1.0, **kwargs):
+            super().__init__(**kwargs)
+            self.width = width
+
+        def elementwise_log_prob(self, x, parameters, training, observed=None):
+            distance = (x - parameters) / self.width
+            return -keras.ops.log1p(keras.ops.square(distance))
+
+        def mean(self, parameters):
+            return parameters
+
+    class Moved(keras_ae.distributions.LearnedPrior):
+        def build(self, shape):
+            self.mean = self.add_weight(name="mean", shape=(shape[-1],))
+            self.built = True
+
+        def log_prob(self, z):
+            return -0.5 * keras.ops.sum(keras.ops.square(z - self.mean), axis=-1)
+
+        def sample(self, shape, seed=None):
+            return self.mean + keras.random.normal(shape, seed=seed)
+
+    class Narrow(keras_ae.distributions.Normal):
+        pass
+
+    for prior in (Moved(), Narrow(0.0, 0.5)):
+        model = make(likelihood=Cauchy(width=3.0), prior=prior)
+        model.fit(pictures, verbose=0)
+        model.save(tmp_path / "own.keras")
+        loaded = keras.saving.load_model(tmp_path / "own.keras")
+        assert type(loaded.prior) is type(prior) and loaded.likelihood.width == 3.0
+        expected = model.sample(2, seed=0, sampler="prior")
+        np.testing.assert_allclose(
+            loaded.sample(2, seed=0, sampler="prior"), expected, atol=1e-6
+        )
+
+
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
 def test_a_quantized_model_is_used_saved_and_loaded(pictures, tmp_path):
     model = make()

@@ -26,7 +26,6 @@ from keras_ae.probability.flows import MaskedNetwork
 MAX_LOG_SCALE = 3.0
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
 class LearnedMixture(LearnedPrior):
     """Mixture of normal distributions with diagonal covariances, learned.
 
@@ -82,7 +81,6 @@ class LearnedMixture(LearnedPrior):
         return {**super().get_config(), "components": self.components}
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
 class VampPrior(LearnedPrior):
     """Variational mixture of posteriors: the posteriors of learned pseudo-examples.
 
@@ -170,7 +168,6 @@ class VampPrior(LearnedPrior):
         return {**super().get_config(), "components": self.components}
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
 class AutoregressiveFlow(LearnedPrior):
     """Masked autoregressive flow: noise that is shifted and scaled, step by step.
 

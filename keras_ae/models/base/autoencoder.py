@@ -19,6 +19,7 @@ from keras_ae.models.base.terms import TellsTerms
 from keras_ae.models.base.verbs import Verbs
 from keras_ae.nn import networks
 from keras_ae.probability import likelihoods
+from keras_ae.probability.distributions import Registered
 from keras_ae.training.running_means import Figure, Figures
 from keras_ae.training.steps import Player, Steps
 from keras_ae.training.trainer import Trainer
@@ -41,6 +42,7 @@ class _Complete(type(keras.Model)):
 
 
 class Autoencoder(
+    Registered,
     Samples,
     Refines,
     TellsTerms,
@@ -122,9 +124,6 @@ class Autoencoder(
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         cls.__signature__ = _signature(cls)
-        # By the package that it lives in: yours may have a `VAE` of its own.
-        package = cls.__module__.partition(".")[0]
-        keras.saving.register_keras_serializable(package)(cls)
 
     def __init__(
         self,

@@ -142,12 +142,10 @@ class Verbs:
         """
         parameters = self.decode_parameters(z, batch_size)
         seeds = seed_generator(seed)
-        drawn = [
-            self._in_range(
-                self.likelihood.sample(parameters[i : i + batch_size], seeds)
-            )
-            for i in range(0, len(parameters), batch_size)
-        ]
+        drawn = []
+        for i in range(0, len(parameters), batch_size):
+            part = ops.convert_to_tensor(parameters[i : i + batch_size])
+            drawn.append(self._in_range(self.likelihood.sample(part, seeds)))
         return np.concatenate([ops.convert_to_numpy(part) for part in drawn])
 
     def reconstruct(self, x, batch_size: int = 256) -> np.ndarray:

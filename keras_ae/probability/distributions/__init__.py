@@ -26,6 +26,7 @@ from keras_ae.probability.distributions.priors import (
     get_prior,
     scale,
 )
+from keras_ae.probability.distributions.registered import Registered
 from keras_ae.probability.distributions.tensorflow_probability import (
     TensorFlowProbability,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "Normal",
     "NormalMixture",
     "Prior",
+    "Registered",
     "Seed",
     "TensorFlowProbability",
     "draw_mixture",

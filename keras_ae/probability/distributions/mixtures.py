@@ -19,6 +19,7 @@ from keras_ae.probability.distributions.normal import (
     _plain,
     float32,
 )
+from keras_ae.probability.distributions.registered import Registered
 
 
 def _component_means(means) -> np.ndarray:
@@ -83,8 +84,7 @@ def draw_mixture(shape, means, log_vars, weights, seed: Seed = None):
     return means + ops.exp(0.5 * ops.take(log_vars, component, axis=0)) * noise
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
-class NormalMixture:
+class NormalMixture(Registered):
     """Mixture of normal distributions with diagonal covariances.
 
     Args:
@@ -149,8 +149,7 @@ class NormalMixture:
         return cls(**config)
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
-class GaussianMixture:
+class GaussianMixture(Registered):
     """Mixture of normal distributions with full covariances.
 
     `keras_ae.samplers.fit_mixture` fits one to codes.

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_ae.checks import check_numbers
+from keras_ae.probability.distributions.registered import Registered
 
 Seed: TypeAlias = int | keras.random.SeedGenerator | None
 LOG_2_PI = math.log(2.0 * math.pi)
@@ -55,8 +56,7 @@ def _check_sample_shape(shape: Sequence[int], latent_dim: int | None) -> None:
         )
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
-class Normal:
+class Normal(Registered):
     """Normal distribution with diagonal covariance.
 
     Args:

@@ -9,13 +9,14 @@ from keras import ops
 
 from keras_ae.probability.distributions.mixtures import GaussianMixture, NormalMixture
 from keras_ae.probability.distributions.normal import Normal, Seed
+from keras_ae.probability.distributions.registered import Registered
 from keras_ae.probability.distributions.tensorflow_probability import (
     TensorFlowProbability,
     _is_tfp,
 )
 
 
-class LearnedPrior(keras.layers.Layer):
+class LearnedPrior(Registered, keras.layers.Layer):
     """Base of priors that are learned together with a model: see `keras_ae.priors`.
 
     A subclass implements `build`, `log_prob(z)` and `sample(shape, seed)`, as the other

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ae.probability.distributions import Seed, float32
+from keras_ae.probability.distributions import Registered, Seed, float32
 
 LOG_2 = math.log(2.0)
 
 
-class Likelihood(keras.layers.Layer):
+class Likelihood(Registered, keras.layers.Layer):
     """Distribution p(x | z) of the data, given the decoder's output.
 
     The decoder's output `parameters` has the shape of x, one number per value of x, or,

@@ -8,7 +8,6 @@ from keras_ae.probability.distributions import Seed, float32
 from keras_ae.probability.likelihoods.base import LOG_2, Likelihood, open_uniform
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
 class Bernoulli(Likelihood):
     """Bernoulli distribution of black and white pixels; the parameters are logits.
 
@@ -28,7 +27,6 @@ class Bernoulli(Likelihood):
         return ops.cast(uniform < mean, "float32")
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
 class ContinuousBernoulli(Likelihood):
     """Continuous Bernoulli distribution of pixels in [0, 1]; the parameters are logits.
 

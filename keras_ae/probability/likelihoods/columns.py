@@ -20,7 +20,6 @@ _TRIALS = 10_000_000
 _NEAR = 1e-3
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
 class Columns(Likelihood):
     """Each column of a table by its own kind; independent, given the code.
 

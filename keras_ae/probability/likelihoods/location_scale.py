@@ -167,7 +167,6 @@ class LocationScale(Likelihood):
         }
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
 class Gaussian(LocationScale):
     """Normal distribution of every value of x around the decoder's output.
 
@@ -206,7 +205,6 @@ class Gaussian(LocationScale):
         return super().scale_from_moment(ops.sqrt(moment))
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
 class Laplace(LocationScale):
     """Laplace distribution of every value of x around the decoder's output.
 
@@ -239,7 +237,6 @@ class Laplace(LocationScale):
         return ops.abs(residual)
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
 class StudentT(LocationScale):
     """Student's t-distribution of every value of x around the decoder's output.
 
@@ -311,7 +308,6 @@ class StudentT(LocationScale):
         return {**super().get_config(), "degrees": self.degrees}
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
 class DiscretizedLogistic(LocationScale):
     """Logistic distribution rounded to equally spaced levels from 0 to 1.
 

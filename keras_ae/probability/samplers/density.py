@@ -185,7 +185,6 @@ class Wrapping(LearnedPrior):
         return {**super().get_config(), "density": density}
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
 class Standardized(Wrapping):
     """A density of codes that are shifted and scaled to mean 0 and variance 1.
 
@@ -227,7 +226,6 @@ class Standardized(Wrapping):
         return float32(self.mean) + float32(self.stddev) * drawn
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
 class SecondStage(LearnedPrior):
     """A second VAE, whose data are the codes of the first.
 

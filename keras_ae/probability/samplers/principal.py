@@ -19,7 +19,6 @@ _SHARE = 0.99
 _POWER_STEPS, _BESIDE = 4, 8
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
 class Principal(Wrapping):
     """A density of the principal components of codes; what is left is normal noise.
 

@@ -16,7 +16,6 @@ from keras_ae.probability.distributions import LearnedPrior, Normal, Seed, float
 _DRAWS = 4
 
 
-@keras.saving.register_keras_serializable(package="keras_ae")
 class RectifiedFlow(LearnedPrior):
     """Noise that a learned velocity carries to codes, along lines that are straight.
 
