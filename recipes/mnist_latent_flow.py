@@ -18,7 +18,7 @@ import numpy as np
 
 import keras_ae
 
-GUIDANCE = 2.0
+GUIDANCE = 1.5
 
 
 def main(
