@@ -410,3 +410,15 @@ def test_methods_of_ones_own_return_dicts():
             ValueError, match=f"`{method}` of {Model.__name__} must ret"
         ):
             model.fit(x, verbose=0)
+
+
+def test_a_loss_that_became_nan_is_told():
+    def batches(spoilt):
+        for epoch in range(3):
+            for _ in range(2):
+                yield np.where(epoch == spoilt, np.nan, x[:6])
+
+    model = make()
+    model.fit(batches(spoilt=None), steps_per_epoch=2, epochs=3, verbose=0)
+    with pytest.warns(UserWarning, match="The loss is nan since epoch 2. Look for NaN"):
+        model.fit(batches(spoilt=1), steps_per_epoch=2, epochs=3, verbose=0)

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_ae import arrays, backend, checks
 from keras_ae.datasets import LazyImages
-from keras_ae.training import arguments, failing, feeding, inputs, optimizers
+from keras_ae.training import arguments, feeding, inputs, optimizers, outcome
 from keras_ae.training.columns import KnowsColumns
 from keras_ae.training.streaming import is_streamed, served, streamed
 
@@ -310,9 +310,11 @@ class Trainer(KnowsColumns):
         with backend.spread_batches():
             options, self.feeding = feeding.prepare(self, options)
         self._forget_recorded("train_function", "test_function")
-        told = failing.telling(options.get("callbacks"))
+        told = outcome.failure_told(options.get("callbacks"))
         with told, self._executing(self.feeding.steps_per_execution):
-            return keras.Model.fit(self, **options)
+            history = keras.Model.fit(self, **options)
+        outcome.warn_of_nan(history)
+        return history
 
     def _inspect_validation(self, data):
         """Inspects validation data: a tuple `(x, y, weights)`, a data set or None."""
