@@ -356,3 +356,22 @@ def test_a_model_is_built_once():
         np.testing.assert_array_equal(weight, same)
     with pytest.raises(ValueError, match="was made for examples"):
         model.build((None, 6))
+
+
+def test_arguments_that_are_changed_between_fits_are_followed(images):
+    model = keras_ae.VAE(2, architecture="dense", widths=(4,))
+    few = images[:16]
+    before = model.evaluate(few, verbose=0, return_dict=True)
+    model.fit(few, verbose=0)
+    model.compile(keras.optimizers.SGD(0.0))
+    model.fit(few, verbose=0)
+    model.free_bits = 50.0
+    # Each of two dimensions pays for as many nats at least.
+    assert before["kl"] < 50
+    assert model.fit(few, verbose=0).history["kl"][0] >= 100 - 1e-3
+    assert model.evaluate(few, verbose=0, return_dict=True)["kl"] >= 100 - 1e-3
+    assert model.train_on_batch(few, return_dict=True)["kl"] >= 100 - 1e-3
+    assert (model.terms_of(few)["kl"] >= 100 - 1e-3).all()
+    model.free_bits = 0.0
+    assert (model.terms_of(few)["kl"] < 50).all()
+    assert model.fit(few, verbose=0).history["kl"][0] < 50

@@ -26,6 +26,21 @@ _COUNTS = {
 _VERBOSE = ("auto", 0, 1, 2)
 
 
+def settings_of(model: Any) -> str:
+    """Returns what a model's arguments are now, but for those that set a variable.
+
+    A step that is traced keeps the numbers that it was traced with.
+    """
+    kind, found = type(model), []
+    for name in inspect.signature(kind).parameters:
+        value = getattr(model, name, None)
+        if isinstance(getattr(kind, name, None), property):
+            continue
+        is_plain = isinstance(value, bool | int | float | str | tuple | None)
+        found.append(f"{name}={value!r}" if is_plain else f"{name}={id(value)}")
+    return ", ".join(found)
+
+
 def bound(method: Callable, *args, **kwargs) -> dict[str, Any]:
     """Returns by name what a method of `keras.Model` is given, all of it checked.
 

@@ -206,9 +206,11 @@ class Trainer(KnowsColumns):
 
     def _forget_recorded(self, *functions):
         """Lets whatever has been changed between calls have its effect."""
-        for function in functions:
-            if hasattr(getattr(self, function), "steps"):
-                setattr(self, function, None)
+        now = arguments.settings_of(self)
+        for name in functions:
+            before, self._traced_with[name] = self._traced_with.get(name, now), now
+            if hasattr(getattr(self, name), "steps") or before != now:
+                setattr(self, name, None)
 
     def fit(self, x=None, y=None, *args, validation_data=None, **kwargs):
         """Trains the model; see `keras.Model.fit`, whose arguments it takes.

@@ -150,6 +150,7 @@ class Autoencoder(
         self.decoder = decoder
         self._given = {"encoder": encoder is not None, "decoder": decoder is not None}
         self._compiled_functions = {}
+        self._traced_with = {}
         self._evaluating = False
 
     @classmethod

@@ -10,6 +10,7 @@ from keras import ops
 from keras_ae import arrays, backend, checks, progress
 from keras_ae.probability.distributions import Seed
 from keras_ae.training import inputs
+from keras_ae.training.arguments import settings_of
 
 
 class Verbs:
@@ -403,9 +404,10 @@ class Verbs:
 
     def compiled_function(self, name, function):
         """Returns a function of tensors compiled, once under each name."""
-        if name not in self._compiled_functions:
-            self._compiled_functions[name] = backend.compiled(function, self.variables)
-        return self._compiled_functions[name]
+        key = f"{name}, {settings_of(self)}"
+        if key not in self._compiled_functions:
+            self._compiled_functions[key] = backend.compiled(function, self.variables)
+        return self._compiled_functions[key]
 
     def require_built(self, verb):
         """Raises `ValueError` for a model that has no variables yet."""
