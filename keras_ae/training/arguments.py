@@ -1,5 +1,6 @@
 """Arguments of Keras' `fit`, `evaluate` and `predict`, looked at before the data."""
 
+import functools
 import inspect
 import math
 import numbers
@@ -31,14 +32,21 @@ def settings_of(model: Any) -> str:
 
     A step that is traced keeps the numbers that it was traced with.
     """
-    kind, found = type(model), []
-    for name in inspect.signature(kind).parameters:
+    found = []
+    for name in _followed(model.__class__):
         value = getattr(model, name, None)
-        if isinstance(getattr(kind, name, None), property):
-            continue
         is_plain = isinstance(value, bool | int | float | str | tuple | None)
         found.append(f"{name}={value!r}" if is_plain else f"{name}={id(value)}")
     return ", ".join(found)
+
+
+@functools.cache
+def _followed(kind):
+    return [
+        name
+        for name in inspect.signature(kind).parameters
+        if not isinstance(getattr(kind, name, None), property)
+    ]
 
 
 def bound(method: Callable, *args, **kwargs) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a training has come to."""
+"""What a training comes to: who is told if it fails, or has learned nothing."""
 
 import contextlib
 import warnings
@@ -9,12 +9,36 @@ import keras
 import numpy as np
 
 
-def warn_of_nan(history: keras.callbacks.History) -> None:
-    """Warns where the loss ended as NaN or infinite: weights are NaN then, too.
+def trained(model: keras.Model, options: dict[str, Any]) -> keras.callbacks.History:
+    """Runs Keras' `fit` and returns its history.
 
     Args:
-        history: What Keras' `fit` returns.
+        model: The model.
+        options: Arguments of `keras.Model.fit`.
     """
+    with _failure_told(options.get("callbacks")):
+        history = keras.Model.fit(model, **options)
+    _warn_of_nan(history)
+    return history
+
+
+@contextlib.contextmanager
+def _failure_told(callbacks: Any) -> Iterator[None]:
+    """A block that trains; if it raises, callbacks' `on_train_failed` is called.
+
+    Keras tells them of the end of a training only where it comes to one.
+    """
+    try:
+        yield
+    except BaseException as error:
+        for callback in keras.tree.flatten(getattr(callbacks, "callbacks", callbacks)):
+            if hasattr(callback, "on_train_failed"):
+                callback.on_train_failed(error)
+        raise
+
+
+def _warn_of_nan(history):
+    """Warns where the loss ended as NaN or infinite: weights are NaN then, too."""
     losses = history.history.get("loss", [])
     finite = [i for i, loss in enumerate(losses) if np.isfinite(loss)]
     first = finite[-1] + 1 if finite else 0
@@ -25,23 +49,5 @@ def warn_of_nan(history: keras.callbacks.History) -> None:
         "NaN, and for wrong labels, in the data, of which only the first batch is "
         "looked at where they are no array; or learn more slowly, with a lower "
         "learning rate or `clipnorm` of the optimizer.",
-        stacklevel=3,
+        stacklevel=4,
     )
-
-
-@contextlib.contextmanager
-def failure_told(callbacks: Any) -> Iterator[None]:
-    """A block that trains; if it raises, callbacks' `on_train_failed` is called.
-
-    Keras tells them of the end of a training only where it comes to one.
-
-    Args:
-        callbacks: As `fit` takes them; those without such a method are left alone.
-    """
-    try:
-        yield
-    except BaseException as error:
-        for callback in keras.tree.flatten(getattr(callbacks, "callbacks", callbacks)):
-            if hasattr(callback, "on_train_failed"):
-                callback.on_train_failed(error)
-        raise

@@ -312,11 +312,8 @@ class Trainer(KnowsColumns):
         with backend.spread_batches():
             options, self.feeding = feeding.prepare(self, options)
         self._forget_recorded("train_function", "test_function")
-        told = outcome.failure_told(options.get("callbacks"))
-        with told, self._executing(self.feeding.steps_per_execution):
-            history = keras.Model.fit(self, **options)
-        outcome.warn_of_nan(history)
-        return history
+        with self._executing(self.feeding.steps_per_execution):
+            return outcome.trained(self, options)
 
     def _inspect_validation(self, data):
         """Inspects validation data: a tuple `(x, y, weights)`, a data set or None."""
