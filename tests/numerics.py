@@ -1,5 +1,8 @@
 """Numerical oracles that several tests share."""
 
+import importlib
+import random
+
 import keras
 import numpy as np
 from keras import ops
@@ -68,3 +71,17 @@ def density(likelihood, parameter):
 def integral(function, low, high, points=4001):
     grid = np.linspace(low, high, points)
     return integrate.simpson(function(grid), x=grid)
+
+
+def next_draws():
+    """What Python, NumPy, Keras and the backend draw next without a seed."""
+    draws = [random.random(), np.random.rand()]
+    draws += [float(keras.random.normal(())) for _ in range(2)]
+    name = keras.backend.backend()
+    if name == "tensorflow":
+        tensorflow = importlib.import_module(name)
+        draws += [float(tensorflow.random.normal(())) for _ in range(2)]
+    if name == "torch":
+        torch = importlib.import_module(name)
+        draws += [float(torch.randn(())) for _ in range(2)]
+    return draws

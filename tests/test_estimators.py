@@ -1,10 +1,9 @@
 """Models in scikit-learn's pipelines and searches."""
 
-import random
-
 import keras
 import numpy as np
 import pytest
+from numerics import next_draws
 
 import keras_ae
 
@@ -115,29 +114,18 @@ def test_fits_change_no_draws_of_the_users():
         keras_ae.VAE(2), "reconstruction", epochs=1, seed=5
     )
 
-    def drawn():
-        draws = [random.random(), np.random.rand()]
-        draws += [float(keras.random.normal(())) for _ in range(2)]
-        if keras.backend.backend() == "tensorflow":
-            tensorflow = pytest.importorskip("tensorflow")
-            draws += [float(tensorflow.random.normal(())) for _ in range(2)]
-        if keras.backend.backend() == "torch":
-            torch = pytest.importorskip("torch")
-            draws += [float(torch.randn(())) for _ in range(2)]
-        return draws
-
     keras.utils.set_random_seed(1)
-    drawn()
-    expected = drawn()
+    next_draws()
+    expected = next_draws()
     codes = []
     for seed in (1, 2):
         keras.utils.set_random_seed(seed)
-        drawn()
+        next_draws()
         transformer.fit(ROWS)
         score = transformer.score(ROWS)
         assert transformer.score(ROWS) == score
         codes.append((transformer.transform(ROWS), detector.fit(ROWS).model_))
-        assert (drawn() == expected) is (seed == 1)
+        assert (next_draws() == expected) is (seed == 1)
     (one, model), (other, again) = codes
     np.testing.assert_allclose(other, one, atol=1e-5)
     rows = ROWS.astype("float32")

@@ -59,7 +59,8 @@ def dependence(prior, starts=8):
         )
         for tokens in (start, changed)
     )
-    return (np.abs(after - before).max(axis=(0, -1)) > 1e-6).T
+    # What is seen moves a logit by 0.04 and more, rounding by less than 1e-5.
+    return (np.abs(after - before).max(axis=(0, -1)) > 1e-4).T
 
 
 @pytest.mark.once

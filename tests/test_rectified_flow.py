@@ -9,6 +9,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 import keras_ae
+from keras_ae.backend import seeding
 from keras_ae.probability import samplers
 from keras_ae.probability.samplers import RectifiedFlow, Standardized
 
@@ -42,7 +43,7 @@ def model():
 
 
 def small(model, **kwargs):
-    with samplers.seeded(0):
+    with seeding.seeded(0):
         return Standardized(RectifiedFlow(width=64, blocks=2, **kwargs), name="small")
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ae.backend import seeding
 from keras_ae.models.base.grids import GridCodes
 from keras_ae.models.deterministic.autoencoder import AE
 from keras_ae.models.quantized.nearest_tokens import NearestTokens
@@ -213,7 +214,7 @@ class QuantizedAE(GridCodes, AE):
                 f"{type(sampler).__name__}"
             )
         check_options(sampler, options)
-        with samplers.seeded(seed):
+        with seeding.seeded(seed):
             if sampler == "pixelcnn":
                 sampler = PixelCNN(self.quantizer.num_codes)
             sampler.connect(self)

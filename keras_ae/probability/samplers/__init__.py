@@ -9,7 +9,6 @@ from keras_ae.probability.samplers.density import (
     SecondStage,
     Standardized,
     fit_density,
-    seeded,
 )
 from keras_ae.probability.samplers.fitting import fit
 from keras_ae.probability.samplers.mixture import fit_mixture
@@ -22,5 +21,4 @@ __all__ = [
     "fit",
     "fit_density",
     "fit_mixture",
-    "seeded",
 ]

@@ -1,9 +1,7 @@
 """Densities that learn, fitted to codes."""
 
-import contextlib
 import inspect
 import math
-import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_ae import progress
+from keras_ae.backend import seeding
 from keras_ae.checks import (
     check_count,
     check_counts,
@@ -85,7 +84,7 @@ def fit_density(
         (values[rows], part(rows)) for rows in (order[:count], order[count:])
     )
     batches = _batches(*train, batch_size, seed=seed)
-    with seeded(seed):
+    with seeding.seeded(seed):
         trainer = _Trainer(density)
         rate = keras.optimizers.schedules.CosineDecay(
             learning_rate, epochs * len(batches)
@@ -152,18 +151,6 @@ def _log_prob(density, x, training):
     if "training" in inspect.signature(density.log_prob).parameters:
         return density.log_prob(x, training=training)
     return density.log_prob(x)
-
-
-@contextlib.contextmanager
-def seeded(seed):
-    """Makes layers that are built within start alike, and leaves other draws alone."""
-    # Where Keras takes the seed of an initializer or a generator that has none.
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)
 
 
 class Wrapping(LearnedPrior):

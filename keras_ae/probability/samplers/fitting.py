@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ae.backend import seeding
 from keras_ae.checks import check_count
 from keras_ae.probability.distributions import LearnedPrior, Normal, Prior
 from keras_ae.probability.priors import AutoregressiveFlow, VampPrior
@@ -14,7 +15,6 @@ from keras_ae.probability.samplers.density import (
     SecondStage,
     Standardized,
     fit_density,
-    seeded,
 )
 from keras_ae.probability.samplers.mixture import _FLOOR, _check_codes, fit_mixture
 from keras_ae.probability.samplers.principal import MANY, fit_principal
@@ -98,7 +98,7 @@ def fit(
         make = fit_principal if codes.shape[1] > MANY else fit_mixture
         components = {"components": _COMPONENTS[sampler], **options}
         return make(codes, seed=seed, **components)
-    with seeded(seed):
+    with seeding.seeded(seed):
         if isinstance(sampler, LearnedPrior):
             density = sampler
         elif sampler == "vampprior":
