@@ -246,7 +246,7 @@ class Trainer(KnowsColumns):
         options = arguments.bound(keras.Model.fit, None, None, *args, **kwargs)
         x, options = self.prepare_fit(x, y, validation_data, options)
         backend.start_together(self, x)
-        self.begin_fit(x)
+        x = self.begin_fit(x)
         if is_streamed(x, options["y"]):
             x, options = streamed(x, options)
         try:
@@ -285,9 +285,6 @@ class Trainer(KnowsColumns):
             "sample_weight": weight,
             "validation_data": served(held_back, batch_size),
         }
-
-    def begin_fit(self, x: Any) -> None:
-        """Takes from the training data what learning starts from: here nothing."""
 
     def _end_fit(self, x, verbose):
         """Keeps data to look for their codes, and tells whoever looks on where."""

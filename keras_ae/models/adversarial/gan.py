@@ -99,6 +99,7 @@ class GAN(Autoencoder):
     """
 
     has_encoder = False
+    starts_at_mean = False
     takes_value_weights = False
     term_names: tuple[str, ...] = (
         "discriminator_real",

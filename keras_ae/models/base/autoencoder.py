@@ -15,6 +15,7 @@ from keras_ae.backend import keras_private
 from keras_ae.models.base.exporting import Exports
 from keras_ae.models.base.refinement import Refines
 from keras_ae.models.base.sampling import Samples
+from keras_ae.models.base.starting import StartsAtMean
 from keras_ae.models.base.terms import TellsTerms
 from keras_ae.models.base.verbs import Verbs
 from keras_ae.nn import networks
@@ -47,6 +48,7 @@ class Autoencoder(
     Refines,
     TellsTerms,
     Exports,
+    StartsAtMean,
     Verbs,
     Trainer,
     Steps,

@@ -1,7 +1,6 @@
 """Variational autoencoders: a code is a distribution."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -116,11 +115,11 @@ class VAE(Autoencoder):
             self.prior.connect(self)
 
     def begin_fit(self, x):
-        starts = isinstance(self.prior, VampPrior) and self.prior.is_fresh
-        # A generator's examples would be lost to training.
-        if starts and not isinstance(x, Iterator):
-            examples = inputs.some_examples(x, self.prior.components)
+        x = super().begin_fit(x)
+        if isinstance(self.prior, VampPrior) and self.prior.is_fresh:
+            examples, x = self.examples_to_start(x, self.prior.components)
             self.prior.start(ops.convert_to_numpy(inputs.to_floats(examples)))
+        return x
 
     def posterior(self, x, training=False) -> distributions.Normal:
         """Returns q(z | x): a `Normal`, `(batch, latent_dim)`."""

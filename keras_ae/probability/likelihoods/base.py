@@ -11,6 +11,8 @@ from keras import ops
 from keras_ae.probability.distributions import Registered, Seed, float32
 
 LOG_2 = math.log(2.0)
+# The least mean, and the least distance from 1, that a decoder starts at.
+SMALLEST = 1e-3
 
 
 class Likelihood(Registered, keras.layers.Layer):
@@ -133,6 +135,18 @@ class Likelihood(Registered, keras.layers.Layer):
         """Draws x, given the decoder's output for it."""
         raise NotImplementedError
 
+    def parameters_at(self, mean: np.ndarray) -> np.ndarray | None:
+        """Returns the parameters of a mean, which a decoder's biases start at.
+
+        Args:
+            mean: The mean of the data, of the shape of one example.
+
+        Returns:
+            Array of the shape `parameters_shape(mean.shape)`, or None where it can't be
+            told.
+        """
+        return None
+
     @property
     def unbounded(self) -> str:
         """What to pass as `likelihood` for data that lie outside of [0, 1]."""
@@ -193,3 +207,9 @@ def _flat(x):
 def open_uniform(shape, seed):
     """Uniform numbers that stay clear of 0 and 1, where inverse CDFs are infinite."""
     return keras.random.uniform(shape, 1e-7, 1.0 - 1e-7, dtype="float32", seed=seed)
+
+
+def logit(mean: np.ndarray) -> np.ndarray:
+    """Returns the logits of means that are kept clear of 0 and 1."""
+    mean = np.clip(mean, SMALLEST, 1.0 - SMALLEST)
+    return np.log(mean / (1.0 - mean))

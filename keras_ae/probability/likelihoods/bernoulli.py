@@ -1,11 +1,15 @@
 """Likelihoods of values in [0, 1]: chances, and grey values taken for them."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ae import backend
 from keras_ae.probability.distributions import Seed, float32
-from keras_ae.probability.likelihoods.base import LOG_2, Likelihood, open_uniform
+from keras_ae.probability.likelihoods.base import LOG_2, Likelihood, logit, open_uniform
+
+# The largest logit that a decoder starts at, and how often its range is halved.
+_LARGEST, _HALVINGS = 50.0, 20
 
 
 class Bernoulli(Likelihood):
@@ -20,6 +24,9 @@ class Bernoulli(Likelihood):
 
     def mean(self, parameters):
         return ops.sigmoid(float32(parameters))
+
+    def parameters_at(self, mean):
+        return logit(mean)
 
     def sample(self, parameters, seed: Seed = None):
         mean = self.mean(parameters)
@@ -64,6 +71,15 @@ class ContinuousBernoulli(Likelihood):
         square = ops.square(small)
         series = 0.5 + small * (1 / 12 - square * (1 / 720 - square / 30240))
         return ops.where(near_zero, series, closed)
+
+    def parameters_at(self, mean):
+        # Where black is certain the logits have no end.
+        low, high = np.full(mean.shape, -_LARGEST), np.full(mean.shape, _LARGEST)
+        for _ in range(_HALVINGS):
+            middle = 0.5 * (low + high)
+            below = ops.convert_to_numpy(self.mean(middle)) < mean
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        return 0.5 * (low + high)
 
     def sample(self, parameters, seed: Seed = None):
         parameters = float32(parameters)

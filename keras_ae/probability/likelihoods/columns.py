@@ -11,7 +11,7 @@ from keras import ops
 from keras_ae import backend
 from keras_ae.datasets.schema import Schema
 from keras_ae.probability.distributions import LOG_2_PI, Seed, float32
-from keras_ae.probability.likelihoods.base import Likelihood
+from keras_ae.probability.likelihoods.base import SMALLEST, Likelihood, logit
 
 # Of Bernoulli trials that stand for a Poisson distribution, which no backend draws: the
 # total variation is below the square of the rate by this.
@@ -221,6 +221,14 @@ class Columns(Likelihood):
             [ops.softmax(logits, axis=-1) for logits in categories],
         )
         return ops.reshape(mean, ops.shape(parameters))
+
+    def parameters_at(self, mean):
+        rows = mean.reshape(-1, self.schema.width)
+        logs, parameters = np.log(np.maximum(rows, SMALLEST)), rows.copy()
+        parameters[:, self._gaps] = logit(rows[:, self._gaps])
+        for where in (self._counts, *(slice(*ends) for ends in self._categories)):
+            parameters[:, where] = logs[:, where]
+        return parameters.reshape(mean.shape)
 
     def sample(self, parameters, seed: Seed = None):
         numbers, rates, gaps, categories = self._split(parameters)

@@ -5,12 +5,13 @@ import numbers
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ae import backend
 from keras_ae.checks import check_activation
 from keras_ae.probability.distributions import LOG_2_PI, Seed, float32
-from keras_ae.probability.likelihoods.base import LOG_2, Likelihood, open_uniform
+from keras_ae.probability.likelihoods.base import LOG_2, Likelihood, logit, open_uniform
 
 
 class LocationScale(Likelihood):
@@ -102,6 +103,15 @@ class LocationScale(Likelihood):
 
     def mean(self, parameters):
         return self.location(parameters)
+
+    def parameters_at(self, mean):
+        if self.activation is keras.activations.sigmoid:
+            mean = logit(mean)
+        elif self.activation is not keras.activations.linear:
+            return None
+        if self.scale == "predicted":
+            return np.stack([mean, np.zeros_like(mean)], axis=-1)
+        return mean
 
     def current_scale(self):
         """Returns the scale that all values have in evaluation, a scalar tensor."""

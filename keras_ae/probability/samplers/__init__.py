@@ -5,6 +5,7 @@ closed form and the mixture are fitted in float64; the others are networks that 
 trained.
 """
 
+from keras_ae.backend.seeding import seeded
 from keras_ae.probability.samplers.density import (
     SecondStage,
     Standardized,
@@ -21,4 +22,5 @@ __all__ = [
     "fit",
     "fit_density",
     "fit_mixture",
+    "seeded",
 ]
