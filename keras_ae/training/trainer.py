@@ -225,6 +225,8 @@ class Trainer(KnowsColumns):
         `keras.utils.PyDataset` are streamed. `model.feeding` tells what the last `fit`
         has chosen. None of it changes a result by more than rounding.
 
+        The first `fit` starts a decoder at the mean of the data; see `StartsAtMean`.
+
         Args:
             x: An array or tensor `(n, *image_shape)`, a frame of pandas or polars, a
                 `tf.data.Dataset`, a `keras.utils.PyDataset`, a PyTorch `DataLoader`, a
