@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from keras import ops
 from numerics import ADVERSARIAL_LOSSES, gradient, to_numpy
+from PIL import Image
 
 import keras_ae
-from keras_ae import networks, quantizers
+from keras_ae import networks, plots, quantizers, runs
 from keras_ae.models.adversarial.judge import with_features
+from keras_ae.models.base.sampling import Choice
 
 SCALE = 0.5
 
@@ -287,6 +289,31 @@ def test_pictures_are_learned_with_attention(Model, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded.reconstruct(x), model.reconstruct(x), atol=1e-6)
+
+
+@pytest.mark.once
+def test_a_run_shows_what_is_restored_and_fits_a_sampler_when_it_is_asked(
+    tmp_path, monkeypatch
+):
+    looked_at = []
+
+    def choose(model, codes):
+        looked_at.append(len(codes))
+        model._fitted.by_name["normal"] = model._fit_sampler("normal", codes, 0)
+        return Choice("normal", None)
+
+    monkeypatch.setattr(keras_ae.KLAutoencoder, "_choose", choose)
+    x = keras_ae.datasets.load("moon-phases", "train", image_size=16, limit=16)
+    run = runs.Run(tmp_path / "run")
+    model = keras_ae.KLAutoencoder(2, widths=(4, 8))
+    run.fit(model, x, x[:8], epochs=1, batch_size=8)
+    with Image.open(tmp_path / "run" / "pictures" / "epoch-0001.png") as sheet:
+        expected = plots.sheet(model.reconstruct(x[:8]))
+        np.testing.assert_allclose(sheet, expected, atol=1)
+    assert not looked_at
+    run.pictures(model, x)
+    assert looked_at == [16]
+    assert runs.load_model(run.best_path).fitted_samplers == ("normal",)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ class SampleSheet(keras.callbacks.Callback):
     """Saves one sheet of pictures per chosen epoch, to see a model learn.
 
     A generative model (one with `sample`) is drawn from with the same seed each
-    time, so that the sheets can be compared. Another reconstructs `images`.
+    time, so that the sheets can be compared. Another, and one whose codes do not follow
+    its prior (`KLAutoencoder`), reconstructs `images`.
 
     Args:
         directory: Folder for `epoch-0001.png`, ...; created if absent.
@@ -64,11 +65,16 @@ class SampleSheet(keras.callbacks.Callback):
                 "`images=` to reconstruct instead."
             )
 
+    def _draws(self):
+        # In training, codes that do not follow their prior are none to draw from it.
+        known = not (self.model.learns_choice and self.images is not None)
+        return known and self.model.can_sample
+
     def on_epoch_end(self, epoch, logs=None):
         if epoch and (epoch + 1) % self.every:
             return
         with optimizers.averaged_weights(self.model):
-            if self.model.can_sample:
+            if self._draws():
                 pictures = self.model.sample(self.number, seed=self.seed)
             else:
                 pictures = self.model.reconstruct(self.images)

@@ -244,7 +244,10 @@ class Training:
                     "learning rate, or look for pictures that are not what the "
                     "likelihood describes."
                 )
-            self._choose_sampler(model, train)
+            model.remember(train)
+            # A recipe may have another fitted: it takes minutes.
+            if not model.learns_choice:
+                self._choose_sampler(model)
             self.picture(
                 "loss",
                 plots.loss_curves(_columns(self.history, model)),
@@ -282,12 +285,13 @@ class Training:
             alone = not backend.are_together()
             if alone and self.best_path.exists() and not model.learns_choice:
                 # As a file of its own: the phase that runs may be another.
-                self._choose_sampler(load_model(self.best_path), train)
+                model = load_model(self.best_path)
+                model.remember(train)
+                self._choose_sampler(model)
             raise
 
-    def _choose_sampler(self, model, pictures):
+    def _choose_sampler(self, model):
         """Looks where the codes of the best model are, and saves that with it."""
-        model.remember(pictures)
         choice = model.choose_sampler()
         if choice is not None:
             print(choice, flush=True)
