@@ -170,31 +170,32 @@ def measure(name, data_dir):
 
 
 def work(arguments):
-    """Measures in this process, alone or one of several, and prints rows."""
+    """Measures in this process, alone or one of several, and prints a row."""
     if "RANK" in os.environ:
         count_exchanges()
         keras_ae.distribute()
     for name in arguments.recipes:
         row = measure(name, arguments.data_dir)
         if os.environ.get("RANK", "0") == "0":
-            print("ROW " + json.dumps({"recipe": name, **row}), flush=True)
+            print("ROW " + json.dumps(row), flush=True)
 
 
-def measured(recipes, data_dir, processes):
-    """Yields rows of recipes, of processes that are started for them."""
-    command = [__file__, "--work", "--data-dir", data_dir, *recipes]
+def measured(name, data_dir, processes):
+    """Returns the row of a recipe, of processes that are started for it."""
+    command = [__file__, "--work", "--data-dir", data_dir, name]
     if processes > 1:
         count = f"--nproc-per-node={processes}"
         command = ["-m", "torch.distributed.run", count, *command]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, *command], stdout=subprocess.PIPE, text=True, env=environment
+    done = subprocess.run(
+        [sys.executable, *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    for line in process.stdout:
-        if line.startswith("ROW "):
-            yield json.loads(line.removeprefix("ROW "))
-    if process.wait():
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}.")
+    rows = [line for line in done.stdout.splitlines() if line.startswith("ROW ")]
+    if done.returncode or not rows:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}.")
+    return json.loads(rows[-1].removeprefix("ROW "))
 
 
 def seconds_of(row, exchanges, count, link):
@@ -282,20 +283,20 @@ def main():
         return work(arguments)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"recipes": {}}
     found = results["recipes"]
-    missing = [name for name in arguments.recipes if name not in found]
     results |= {"processes": arguments.processes, "environment": runs.environment()}
-    alone = {row["recipe"]: row for row in measured(missing, arguments.data_dir, 1)}
-    able = [name for name in missing if "left out" not in alone[name]]
-    found |= {name: alone[name] for name in missing if name not in able}
-    for row in measured(able, arguments.data_dir, arguments.processes):
-        mine = alone[row["recipe"]]
-        found[row["recipe"]] = {
-            **mine,
-            "exchanges": row["exchanges"],
-            "seconds_together": row["seconds"],
-        }
+    for name in arguments.recipes:
+        if name in found:
+            continue
+        found[name] = measured(name, arguments.data_dir, 1)
+        if "left out" not in found[name]:
+            together = measured(name, arguments.data_dir, arguments.processes)
+            found[name] |= {
+                "exchanges": together["exchanges"],
+                "seconds_together": together["seconds"],
+            }
+        # Recipes are many: what is cut keeps those that are done.
         write_json(RESULTS, results)
-    PAGE.write_text(page(results))
+        PAGE.write_text(page(results))
     return None
 
 
