@@ -202,7 +202,9 @@ def _samples(model, seed):
     if choice is None:
         where = "from the prior" if model.has_prior else "like the data's"
         return sheet, f"Samples: codes drawn {where}, decoded."
-    if not model.has_prior or choice.sampler == "prior":
+    # Nobody expects anything of a prior that codes do not follow.
+    alone = not model.has_prior or model.learns_choice
+    if alone or choice.sampler == "prior":
         return sheet, str(choice)
     beside = plots.sheet(model.sample(64, seed=seed, sampler="prior"))
     gap = sheet.width // 16
