@@ -22,7 +22,7 @@ import keras_ae
 def main(
     run,
     latent_dim=8,
-    widths=(32, 64, 128),
+    widths=(16, 48, 96),
     beta=0.01,
     perceptual_weight=1.0,
     adversarial_weight=0.5,
@@ -40,7 +40,7 @@ def main(
             f"`beside` must be of pictures {test.shape[1:]}. Received: {beside}, of "
             f"{other.built_image_shape}"
         )
-    epochs = run.epochs or 30
+    epochs = run.epochs or 20
     batch_size = run.batch_size or 32
 
     def build():
