@@ -241,7 +241,7 @@ def test_few_labels_teach_the_classes():
     history = model.fit(
         x,
         known,
-        epochs=25,
+        epochs=50,
         batch_size=32,
         verbose=0,
         validation_data=(held_back, held_back_labels),

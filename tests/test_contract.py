@@ -320,7 +320,7 @@ def test_validation_has_the_objective_of_training(story, images, monkeypatch):
         history = fit(model, images, epochs=1, validation_data=images)
     for name in ("loss", *model.term_names):
         np.testing.assert_allclose(
-            history[name][-1], history[f"val_{name}"][-1], rtol=0.1, atol=1.0
+            history[name][-1], history[f"val_{name}"][-1], rtol=0.1, atol=3.0
         )
 
 
@@ -347,7 +347,7 @@ def test_regularizers_are_a_logged_term(Model, images):
 @of_compiled
 def test_loss_falls(story):
     first, last = story.learned
-    assert last < first - (5 if first > 50 else 0.5)
+    assert last < first - (2 if first > 50 else 0.5)
 
 
 @pytest.mark.once

@@ -480,15 +480,16 @@ def test_more_epochs_go_on_along_the_longer_schedule(tmp_path):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(
-    "kind", ["VAE", pytest.param("VAEGAN", marks=pytest.mark.once)]
-)
+@pytest.mark.parametrize("kind", ["AE", pytest.param("VAEGAN", marks=pytest.mark.once)])
 def test_a_run_keeps_running_averages_and_goes_on_from_the_weights(kind, tmp_path):
     pictures = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1)).astype("uint8")
 
     def train(name, epochs, resume=False):
         def build():
-            model = getattr(keras_ae, kind)(2, widths=(4,))
+            # The optimal scale differs from batch to batch.
+            fixed = keras_ae.likelihoods.Gaussian(0.2)
+            options = {"likelihood": fixed} if kind == "AE" else {}
+            model = getattr(keras_ae, kind)(2, widths=(4,), **options)
             model.compile(keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.8))
             return model
 
@@ -509,7 +510,7 @@ def test_a_run_keeps_running_averages_and_goes_on_from_the_weights(kind, tmp_pat
     for value, average in zip(best, averages, strict=True):
         np.testing.assert_array_equal(value, average)
     assert max(np.abs(b - w).max() for b, w in zip(best, last, strict=True)) > 1e-3
-    if kind == "VAE":
+    if kind == "AE":
         # What the average scores is what validation said.
         np.testing.assert_allclose(
             model.evaluate(pictures, batch_size=16, verbose=0, return_dict=True)["mse"],

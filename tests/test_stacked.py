@@ -88,6 +88,7 @@ def test_each_layer_is_a_single_layer_autoencoder(images):
         )
         single.compile(keras.optimizers.Adam(1e-2))
         single.set_weights(layer_weights(stacked, number))
+        single.starts_at_mean = False
         singles.append(single)
 
     history = fit(stacked, images, "pretrain", validation_data=images[:8]).history

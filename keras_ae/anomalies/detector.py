@@ -30,6 +30,8 @@ except ModuleNotFoundError:
 
 # Of the Gaussian that blurs a picture's errors, in pixels.
 _WIDTH = 1.0
+# What stands for an infinite error.
+_FAR = 1e12
 # What a saved detector consists of, and its arguments in it.
 _PARTS = ("model.keras", "detector.json", "detector.npz")
 # What stands for an array where a score's state has one.
@@ -418,7 +420,11 @@ class AnomalyDetector(BaseEstimator):
         return np.clip(X, likelihood.low, likelihood.high)
 
     def _errors(self, X):
-        return np.abs(smooth_errors(self.model_, self._in_range(X), _WIDTH))
+        described = self._in_range(X)
+        errors = np.abs(smooth_errors(self.model_, described, _WIDTH))
+        # The model doesn't see how far beyond it a value lies.
+        beyond = np.abs(np.subtract(X, described, dtype="float64"))
+        return errors + np.nan_to_num(beyond, posinf=_FAR)
 
     def _fitted_model(self):
         if not hasattr(self, "model_"):

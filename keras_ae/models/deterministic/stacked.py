@@ -99,6 +99,8 @@ class StackedSAE(Phases, Autoencoder):
 
     takes_value_weights = False
     monitor_names: tuple[str, ...] = ("phase", "mean_activation", "dead_units", "mse")
+    # Its layers are learned one by one, each with a decoder of its own.
+    starts_at_mean = False
     settled_arguments: tuple[str, ...] = (
         "latent_dim",
         "architecture",
