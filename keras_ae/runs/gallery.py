@@ -128,7 +128,7 @@ class Gallery:
                 "Held-back pictures spoilt as in training, and below each row what the "
                 "model makes of them.",
             )
-        if model.learns_choice and not model.fitted_samplers:
+        if model.learns_choice:
             self._choose_sampler(model)
         if model.can_sample:
             self.picture("samples", *_samples(model, self.seed))
