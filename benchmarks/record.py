@@ -56,6 +56,7 @@ SHOWN_BY = {
     "StackedSAE": "mnist-sdae",
     "VAE": "mnist-vae",
     "VAEGAN": "celeba-vaegan",
+    "VQGAN": "celeba-vqgan",
     "VQVAE": "mnist-vqvae",
     "VariationalAutoDecoder": "mnist-missing",
     "WAE": "celeba-wae",
@@ -445,6 +446,28 @@ ROWS = (
         "{klae_reconstructions_frechet_distance:.1f}, "
         "{klae_samples_flow_frechet_distance:.1f} / "
         "{klae_samples_mixture_frechet_distance:.1f}",
+    ),
+    (
+        "celeba-vqgan",
+        "the same for tokens, of {bits:.0f} bits a face, that a PixelCNN draws",
+        "",
+        "{vqgan_psnr:.1f}; {vqgan_reconstructions_sharpness:.0%}, "
+        "{vqgan_samples_pixelcnn_sharpness:.0%}; "
+        "{vqgan_reconstructions_frechet_distance:.1f}, "
+        "{vqgan_samples_pixelcnn_frechet_distance:.1f}",
+    ),
+    (
+        "celeba-latent-flow",
+        "Fréchet distance of reconstructions, and of samples by a flow / a masked "
+        "autoregressive flow / a mixture; the flow's precision and recall; share of "
+        "attributes that a classifier reads as asked, and as they are in faces",
+        "",
+        "{model_reconstructions_frechet_distance:.1f}, "
+        "{model_samples_flow_frechet_distance:.1f} / "
+        "{model_samples_maf_frechet_distance:.1f} / "
+        "{model_samples_mixture_frechet_distance:.1f}; "
+        "{model_samples_flow_precision:.0%}, {model_samples_flow_recall:.0%}; "
+        "{guided_by_1_5_read_as_asked:.0%}, {classifier_right:.0%}",
     ),
 )
 

@@ -9,7 +9,6 @@ attributes. `--set vae=runs/celeba-vae` takes a trained VAE instead of training 
 """
 
 import keras
-import numpy as np
 
 import keras_ae
 
@@ -25,14 +24,9 @@ def main(
     vae="",
     vae_beta=15.0,
 ):
-    # What is not there should be missed before hours of training, not after.
-    trained_vae = keras_ae.runs.load_model(vae) if vae else None
     train, validation, test = run.load("celeba", image_size=64)
-    if trained_vae is not None and trained_vae.built_image_shape != test.shape[1:]:
-        raise ValueError(
-            f"`vae` must be of pictures {test.shape[1:]}. Received: {vae}, of "
-            f"{trained_vae.built_image_shape}"
-        )
+    # What is not there should be missed before hours of training, not after.
+    trained_vae = run.trained(vae, test) if vae else None
     networks = {"latent_dim": latent_dim, "activation": "swish"}
     training = {"epochs": 30, "batch_size": 64}
 
@@ -67,49 +61,5 @@ def main(
 
     run.evaluate(model, test)
     run.pictures(model, test)
-    compare(run, {"vae": trained_vae, "vaegan": model}, train, test)
-
-
-def compare(run, models, train, test):
-    """Draws and measures reconstructions and samples of both models."""
-    network = attribute_classifier(run, train)
-    faces_sharpness = keras_ae.metrics.sharpness(test)
-    rows = {"reconstructions": [test[:10] / 255], "samples": []}
-    for name, model in models.items():
-        drawn = {
-            "reconstructions": model.reconstruct(test),
-            "samples": model.sample(len(test), seed=run.seed),
-        }
-        for kind, pictures in drawn.items():
-            pictures = np.clip(pictures, 0, 1)
-            rows[kind].append(pictures[: 10 if kind == "reconstructions" else 30])
-            sharpness = keras_ae.metrics.sharpness(pictures) / faces_sharpness
-            run.scores(**{f"{name}_{kind}_sharpness": sharpness})
-            if network is not None:
-                distance = keras_ae.metrics.frechet_distance(
-                    network.features(test), network.features(pictures)
-                )
-                run.scores(**{f"{name}_{kind}_frechet_distance": distance})
-    run.picture(
-        "reconstructions_side_by_side",
-        keras_ae.plots.sheet(np.concatenate(rows["reconstructions"]), columns=10),
-        "Held-back faces, the VAE's reconstructions, the VAE-GAN's.",
-    )
-    run.picture(
-        "samples_side_by_side",
-        keras_ae.plots.sheet(np.concatenate(rows["samples"]), columns=10),
-        "Samples: three rows of the VAE, then three of the VAE-GAN.",
-    )
-
-
-def attribute_classifier(run, train):
-    """A classifier of the faces' attributes for its features; None without any."""
-    labels = run.labels["train"]
-    names = [name for name in labels if name != "path"]
-    if not names:
-        print("No Fréchet distance: there is no list_attr_celeba.txt to learn from.")
-        return None
-    targets = np.stack([labels[name] for name in names], axis=1)
-    network = keras_ae.features.train(train, targets, seed=run.seed)
-    network.save(run.directory / "features.keras")
-    return network
+    models = {"vae": trained_vae, "vaegan": model}
+    run.compare(models, train, test, run.feature_network(train))

@@ -17,7 +17,9 @@ from keras_ae.callbacks import trackers
 from keras_ae.datasets import Schema
 from keras_ae.files import replacing, write_json
 from keras_ae.runs import report
+from keras_ae.runs.comparing import Comparing
 from keras_ae.runs.gallery import Gallery
+from keras_ae.runs.loading import load_model
 from keras_ae.runs.training import Training
 
 _OPTIONS = (
@@ -34,7 +36,7 @@ _OPTIONS = (
 )
 
 
-class Run(Training, Gallery):
+class Run(Training, Gallery, Comparing):
     """One training in one directory; what a recipe's `main` is handed.
 
     The directory holds `model.keras` (the best weights), `last.keras` (for going on),
@@ -250,6 +252,48 @@ class Run(Training, Gallery):
             flush=True,
         )
         return schema, rows
+
+    # Models from elsewhere
+
+    def trained(self, path: str | os.PathLike, pictures: np.ndarray) -> keras.Model:
+        """Loads a model that was trained elsewhere, to go on from or to compare with.
+
+        Args:
+            path: As for `runs.load_model`.
+            pictures: Pictures, as `load` returned them, which the model must be of.
+
+        Raises:
+            ValueError: If there is no such model, or it is of other pictures.
+        """
+        model = load_model(path)
+        if model.built_image_shape != pictures.shape[1:]:
+            raise ValueError(
+                f"{path} must be a model of pictures {pictures.shape[1:]}. Received: a "
+                f"{type(model).__name__} of {model.built_image_shape}"
+            )
+        return model
+
+    def adopt(self, model: keras.Model, train: np.ndarray) -> None:
+        """Makes a trained model the run's own, to whose codes something is fitted.
+
+        Args:
+            model: What `trained` returned.
+            train: Pictures whose codes these will be, as `load` returned them.
+
+        Raises:
+            ValueError: If the directory holds a run already, or files that one would
+                write.
+        """
+        self._model = model
+        self._settings["training"] = {
+            "model": type(model).__name__,
+            "pictures": len(train),
+            "image_shape": list(train.shape[1:]),
+            "monitor": None,
+            "seed": self.seed,
+        }
+        with self._held():
+            self._save_best(model)
 
     # Results
 

@@ -187,6 +187,8 @@ class Facts:
     def _epochs(self):
         if not self.trained:
             return ""
+        if "epochs" not in self.trained:
+            return "elsewhere: only what draws its codes was fitted here"
         text = "at most {epochs:,} epochs, batches of {batch_size:,}".format(
             **self.trained
         )
