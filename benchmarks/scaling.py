@@ -64,6 +64,9 @@ class Measured(runs.Run):
         super().__init__(*args, **kwargs)
         self.row = row
 
+    def child(self, name):
+        return self
+
     def fit(self, model, train, validation, *, batch_size, labels=None, **kwargs):
         batch_size = min(self.batch_size or batch_size, len(train))
         few = train[: STEPS * batch_size]
