@@ -494,7 +494,8 @@ def record(run: Path) -> Path:
     kept = {
         "command": " ".join(command),
         **settings,
-        "epochs": len(epochs[run / "history.csv"]),
+        # A run may take a model that was trained before.
+        "epochs": len(epochs.get(run / "history.csv", ())),
         "training_seconds": round(
             sum(float(epoch["seconds"]) for rows in epochs.values() for epoch in rows)
         ),
@@ -530,15 +531,17 @@ def results() -> dict[str, dict[str, str]]:
             place = environment["machine"].rsplit(", ", 1)[-1]
         noun = _NOUNS[len(result["training"]["image_shape"])]
         epochs, minutes = result["epochs"], round(result["training_seconds"] / 60)
+        trained = f"{epochs} epoch{'' if epochs == 1 else 's'}"
+        took = f"{f'{minutes} min' if minutes else 'seconds'} on {place}"
+        if not epochs:
+            trained, took = "a model that was trained before", place
         found[recipe] = {
             "measured": what.format(**scores),
             "published": published,
             "ours": ours.format(**scores),
             "protocol": (
                 f"`{result['command']}`: {result['training']['pictures']:,} {noun}, "
-                f"{epochs} epoch{'' if epochs == 1 else 's'}, "
-                f"seed {result['options']['seed']}, "
-                f"{f'{minutes} min' if minutes else 'seconds'} on {place}, "
+                f"{trained}, seed {result['options']['seed']}, {took}, "
                 f"{environment['backend']}"
             ),
         }
