@@ -263,7 +263,8 @@ class Run(Training, Gallery, Comparing):
             pictures: Pictures, as `load` returned them, which the model must be of.
 
         Raises:
-            ValueError: If there is no such model, or it is of other pictures.
+            FileNotFoundError: If there is no such model.
+            ValueError: If it is of other pictures.
         """
         model = load_model(path)
         if model.built_image_shape != pictures.shape[1:]:
