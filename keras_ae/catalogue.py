@@ -372,7 +372,8 @@ def _read(text, default):
         return text.lower() in ("true", "yes", "1")
     if isinstance(default, (tuple, list)):
         parts = [part for part in text.strip("()[] ").split(",") if part.strip()]
-        return [_read(part.strip(), default[0] if default else 0) for part in parts]
+        parts = [part.strip().strip("'\"") for part in parts]
+        return [_read(part, default[0] if default else 0) for part in parts]
     if default is None:
         try:
             value = ast.literal_eval(text)
