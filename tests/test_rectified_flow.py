@@ -7,16 +7,11 @@ from keras import ops
 from numerics import to_numpy
 from scipy import stats
 from scipy.spatial.distance import cdist
-from sklearn.covariance import ledoit_wolf
 
 import keras_ae
 from keras_ae.backend import seeding
 from keras_ae.probability import samplers
-from keras_ae.probability.samplers import (
-    RectifiedFlow,
-    Standardized,
-    rectified_flow,
-)
+from keras_ae.probability.samplers import RectifiedFlow, Standardized
 
 MEAN, STDDEV = np.float32([1.0, -2.0, 0.5]), np.float32([0.3, 1.0, 2.0])
 X = np.random.default_rng(0).random((60, 6), dtype="float32")
@@ -60,55 +55,6 @@ def test_draws_of_the_exact_velocity_are_those_of_the_normal(known):
         assert stats.kstest(values, normal.cdf).pvalue > 0.01
     again = to_numpy(known.sample((2, 4000, 3), seed=1, steps=50))
     np.testing.assert_array_equal(drawn, again)
-
-
-@pytest.fixture(scope="module")
-def begun():
-    """A flow that has seen codes of correlated numbers, and not learned yet."""
-    rng = np.random.default_rng(0)
-    codes = rng.normal(size=(4000, 3)) @ np.array(
-        [[1.0, 0.8, 0], [0, 0.5, 0.4], [0, 0, 2]]
-    )
-    flow = RectifiedFlow(width=8, blocks=1)
-    flow.build((None, 3))
-    flow.adapt(codes)
-    return flow, ledoit_wolf(codes, assume_centered=True)[0]
-
-
-def test_a_flow_begins_with_the_normal_of_all_covariances(begun):
-    flow, covariances = begun
-    variances, axes = to_numpy(flow.variances), to_numpy(flow.axes)
-    np.testing.assert_allclose(axes * variances @ axes.T, covariances, atol=1e-4)
-    drawn = to_numpy(flow.sample((4000, 3), seed=0, steps=50)).astype("float64")
-    whitened = np.linalg.solve(np.linalg.cholesky(covariances), drawn.T)
-    for values in whitened:
-        assert stats.kstest(values, stats.norm.cdf).pvalue > 0.01
-    np.testing.assert_allclose(np.cov(whitened), np.eye(3), atol=0.06)
-    points = np.float32([[0, 0, 0], [1, -1, 2], [0.3, 0.2, -3]])
-    expected = stats.multivariate_normal(cov=covariances).logpdf(points)
-    found = to_numpy(flow.log_prob(points, steps=100))
-    np.testing.assert_allclose(found, expected, atol=5e-3)
-
-
-def test_of_many_numbers_a_flow_begins_with_the_variances(monkeypatch):
-    monkeypatch.setattr(rectified_flow, "_MOST", 2)
-    flow = RectifiedFlow(width=8, blocks=1)
-    flow.build((None, 3))
-    assert flow.axes is None
-    codes = np.float32([[1, -2, 0.5], [-1, 2, -0.5]])
-    flow.adapt(codes)
-    drawn = to_numpy(flow.sample((4000, 3), seed=0, steps=50))
-    np.testing.assert_allclose(drawn.std(axis=0), [1, 2, 0.5], rtol=0.04)
-
-
-def test_a_flow_that_was_saved_without_the_normal_has_none():
-    config = RectifiedFlow(width=8, blocks=1).get_config()
-    assert config.pop("from_normal")
-    flow = RectifiedFlow.from_config(config)
-    flow.build((None, 3))
-    flow.adapt(np.ones((2, 3)))
-    z = ops.convert_to_tensor(np.ones((2, 3), "float32"))
-    np.testing.assert_array_equal(to_numpy(flow.velocity(z, z[:, :1])), 0)
 
 
 def test_log_prob_of_the_exact_velocity_is_that_of_the_normal(known):

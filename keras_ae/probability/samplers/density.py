@@ -196,9 +196,6 @@ class Standardized(Wrapping):
         variances = codes.var(axis=0)
         self.mean.assign(codes.mean(axis=0))
         self.stddev.assign(np.sqrt(variances + _FLOOR * variances.mean()))
-        if hasattr(self.density, "adapt"):
-            standardized = self._standardized(ops.convert_to_tensor(codes, "float32"))
-            self.density.adapt(ops.convert_to_numpy(standardized))
 
     def _standardized(self, z):
         return (float32(z) - float32(self.mean)) / float32(self.stddev)

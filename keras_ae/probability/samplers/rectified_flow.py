@@ -14,10 +14,6 @@ from keras_ae.probability.distributions import LearnedPrior, Normal, Seed, float
 
 # Noise and times for each held-back value, on which a loss is measured.
 _DRAWS = 4
-# Numbers of a code up to which all covariances are kept, a matrix of so many squared.
-_MOST = 2048
-# Keeps what has no variance finite at t = 1.
-_TINY = 1e-6
 
 
 class RectifiedFlow(LearnedPrior):
@@ -27,17 +23,9 @@ class RectifiedFlow(LearnedPrior):
         loss(z) = || v(z_t, t) - (z - ε) ||²,  z_t = (1 - t) ε + t z
 
     with ε ~ N(0, I) and t uniform: v learns the mean of all lines that pass through a
-    point, and following it draws codes as they are distributed. Draws take `steps`
-    steps of Heun's method, two passes of the network each.
-
-    Of codes from N(0, C) that mean is known:
-
-        v(z_t, t) = (t C - (1 - t) I) (t² C + (1 - t)² I)⁻¹ z_t + n(z_t, t)
-
-    with n = 0. So the flow begins with that of a normal distribution of the codes'
-    covariances, and the network n, whose layers t, and a class, shift and scale
-    (`networks.velocity`), learns how the codes differ from it. `adapt` takes C from
-    codes whose mean is 0; it is I before.
+    point, and following it draws codes as they are distributed. It is a residual
+    network whose layers t, and a class, shift and scale: `networks.velocity`. Draws
+    take `steps` steps of Heun's method, two passes of the network each.
 
     With classes, v(z_t, t, y) is learned for each of them and, by leaving the class
     away from some codes, for all together. Draws then follow
@@ -51,7 +39,6 @@ class RectifiedFlow(LearnedPrior):
         blocks: Number of residual blocks, >= 1.
         code_shape: Sides of a grid of vectors and the numbers of one of them, where the
             codes are such grids, all in a row. By default a code is a vector.
-        from_normal: Whether v has the first term, or is the network alone.
         num_classes: Number of classes, >= 1, or None.
         dropout: Share of the labels that are left away in training, from 0 to below 1.
 
@@ -80,11 +67,9 @@ class RectifiedFlow(LearnedPrior):
         num_classes: int | None = None,
         dropout: float = 0.1,
         code_shape: Sequence[int] | None = None,
-        from_normal: bool = True,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.from_normal = bool(from_normal)
         if code_shape is not None:
             code_shape = check_counts("code_shape", code_shape)
         self.code_shape = code_shape
@@ -108,38 +93,7 @@ class RectifiedFlow(LearnedPrior):
                 initializer=keras.initializers.Constant(1.0 / self.num_classes),
                 trainable=False,
             )
-        self.axes = None
-        if self.from_normal:
-            dim = input_shape[-1]
-            options = {"trainable": False, "dtype": "float32"}
-            self.variances = self.add_weight(
-                name="variances", shape=(dim,), initializer="ones", **options
-            )
-            if dim <= _MOST:
-                self.axes = self.add_weight(
-                    name="axes", shape=(dim, dim), initializer="identity", **options
-                )
         self.built = True
-
-    def adapt(self, codes: np.ndarray) -> None:
-        """Takes C from codes `(n, latent_dim)`, of mean 0.
-
-        It is shrunk towards a multiple of I by as much as so few codes ask for. Of
-        codes of more than 2,048 numbers it has the variances alone.
-
-        Reference:
-            Ledoit and Wolf, A Well-Conditioned Estimator for Large-Dimensional
-            Covariance Matrices, 2004.
-        """
-        if not self.from_normal:
-            return
-        codes = np.asarray(codes, "float64")
-        if self.axes is None:
-            self.variances.assign(np.mean(np.square(codes), axis=0))
-            return
-        variances, axes = np.linalg.eigh(_covariances(codes))
-        self.variances.assign(np.maximum(variances, 0.0))
-        self.axes.assign(axes)
 
     def count(self, labels: np.ndarray) -> None:
         """Takes the share of each class from labels `(n,)`."""
@@ -160,20 +114,7 @@ class RectifiedFlow(LearnedPrior):
             if labels is None:
                 labels = ops.full(ops.shape(z)[:1], self.num_classes, dtype="int32")
             inputs["label"] = labels
-        learned = self.network(inputs)
-        return learned + self._of_normal(z, time) if self.from_normal else learned
-
-    def _of_normal(self, z, time):
-        """Velocity of codes that follow N(0, C)."""
-        z, time = ops.convert_to_tensor(z), ops.convert_to_tensor(time)
-        variances = float32(self.variances)
-        rate = (time * variances - (1.0 - time)) / (
-            ops.square(time) * variances + ops.square(1.0 - time) + _TINY
-        )  # (n, latent_dim)
-        if self.axes is None:
-            return rate * z
-        axes = float32(self.axes)
-        return ops.matmul(rate * ops.matmul(z, axes), ops.transpose(axes))
+        return self.network(inputs)
 
     def loss(self, z, training=False, labels=None):
         """Returns the loss, `(batch,)`, of codes z `(batch, latent_dim)`.
@@ -339,23 +280,4 @@ class RectifiedFlow(LearnedPrior):
             "num_classes": self.num_classes,
             "dropout": self.dropout,
             "code_shape": self.code_shape,
-            "from_normal": self.from_normal,
         }
-
-    @classmethod
-    def from_config(cls, config):
-        # Those that were saved before had the network alone.
-        return super().from_config({"from_normal": False, **config})
-
-
-def _covariances(codes):
-    """Covariances of codes of mean 0, shrunk as Ledoit and Wolf do."""
-    n, dim = codes.shape
-    found = codes.T @ codes / n
-    mean = np.trace(found) / dim
-    spread = np.square(found - mean * np.eye(dim)).sum()
-    squares = np.square(codes)
-    # Σ |x xᵀ - C|² over the codes, by n²: what chance adds to the spread.
-    chance = (np.square(squares.sum(axis=1)).sum() / n - np.square(found).sum()) / n
-    share = min(1.0, chance / spread) if spread > 0 else 1.0
-    return (1.0 - share) * found + share * mean * np.eye(dim)
