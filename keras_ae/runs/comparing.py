@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import keras
 import numpy as np
 
-from keras_ae import metrics, plots
+from keras_ae import checks, metrics, plots
 from keras_ae.evaluation import features
 from keras_ae.metrics import arrays
 
@@ -66,7 +66,11 @@ class Comparing:
             draws: Sets of samples, >= 1, over which distances, precision and recall are
                 means. Of 1,000 faces one set's distance differs from another's by a
                 tenth; with several their standard deviation is recorded, too.
+
+        Raises:
+            ValueError: If `draws` is less than 1.
         """
+        checks.check_count("draws", draws)
         pictures = _unit(test)
         real = None if network is None else network.features(test)
         if real is not None and len(real) <= real.shape[1]:
