@@ -74,6 +74,7 @@ MAY_IMPORT = {
         "backend",
         "callbacks",
         "catalogue",
+        "checks",
         "datasets",
         "evaluation",
         "files",
