@@ -40,8 +40,7 @@ def own_networks():
 
     encoder = [
         layers.Conv2D(4, 3, strides=2, padding="same"),
-        layers.BatchNormalization(),
-        layers.Activation("relu"),
+        keras.Sequential([layers.BatchNormalization(), layers.Activation("relu")]),
         layers.Dropout(0.3),
         OfTheOthers(),
         layers.Conv2D(4, 3, padding="same", activation=halves),

@@ -124,7 +124,9 @@ class Run:
         """What an operation of a network gives, in parts where it can be."""
         network = keras_private.graph(operation)
         if network is not None and len(args) == 1:
-            return self._through(network, args[0], kwargs.get("training"))
+            # Keras takes tensors only for a network's inputs.
+            inputs = keras.tree.map_structure(self._whole, args[0])
+            return self._through(network, inputs, kwargs.get("training"))
         # Each tensor must have a row an example.
         if all(map(self.has_rows, keras.tree.flatten((args, kwargs)))):
             if _sees_each_by_itself(operation):
